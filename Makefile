@@ -1,0 +1,49 @@
+# Everything runs from a fresh clone on a machine that has Python and make. PYTHON=python3.13 make test  picks another one.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := $(wildcard creditsd tests bench)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test bench lint format clean
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## install everything into .venv, once
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "creditsd needs Python 3.11 or newer, and $(PYTHON) is not: say PYTHON=python3.12 make ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "$(PYTHON) cannot make a virtual environment: its ensurepip is missing." \
+			"On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV)" >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## watch totals change, with nothing else installed
+	@$(BIN)/creditsd demo $(ARGS)
+
+test: $(STAMP) ## run the tests; ARGS='-k doorbell' for some
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP) ## print the figures
+	@$(BIN)/python -m bench $(ARGS)
+
+lint: $(STAMP) ## style, types, layers
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## lay the code out
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+clean: ## forget what was made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

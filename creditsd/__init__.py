@@ -1,0 +1,27 @@
+"""creditsd: tells everyone a user's new total the moment a row of `user_credits` changes.
+
+    user_credits        the application's table, and the only truth
+         |  trigger: one insert, one try-lock, inside the writer's own transaction
+         v
+      changes           whose total may be different now; says nothing about how
+         |  doorbell: wakes whoever sleeps; may be lost, carries no data
+         v
+     recompute          a batch of users in, their totals out, in one statement
+         |
+         v
+      balances          one row per user: the newest total and its version
+         |  one cursor per sink
+         v
+      publisher         redis, webhook, stdout, live ...
+
+What always holds:
+
+* A change says *look again*, never *add five*. Every step reads the truth anew, so repeating, merging or
+  delaying a step changes nothing but the time.
+* Between two stages lies a table. Whatever dies, the next start goes on from a cursor; and since `balances`
+  has one row per user, no sink can ever owe more messages than there are users.
+* A user's version only grows. Whoever keeps the higher one is right, in whatever order deliveries come.
+* The application never waits for us, and never fails because of us.
+"""
+
+__version__ = "0.1.0"
