@@ -1,0 +1,132 @@
+"""The total: what a user has, as one immutable value, and the one JSON form everything publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import orjson
+
+Cause = Literal["change", "expiry", "auto-expire", "backfill", "repair", "test"]
+MembershipStatus = Literal["active", "expired", "none"]
+PlanType = Literal["subscription", "one_time", "none"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """One user's credits and plan at one version; of two totals of a user, the higher version is true."""
+
+    user_id: str
+    version: int
+    updated_at: datetime
+    credits: Decimal
+    membership_status: MembershipStatus
+    plan_type: PlanType
+    can_buy: bool
+    has_ever_had_subscription: bool
+    subscription_id: str | None
+    membership: str | None
+    expires_at: datetime | None
+    cause: str = "change"
+    previous: Mapping[str, Any] | None = None
+    """The total before this one under its contract keys, or None; not part of the total's own JSON."""
+
+    @classmethod
+    def nothing(cls, user_id: str) -> Total:
+        """Answer for a user nobody has heard of: version 0, so that any real total replaces it."""
+        return cls(
+            user_id=user_id,
+            version=0,
+            updated_at=_EPOCH,
+            credits=Decimal(0),
+            membership_status="none",
+            plan_type="none",
+            can_buy=True,
+            has_ever_had_subscription=False,
+            subscription_id=None,
+            membership=None,
+            expires_at=None,
+        )
+
+    @property
+    def message(self) -> str:
+        """Say the total in one sentence for people.
+
+        The credits may come from several plans while the name and the date are the primary one's,
+        so the sentence never claims that all credits are of that plan or end with it.
+        """
+        match self.membership_status:
+            case "active":
+                return f"You {_have(self.credits)}; {self._plan()}."
+            case "expired":
+                return f"You {_have(self.credits)}; your plan is no longer active."
+            case "none":
+                return f"You {_have(self.credits)} and no plan."
+
+    def _plan(self) -> str:
+        """Name the primary plan and how long it lasts; days are UTC."""
+        unnamed = {"subscription": "your subscription", "one_time": "your one-time plan"}
+        name = self.membership or unnamed.get(self.plan_type, "your plan")
+        if self.expires_at is not None:
+            return f"{name} runs until {self.expires_at.astimezone(UTC).date().isoformat()}"
+        return f"{name} does not expire" if self.plan_type == "one_time" else f"{name} is active"
+
+    def document(self) -> dict[str, Any]:
+        """Give the total under its public keys, in their documented order, ready for `encode`."""
+        return {
+            "user_id": self.user_id,
+            "version": self.version,
+            "updated_at": self.updated_at.astimezone(UTC),
+            "credits": number(self.credits),
+            "membershipStatus": self.membership_status,
+            "planType": self.plan_type,
+            "canBuy": self.can_buy,
+            "hasEverHadSubscription": self.has_ever_had_subscription,
+            "message": self.message,
+            "subscription_id": self.subscription_id,
+            "membership": self.membership,
+            "expires_at": None if self.expires_at is None else self.expires_at.astimezone(UTC),
+        }
+
+    def json(self) -> bytes:
+        """Encode the total; sinks rely on it beginning with user_id and version, in this order."""
+        return encode(self.document())
+
+
+def encode(obj: Any) -> bytes:
+    """Encode as JSON with times as UTC "Z"; Decimals keep every digit, at any depth."""
+    return orjson.dumps(obj, default=_encodable, option=orjson.OPT_UTC_Z)
+
+
+def number(value: Decimal | int) -> orjson.Fragment:
+    """Make the exact JSON number of any size; orjson by itself stops at 64 bits."""
+    return orjson.Fragment(digits(value) if Decimal(value).is_finite() else "null")
+
+
+def digits(value: Decimal | int) -> str:
+    """Write a number in full: no exponent, no rounding, no trailing zeros after the point."""
+    text = format(Decimal(value), "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return number(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _have(amount: Decimal) -> str:
+    if not amount.is_finite():  # numeric knows NaN and infinity
+        return "have an unknown number of credits"
+    if amount == 0:
+        return "have no credits"
+    written = digits(abs(amount))
+    words = f"{written} credit" if written == "1" else f"{written} credits"
+    return f"have {words}" if amount > 0 else f"are {words} below zero"

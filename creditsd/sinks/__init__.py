@@ -1,0 +1,100 @@
+"""What a sink is, and how the scheme of its URL finds the one file that implements it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from pydantic import ValidationError
+
+from creditsd.errors import ConfigError
+from creditsd.model import Total
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from creditsd.settings import SinkSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One total its receiver refused while others may pass."""
+
+    total: Total
+    reason: str
+    status: int | None = None
+    retry_after_seconds: float | None = None
+
+
+class Sink(Protocol):
+    """A place totals go to. It translates; waiting, retrying and remembering are the publisher's."""
+
+    @property
+    def max_batch(self) -> int:
+        """The most totals one `deliver` takes."""
+
+    async def open(self) -> None:
+        """Connect. Raises SinkUnavailable; may be called again after that."""
+
+    async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+        """Hand over at most one total per user, by ascending version; return those refused.
+
+        Repeating is harmless. Raises SinkUnavailable when nothing can be said to have arrived.
+        """
+
+    async def held(self, user_id: str) -> int | None:
+        """Ask which version the sink holds; None if it holds none or cannot tell.
+
+        Raises SinkUnavailable.
+        """
+
+    async def close(self) -> None:
+        """Let go of everything, within a bounded time; may be called twice, and without `open`."""
+
+
+def schemes() -> list[str]:
+    """List the sinks there are: the modules of this package."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def make(settings: SinkSettings) -> Sink:
+    """Build the sink its URL names, not connected yet. Raises ConfigError."""
+    scheme = settings.url.split(":", 1)[0].lower()
+    module = _module(settings.name, scheme)
+    try:
+        options = module.Options(**settings.options)
+    except ValidationError as invalid:
+        raise ConfigError(f"sink {settings.name}: {_first(invalid, module)}") from None
+    return cast("Sink", module.create(settings.name, settings.url, options))
+
+
+def _module(name: str, scheme: str) -> ModuleType:
+    base = scheme.split("+", 1)[0]
+    known = schemes()
+    found = next((each for each in (base, base.removesuffix("s")) if each in known), None)
+    if found is None:
+        near = difflib.get_close_matches(base, known, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise ConfigError(f"sink {name}: unknown scheme {scheme!r}: {mend}")
+    try:
+        return importlib.import_module(f"{__name__}.{found}")
+    except ModuleNotFoundError as missing:
+        if (missing.name or "creditsd").startswith("creditsd"):
+            raise
+        raise ConfigError(f"sink {name} needs {missing.name}: pip install 'creditsd[{found}]'") from None
+
+
+def _first(invalid: ValidationError, module: ModuleType) -> str:
+    """Say the first mistake in one line, never with the value: it may be a secret."""
+    mistake = invalid.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        options: dict[str, Any] = module.Options.model_fields
+        near = difflib.get_close_matches(where, options, n=1)
+        mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(options) or 'none'}"
+        return f"unknown option {where!r}: {mend}"
+    return f"{where}: {mistake['msg']}" if where else mistake["msg"]
