@@ -127,6 +127,6 @@ def _have(amount: Decimal) -> str:
         return "have an unknown number of credits"
     if amount == 0:
         return "have no credits"
-    written = digits(abs(amount))
+    written = digits(amount.copy_abs())  # abs() would round to the context
     words = f"{written} credit" if written == "1" else f"{written} credits"
     return f"have {words}" if amount > 0 else f"are {words} below zero"
