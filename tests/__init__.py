@@ -1,0 +1,1 @@
+"""The specification of creditsd, run against real servers."""

