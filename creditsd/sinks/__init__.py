@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import ValidationError
 
-from creditsd.errors import ConfigError
+from creditsd.errors import ConfigError, SinkUnavailable
 from creditsd.model import Total
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from creditsd.settings import SinkSettings
+
+
+class SinkBusy(SinkUnavailable):
+    """The receiver is there and takes nothing now; it may say in how many seconds it will."""
+
+    def __init__(self, line: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(line)
+        self.retry_after_seconds = retry_after_seconds
 
 
 @dataclass(frozen=True, slots=True)
