@@ -1,0 +1,67 @@
+"""Logging: one stream of structured events to standard error, without a secret in it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from creditsd.mask import is_secret_log_key, mask
+from creditsd.settings import LogSettings
+
+
+def configure(settings: LogSettings) -> None:
+    """Send our events, and the warnings of libraries, to standard error; may be called again.
+
+    A terminal gets coloured lines for people, everything else one JSON object a line.
+    """
+    stream = sys.stderr
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    enrich: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        mask_secrets,  # after the traceback became text: a driver may quote the DSN in there
+    ]
+    render = _renderer(settings, stream)
+    structlog.configure(
+        processors=[*enrich, render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,  # tests capture events, and the demo configures twice
+    )
+    _route_libraries(stream, max(level, logging.WARNING), enrich, render)
+
+
+def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Mask every value whose key says secret, and every password inside any other text."""
+    return {key: mask(key, value, is_secret_log_key) for key, value in event.items()}
+
+
+def _renderer(settings: LogSettings, stream: TextIO) -> Processor:
+    if settings.format == "console" or (settings.format == "auto" and stream.isatty()):
+        return structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=28)
+    return structlog.processors.JSONRenderer(serializer=_to_json)
+
+
+def _to_json(event: EventDict, **_options: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+
+
+def _route_libraries(stream: TextIO, level: int, enrich: list[Processor], render: Processor) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *enrich],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, mask_secrets, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.captureWarnings(capture=True)

@@ -1,0 +1,293 @@
+"""The settings, checked; the one place that reads the environment.
+
+A key is written three ways: `[http] jwt_secret` in TOML, `CREDITSD_HTTP__JWT_SECRET` in the environment, and
+`creditsd.http.jwt_secret` as the name of a systemd credential. In TOML and in the environment the same key
+with `_file` behind it names a file that holds the value.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_origin
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from creditsd import origins
+from creditsd.errors import ConfigError
+from creditsd.mask import is_secret, mask
+
+DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
+
+_UNQUOTED = r"[^\W\d][\w$]*"
+_QUOTED = r'"(?:[^"\0]|"")+"'
+_RELATION = re.compile(rf"(?:({_UNQUOTED}|{_QUOTED})\s*\.\s*)?({_UNQUOTED}|{_QUOTED})")
+_UPPER_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+_NAME_BYTES = 63  # PostgreSQL cuts longer names off, silently
+
+
+def parse_relation(text: str) -> tuple[str, str]:
+    """Split a table's name as written in SQL into (schema, name); without a schema it is `public`."""
+    match = _RELATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError('must be table or schema.table, each part plain or "quoted"')
+    return _identifier(_unquote(match[1] or "public")), _identifier(_unquote(match[2]))
+
+
+def _unquote(part: str) -> str:
+    if part.startswith('"'):
+        return part[1:-1].replace('""', '"')
+    return part.translate(_UPPER_TO_LOWER)
+
+
+def _identifier(name: str) -> str:
+    if "\0" in name or len(name.encode()) > _NAME_BYTES:
+        raise ValueError(f"must be a name of at most {_NAME_BYTES} bytes")
+    return name
+
+
+def _relation(text: str) -> str:
+    parse_relation(text)
+    return text
+
+
+def _conninfo(text: str) -> str:
+    try:
+        conninfo_to_dict(text)
+    except (psycopg.ProgrammingError, ValueError):  # its own text would quote the password
+        raise ValueError(
+            "must be a libpq string (host=… dbname=…) or a URL (postgresql://…), special characters escaped"
+        ) from None
+    return text
+
+
+def _listen(text: str) -> str:
+    if text:
+        _, colon, port = text.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError("must be host:port, or empty for off")
+    return text
+
+
+def _http_url(text: str) -> str:
+    if text and not text.startswith(("https://", "http://")):
+        raise ValueError("must be an https:// or http:// URL, or empty")
+    return text
+
+
+def _sink_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", text) is None:
+        raise ValueError("must be letters, digits, _ . and -, at most 63 of them")
+    return text
+
+
+def _sink_url(text: str) -> str:
+    if re.match(r"[a-z][a-z0-9+.-]*(:|$)", text) is None:
+        raise ValueError("must start with the scheme of a sink, e.g. redis://localhost:6379/0")
+    return text
+
+
+Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
+ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
+Dsn = Annotated[str, Field(repr=False), AfterValidator(_conninfo)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Word = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ColumnSettings(_Section):
+    """What the table calls each column, exactly as it is stored; "" where an optional one is missing."""
+
+    user_id: Column = "user_id"
+    credits: Column = "credits"
+    status: Column = "status"
+    plan_type: ColumnOrNone = "plan_type"
+    membership: ColumnOrNone = "membership"
+    subscription_id: ColumnOrNone = "subscription_id"
+    expires_at: ColumnOrNone = "expires_at"
+    created_at: ColumnOrNone = "created_at"
+
+
+class SourceSettings(_Section):
+    """The application's table, and the words used in it."""
+
+    table: Annotated[str, AfterValidator(_relation)] = "public.user_credits"
+    columns: ColumnSettings = ColumnSettings()
+    active_statuses: Annotated[list[Word], Field(min_length=1)] = ["active"]
+    expired_status: Word = "expired"
+    subscription_types: list[Word] = ["subscription"]
+    one_time_types: list[Word] = ["one_time"]
+
+    @property
+    def relation(self) -> tuple[str, str]:
+        """The table as (schema, name), unquoted."""
+        return parse_relation(self.table)
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> SourceSettings:
+        if self.expired_status in self.active_statuses:
+            raise ValueError(f"expired_status {self.expired_status!r} must not be one of active_statuses")
+        if both := set(self.subscription_types) & set(self.one_time_types):
+            raise ValueError(f"{min(both)!r} must not be in both subscription_types and one_time_types")
+        return self
+
+
+class SinkSettings(_Section):
+    """One sink; whatever is neither name nor url is an option, which the sink itself checks."""
+
+    name: Annotated[str, AfterValidator(_sink_name)]
+    url: Annotated[str, Field(repr=False), AfterValidator(_sink_url)]
+    options: Annotated[dict[str, Any], Field(repr=False)] = {}
+
+    @property
+    def scheme(self) -> str:
+        """What the URL starts with, e.g. `redis+cluster`."""
+        return self.url.partition(":")[0]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        options = data.get("options", {})
+        more = {key: value for key, value in data.items() if key not in cls.model_fields}
+        named = {key: value for key, value in data.items() if key in ("name", "url")}
+        return named | {"options": {**options, **more} if isinstance(options, Mapping) else options}
+
+
+class HttpSettings(_Section):
+    """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8321"
+    api_keys: Annotated[list[Word], Field(repr=False)] = []
+    jwt_secret: Annotated[str, Field(repr=False)] = ""
+    jwks_url: Annotated[str, AfterValidator(_http_url)] = ""
+    jwt_audience: str = ""
+    jwt_issuer: str = ""
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where to listen as (host, port), an IPv6 host without its brackets; None is off."""
+        host, _, port = self.listen.rpartition(":")
+        return (host.removeprefix("[").removesuffix("]"), int(port)) if self.listen else None
+
+
+class LogSettings(_Section):
+    """How much is logged, and in which form; `auto` is console on a terminal and json elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Settings(_Section):
+    """Every setting, checked. Strings are plain, and the secret ones are left out of the repr."""
+
+    dsn: Dsn = ""  # empty: libpq's own variables and service file
+    listen_dsn: Dsn = ""  # empty: the same as dsn
+    role: ColumnOrNone = ""
+    wakeup: Literal["doorbell", "poll"] = "doorbell"
+    poll_seconds: Seconds = 0.25
+    busy_poll_seconds: Seconds = 0.005
+    max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    can_buy: Literal["no_active_subscription", "no_credits", "always"] = "no_active_subscription"
+    expire_empty: Literal["on", "dry_run", "off"] = "on"
+    lock_timeout_seconds: Seconds = 0.2
+    lock_wait_seconds: Seconds = 60.0
+    shutdown_seconds: Seconds = 10.0
+    source: SourceSettings = SourceSettings()
+    sinks: list[SinkSettings] = []
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _sinks_have_their_own_names(self) -> Settings:
+        names = [sink.name for sink in self.sinks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sinks are called {name!r}: give one of them another name")
+        return self
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """Return the settings as they would be written, for people to see: every secret masked."""
+    shown: dict[str, Any] = mask("settings", settings.model_dump(exclude={"sinks"}))
+    sinks = [{"name": sink.name, "url": sink.url, **sink.options} for sink in settings.sinks]
+    return shown | {"sinks": mask("sinks", sinks)}
+
+
+def load(config: Path | None = None) -> Settings:
+    """Read and check all settings; every ConfigError is one line that names the key and what is allowed.
+
+    The file is `config`, else what CREDITSD_CONFIG names, else DEFAULT_FILE if it exists.
+    """
+    environ = dict(os.environ)
+    named = config or (Path(environ["CREDITSD_CONFIG"]) if environ.get("CREDITSD_CONFIG") else None)
+    file = named or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    gathered = origins.gather(_known(), file, environ)
+    try:
+        return Settings.model_validate(_nested(gathered))
+    except ValidationError as error:
+        raise ConfigError(explain(error, gathered)) from None
+
+
+@cache
+def _known() -> origins.Known:
+    leaves = dict(_leaves(Settings))
+    lists = frozenset(key for key, annotation in leaves.items() if get_origin(annotation) is list)
+    return origins.Known(frozenset(leaves), lists)
+
+
+def _leaves(section: type[BaseModel], above: origins.Key = ()) -> Iterator[tuple[origins.Key, Any]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            yield from _leaves(field.annotation, (*above, name))
+        else:
+            yield (*above, name), field.annotation
+
+
+def _nested(gathered: origins.Gathered) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for key, origin in gathered.items():
+        table = document
+        for section in key[:-1]:
+            table = table.setdefault(section, {})
+        table[key[-1]] = origin.value
+    return document
+
+
+def explain(error: ValidationError, gathered: origins.Gathered | None = None) -> str:
+    """Say in one line what is wrong: the key as its author wrote it, the value, what is allowed."""
+    lines = [_explain_one(dict(item), gathered or {}) for item in error.errors(include_url=False)]
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _explain_one(item: dict[str, Any], gathered: origins.Gathered) -> str:
+    location = tuple(str(part) for part in item["loc"])
+    what = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+    if item["type"] == "value_error" and not isinstance(item["input"], str):
+        return what  # contradicts another key, and says which
+    key = next((key for key in gathered if location[: len(key)] == key), None)
+    origin = gathered[key] if key else origins.Origin(None, origins.in_toml(location))
+    label = ".".join((origin.label, *_readable(location[len(key or location) :])))
+    # A broken DSN or URL cannot be masked: nobody knows which part of it is the password.
+    if origin.secret or location[-1] in ("dsn", "listen_dsn", "url") or any(map(is_secret, location)):
+        return f"{label}: {what}"
+    return f"{label} = {_shown(item['input'])}: {what}"
+
+
+def _readable(location: tuple[str, ...]) -> Iterator[str]:
+    """Count the entries of a list from one, as people do."""
+    return (str(int(part) + 1) if part.isdigit() else part for part in location)
+
+
+def _shown(value: Any) -> str:
+    text = repr(mask("value", value))
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+import structlog
+
+from creditsd import log
+from creditsd.settings import LogSettings
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+def lines(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Any:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.configure(LogSettings(**settings))
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_json_line_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = lines(monkeypatch)
+    structlog.get_logger().info("publisher.delivered", sink="cache", users=3)
+    (event,) = written()
+    at = datetime.fromisoformat(event.pop("timestamp"))
+    assert at.utcoffset() is not None
+    assert event == {"event": "publisher.delivered", "level": "info", "sink": "cache", "users": 3}
+
+
+def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.configure(LogSettings())
+    structlog.get_logger().info("doorbell.lost")
+    assert "doorbell.lost" in stream.getvalue()
+    assert "\x1b[" in stream.getvalue()
+    assert "{" not in stream.getvalue()
+
+
+def test_the_level_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = lines(monkeypatch, level="warning")
+    structlog.get_logger().info("too.quiet")
+    structlog.get_logger().warning("loud.enough")
+    assert [event["event"] for event in written()] == ["loud.enough"]
+
+
+def test_libraries_speak_from_warning_on_and_in_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = lines(monkeypatch, level="debug")
+    library = logging.getLogger("psycopg.pool")
+    library.info("chatter")
+    library.warning("error connecting to %s", "postgresql://app:hunter2@db/app")
+    (event,) = written()
+    assert event["logger"] == "psycopg.pool"
+    assert event["event"] == "error connecting to postgresql://app:***@db/app"
+
+
+def test_a_python_warning_is_an_event_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = lines(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("old ways", stacklevel=1)
+    assert "old ways" in written()[0]["event"]
+
+
+def test_no_secret_gets_into_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = lines(monkeypatch)
+    logger = structlog.get_logger()
+    try:
+        int("host=db password=hunter2")
+    except ValueError:
+        logger.exception("database.lost", dsn="postgresql://a:hunter2@b", options={"jwt_secret": "hunter2"})
+        logging.getLogger("lib").exception("broken")
+    logger.info("redis.stored", key="credits:u1", api_key="hunter2")
+    first, second, third = written()
+    assert "hunter2" not in json.dumps([first, second, third])
+    assert "password=***" in first["exception"]
+    assert "password=***" in second["exception"]
+    assert third["key"] == "credits:u1"
