@@ -1,0 +1,171 @@
+"""Connections to PostgreSQL, and the one place that translates what the driver raises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString, cast
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection, errors
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from creditsd.errors import ConfigError, DatabaseUnavailable, SchemaError
+from creditsd.mask import mask_dsn
+
+log = structlog.get_logger()
+
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+
+CONNECT_SECONDS = 10
+POOL_SECONDS = 30.0
+
+# Ours can all be derived again, so our commits need no flush of their own; and no time-out that an administrator meant for
+# the application may cut what is meant to wait. Set by a statement: a pooler refuses start-up options.
+SESSION = """
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO';
+SET synchronous_commit = off;
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET jit = off;
+"""
+
+# What the server says when the settings are wrong; the driver gives no code for a connection that never was.
+_WRONG_SETTINGS = (
+    "password authentication failed",
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "could not translate host name",
+    "definition of service",
+    "is not permitted to log in",
+    "permission denied for database",
+    "invalid port number",
+    "invalid sslmode",
+)
+
+_NOT_INSTALLED = (
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.UndefinedObject,
+    errors.InvalidSchemaName,
+    errors.DatatypeMismatch,
+    errors.WrongObjectType,
+)
+
+# The next try may find the lock free, the server up, the replica promoted.
+_TRY_AGAIN = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    errors.SerializationFailure,
+    errors.ObjectNotInPrerequisiteState,
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what the driver raises as ours; what is neither the server's state nor its schema passes as a bug."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("PostgreSQL gave no connection in time: is it up, and max_connections enough?") from error
+    except errors.InsufficientPrivilege as error:
+        raise SchemaError(
+            f"{_line(error)}: this role lacks a right; run `creditsd install --role NAME` as the table's owner"
+        ) from error
+    except _NOT_INSTALLED as error:
+        raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
+    except _TRY_AGAIN as error:
+        raise DatabaseUnavailable(_line(error)) from error
+
+
+async def connect(dsn: str, *, purpose: str) -> Connection:
+    """Open one autocommit connection, set up for our work.
+
+    Raises ConfigError where the server answers but refuses who or what we ask for, DatabaseUnavailable where it does
+    not answer.
+    """
+    try:
+        connection = await AsyncConnection.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            application_name=f"creditsd {purpose}",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+        )
+    except psycopg.OperationalError as error:
+        raise _not_connected(error) from error
+    with translated():
+        await connection.execute(SESSION)
+    return connection
+
+
+@asynccontextmanager
+async def connected(dsn: str, *, purpose: str) -> AsyncIterator[Connection]:
+    """Open a connection for as long as the block lasts."""
+    connection = await connect(dsn, purpose=purpose)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def pool(dsn: str, *, purpose: str, max_size: int) -> Pool:
+    """Make a pool, not yet open, of at most max_size connections that are opened when first needed."""
+    return AsyncConnectionPool(
+        dsn,
+        kwargs={
+            "autocommit": True,
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": f"creditsd {purpose}",
+        },
+        configure=_configure,
+        check=AsyncConnectionPool.check_connection,
+        min_size=0,
+        max_size=max_size,
+        timeout=POOL_SECONDS,
+        max_idle=600,
+        open=False,
+    )
+
+
+async def rows(connection: Connection, query: str, parameters: Any = None) -> list[TupleRow]:
+    """Run one statement of `sql/` and return its rows, in the binary format."""
+    with translated():
+        cursor = await connection.execute(cast("LiteralString", query), parameters, binary=True)
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def row(connection: Connection, query: str, parameters: Any = None) -> TupleRow | None:
+    """Run one statement of `sql/` and return its first row, or None."""
+    found = await rows(connection, query, parameters)
+    return found[0] if found else None
+
+
+async def _configure(connection: Connection) -> None:
+    await connection.execute(SESSION)
+
+
+def _not_connected(error: psycopg.OperationalError) -> ConfigError | DatabaseUnavailable:
+    line = mask_dsn(_line(error))
+    if any(words in line for words in _WRONG_SETTINGS):
+        return ConfigError(f"{line}: check CREDITSD_DSN")
+    return DatabaseUnavailable(f"{line}: is PostgreSQL running, and is CREDITSD_DSN right?")
+
+
+def _line(error: BaseException) -> str:
+    """Return the message in one line, without the driver's hints."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return error.diag.message_primary
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].removeprefix("connection failed: ") if lines else type(error).__name__

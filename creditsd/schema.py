@@ -1,0 +1,352 @@
+"""The schema `creditsd` and the triggers: what they should be, install, uninstall, and what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import LiteralString, cast
+
+import structlog
+from psycopg import errors, sql
+
+from creditsd import queries
+from creditsd.database import Connection, connected, row, rows, translated
+from creditsd.errors import DatabaseUnavailable, SchemaError
+from creditsd.settings import Settings
+from creditsd.source import Source
+
+log = structlog.get_logger()
+
+TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_move", "creditsd_delete", "creditsd_truncate")
+
+# Types first, then what uses them; PL/pgSQL looks functions up when they run, SQL functions when they are made.
+FUNCTIONS = (
+    "totals",
+    "expire_empty",
+    "recompute",
+    "due_seconds",
+    "partitions",
+    "heartbeat",
+    "begin_resync",
+    "resume",
+    "drain",
+    "recompute_due",
+    "resync_next",
+    "purge",
+)
+
+_TURN = "SELECT pg_advisory_xact_lock(hashtextextended('creditsd install', 0))"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What an install or uninstall did: the lines to tell a person, none when nothing was to be done."""
+
+    done: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    """The table or one of its partitions, and which of our triggers stand on it."""
+
+    oid: int
+    name: str
+    top: bool
+    triggers: frozenset[str]
+    always: bool
+
+    @property
+    def right(self) -> bool:
+        return self.triggers == frozenset(TRIGGERS) and self.always
+
+
+async def install(settings: Settings) -> Installed:
+    """Make the schema and the triggers what they should be, in one transaction; safe to repeat and to run many times at once.
+
+    Gives up a lock on the table after `lock_timeout_seconds` and tries again for `lock_wait_seconds`, so that the
+    application never queues behind us. Raises SchemaError, DatabaseUnavailable.
+    """
+    async with connected(settings.dsn, purpose="install") as connection:
+        return await _patiently(connection, settings, lambda: _install(connection, settings))
+
+
+async def uninstall(settings: Settings) -> Installed:
+    """Remove the triggers and the schema, and with it what was stored; what others built on it makes this fail instead."""
+    async with connected(settings.dsn, purpose="uninstall") as connection:
+        return await _patiently(connection, settings, lambda: _uninstall(connection))
+
+
+async def script(settings: Settings) -> str:
+    """Return the SQL that `install` would run on a database where nothing is installed."""
+    async with connected(settings.dsn, purpose="install") as connection:
+        source = await Source.inspect(connection, settings)
+        parts = [
+            *(_text(_compose(name, source)) for _, name in queries.migrations()),
+            *_repeatable(source, settings),
+            *(await _trigger_statements(connection, source)),
+            _note(source, settings),
+            _grants(settings.role or "your_role", commented=not settings.role),
+        ]
+    return "BEGIN;\n\n" + "\n\n".join(part.strip() for part in parts) + "\n\nCOMMIT;\n"
+
+
+async def missing(connection: Connection, settings: Settings) -> Source:
+    """Check that what `run` needs is there, as these settings would install it; return the application's table.
+
+    Raises SchemaError with the first thing that is missing and its mend. Partitions that lack a truncate trigger only warn:
+    their rows are captured.
+    """
+    source = await Source.inspect(connection, settings)
+    installed = await _installed(connection)
+    if installed is None:
+        raise SchemaError("creditsd is not installed in this database: run `creditsd install`")
+    migration, digest, user_id_type = installed
+    newest = queries.migrations()[-1][0]
+    if migration > newest:
+        raise SchemaError(f"the schema is at {migration}, newer than this creditsd knows ({newest}): upgrade creditsd")
+    if migration < newest:
+        raise SchemaError(f"the schema is at {migration}, this creditsd needs {newest}: run `creditsd install`")
+    _same_user_id_type(source, user_id_type)
+    if digest != _digest(source, settings):
+        raise SchemaError("the table or the settings differ from what is installed: run `creditsd install`")
+    for relation in await _relations(connection, source):
+        if relation.right:
+            continue
+        if relation.top:
+            raise SchemaError(f"triggers are missing on {relation.name}: run `creditsd install`")
+        log.warning("schema.partition_found_bare", partition=relation.name, mend="run `creditsd install`")
+    return source
+
+
+async def _patiently(
+    connection: Connection, settings: Settings, attempt: Callable[[], Awaitable[Installed]]
+) -> Installed:
+    """Run one transaction that may have to wait for locks, a short while at a time."""
+    deadline = time.monotonic() + settings.lock_wait_seconds
+    pause = settings.lock_timeout_seconds
+    while True:
+        try:
+            with translated():
+                async with connection.transaction():
+                    await connection.execute(cast("LiteralString", _TURN))
+                    await connection.execute(
+                        "SELECT set_config('lock_timeout', %s, true)", [f"{int(settings.lock_timeout_seconds * 1000)}ms"]
+                    )
+                    return await attempt()
+        except DatabaseUnavailable as error:
+            if not isinstance(error.__cause__, errors.LockNotAvailable | errors.DeadlockDetected):
+                raise
+            holder = await _holder(connection, settings)
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable(
+                    f"{settings.source.table} was never free for {settings.lock_timeout_seconds:g} s at a time"
+                    f"{holder}: try again when that has ended"
+                ) from error
+            log.warning("schema.lock_refused", table=settings.source.table, holder=holder.strip() or None)
+            # Longer pauses than tries: the application passes in between.
+            await asyncio.sleep(pause * random.uniform(1, 2))
+            pause = min(pause * 1.5, 5.0)
+
+
+async def _install(connection: Connection, settings: Settings) -> Installed:
+    source = await Source.inspect(connection, settings)
+    installed = await _installed(connection)
+    digest = _digest(source, settings)
+    done: list[str] = []
+    before = 0
+    if installed is not None:
+        before, installed_digest, user_id_type = installed
+        _same_user_id_type(source, user_id_type)
+        if before > queries.migrations()[-1][0]:
+            raise SchemaError(f"the schema is at {before}, newer than this creditsd knows: upgrade creditsd")
+    else:
+        installed_digest = ""
+    for number, name in queries.migrations():
+        if number > before:
+            await connection.execute(_compose(name, source))
+            done.append(f"applied {name.removeprefix('migrations/')}")
+    changed = bool(done) or digest != installed_digest
+    if changed:
+        await _replace(connection, source, settings)
+        done.append("made the view and the functions")
+    relations = await _relations(connection, source)
+    anew = changed or not relations[0].right
+    if anew:
+        await _put_triggers(connection, source)
+    for relation in relations:
+        if anew or not relation.right:
+            await _cover(connection, source, relation)
+            done.append(f"put the triggers on {relation.name}")
+    if changed:
+        await connection.execute(cast("LiteralString", _note(source, settings)))
+    if settings.role:
+        await connection.execute(cast("LiteralString", _grants(settings.role, commented=False)))
+    return Installed(done=done, notes=_notes(source))
+
+
+async def _uninstall(connection: Connection) -> Installed:
+    if not (await rows(connection, queries.sql("queries/installed")))[0][0]:
+        return Installed(done=[], notes=[])
+    for (name,) in await rows(connection, queries.sql("queries/outsiders")):
+        raise SchemaError(f"{name} is built on the schema creditsd: drop it first, then run `creditsd uninstall` again")
+    done = []
+    for relation, trigger in await rows(connection, queries.sql("queries/trigger_names")):
+        await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), sql.SQL(relation)))
+        done.append(f"dropped {trigger} of {relation}")
+    await connection.execute("DROP SCHEMA creditsd CASCADE")
+    return Installed(done=[*done, "dropped the schema creditsd"], notes=[])
+
+
+async def _replace(connection: Connection, source: Source, settings: Settings) -> None:
+    """Make the view and every function anew; what the triggers hold on to is replaced in place."""
+    for (signature,) in await rows(connection, queries.sql("queries/functions")):
+        await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
+    await connection.execute("DROP TYPE IF EXISTS creditsd.total")
+    await connection.execute("DROP VIEW IF EXISTS creditsd.source")
+    for statement in _repeatable(source, settings):
+        await connection.execute(cast("LiteralString", statement))
+
+
+async def _put_triggers(connection: Connection, source: Source) -> None:
+    table = source.fragments()["table"]
+    for name in TRIGGERS:
+        await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(sql.Identifier(name), table))
+        await connection.execute(_compose(f"capture/{name}", source))
+
+
+async def _cover(connection: Connection, source: Source, relation: _Relation) -> None:
+    """Make the triggers fire under session_replication_role = replica too, and give a partition its own for truncate."""
+    name = sql.SQL(cast("LiteralString", relation.name))
+    if not relation.top:
+        await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS creditsd_truncate ON {}").format(name))
+        template = sql.SQL(cast("LiteralString", queries.sql("capture/creditsd_truncate")))
+        await connection.execute(template.format(table=name))
+    for trigger in TRIGGERS:
+        await connection.execute(
+            sql.SQL("ALTER TABLE ONLY {} ENABLE ALWAYS TRIGGER {}").format(name, sql.Identifier(trigger))
+        )
+
+
+async def _trigger_statements(connection: Connection, source: Source) -> list[str]:
+    statements = [_text(_compose(f"capture/{name}", source)) for name in TRIGGERS]
+    for relation in await _relations(connection, source):
+        if not relation.top:
+            template = sql.SQL(cast("LiteralString", queries.sql("capture/creditsd_truncate")))
+            statements.append(_text(template.format(table=sql.SQL(cast("LiteralString", relation.name)))))
+        statements += [f"ALTER TABLE ONLY {relation.name} ENABLE ALWAYS TRIGGER {trigger};" for trigger in TRIGGERS]
+    return statements
+
+
+async def _relations(connection: Connection, source: Source) -> list[_Relation]:
+    found = await rows(connection, queries.sql("queries/triggers"), {"relation": source.oid})
+    return [_Relation(oid, name, top, frozenset(triggers or ()), always) for oid, name, top, triggers, always in found]
+
+
+async def _installed(connection: Connection) -> tuple[int, str, str] | None:
+    """Return (migration, digest, type of user_id) of what is installed, or None."""
+    if not (await rows(connection, queries.sql("queries/installed")))[0][0]:
+        return None
+    found = await row(connection, queries.sql("queries/installation"))
+    if found is None:
+        raise SchemaError("the schema creditsd is there, but empty: run `creditsd uninstall`, then `creditsd install`")
+    migration, digest, user_id_type = found
+    return migration, digest, user_id_type
+
+
+async def _holder(connection: Connection, settings: Settings) -> str:
+    """Say who holds the table, for the line a person reads."""
+    source = await Source.inspect(connection, settings)
+    found = await row(connection, queries.sql("queries/holders"), {"relation": source.oid})
+    if found is None:
+        return ""
+    pid, application, seconds = found
+    return f" (process {pid}, {application}, has held it for {seconds or 0:.0f} s)"
+
+
+def _same_user_id_type(source: Source, installed: str) -> None:
+    column = source.column("user_id")
+    if column is not None and column.type != installed:
+        raise SchemaError(
+            f"{source.settings.table}.{column.name} is {column.type}, but creditsd was installed for {installed}: "
+            "run `creditsd uninstall`, then `creditsd install`"
+        )
+
+
+def _repeatable(source: Source, settings: Settings) -> list[str]:
+    """Return what is made anew whenever it differs: the view, the functions, and who may use them."""
+    ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
+    capture = sql.SQL(cast("LiteralString", queries.sql("capture/functions"))).format(
+        **source.fragments(), ring=sql.SQL(cast("LiteralString", queries.sql(ring).strip()))
+    )
+    return [
+        _text(_compose("source", source)),
+        *(_text(_compose(f"functions/{name}", source)) for name in FUNCTIONS),
+        _text(capture),
+        "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA creditsd FROM PUBLIC;",
+    ]
+
+
+def _digest(source: Source, settings: Settings) -> str:
+    """Condense the SQL of view, functions and triggers: it differs exactly when `install` has something to do."""
+    text = "\n".join([*_repeatable(source, settings), *(_text(_compose(f"capture/{name}", source)) for name in TRIGGERS)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _note(source: Source, settings: Settings) -> str:
+    template = queries.sql("queries/note_installation")
+    values = {
+        "migration": queries.migrations()[-1][0],
+        "digest": _digest(source, settings),
+        "source": json.dumps(settings.source.model_dump(), sort_keys=True),
+        "role": settings.role,
+    }
+    for name, value in values.items():
+        template = template.replace(f"%({name})s", _text(sql.Literal(value)))
+    return template.strip() + ";"
+
+
+def _grants(role: str, *, commented: bool) -> str:
+    template = sql.SQL(cast("LiteralString", queries.sql("grants"))).format(role=sql.Identifier(role))
+    if not commented:
+        return _text(template)
+    lines = ["To run the daemon with a restricted role, name it: creditsd install --role NAME", *_text(template).splitlines()]
+    return "\n".join(f"-- {line}" for line in lines)
+
+
+def _notes(source: Source) -> list[str]:
+    """Say what works, but not as well as it could."""
+    table, columns = source.settings.table, source.settings.columns
+    notes = [
+        f"{table} has no column {name!r}: {_WITHOUT[key]}"
+        for key, name in columns.model_dump().items()
+        if key in _WITHOUT and source.column(key) is None
+    ]
+    if not source.indexed:
+        notes.append(
+            f"{table} has no index that begins with {columns.user_id}: every recompute reads the whole table; "
+            f"CREATE INDEX CONCURRENTLY ON {table} ({columns.user_id})"
+        )
+    return notes
+
+
+_WITHOUT = {
+    "plan_type": "planType is none, no row is a subscription and none is expired when empty",
+    "membership": "membership is null",
+    "subscription_id": "subscription_id is null",
+    "expires_at": "no row ever ends",
+    "created_at": "which row is the newest is not known",
+}
+
+
+def _compose(name: str, source: Source) -> sql.Composed:
+    return sql.SQL(cast("LiteralString", queries.sql(name))).format(**source.fragments())
+
+
+def _text(composed: sql.Composable) -> str:
+    return composed.as_string(None)

@@ -1,0 +1,1 @@
+-- wakeup = "poll": the daemon looks by itself.

@@ -1,0 +1,133 @@
+-- One batch in one call: read the next changes after a snapshot, recompute their users, return the position and the totals.
+CREATE FUNCTION creditsd.drain(
+    since pg_snapshot,
+    upto pg_snapshot,
+    after_xid xid8,
+    after_user {user_id_type},
+    max_changes integer,
+    can_buy_policy text,
+    expire_empty text
+)
+RETURNS TABLE (
+    page jsonb,
+    total creditsd.balances
+)
+LANGUAGE plpgsql
+VOLATILE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $function$
+#variable_conflict use_column
+DECLARE
+    target pg_snapshot := coalesce(upto, pg_current_snapshot());
+    first_new xid8 := pg_snapshot_xmax(since);
+    room integer := max_changes;
+    next_xid xid8 := after_xid;
+    next_user {user_id_type} := after_user;
+    users {user_id_type}[] := ARRAY[]::{user_id_type}[];
+    found_users {user_id_type}[];
+    running xid8;
+    resync text;
+BEGIN
+    -- Those that were in progress then and are visible now. They come before every newer one, so the order is one.
+    FOR running IN
+        SELECT x
+        FROM pg_snapshot_xip(since) AS x
+        WHERE after_xid IS NULL OR x >= after_xid
+        ORDER BY x
+    LOOP
+        EXIT WHEN room <= 0;
+        CONTINUE WHEN NOT pg_visible_in_snapshot(running, target);
+        IF running = after_xid THEN
+            found_users := ARRAY(
+                SELECT c.user_id
+                FROM creditsd.changes AS c
+                WHERE c.xid = running
+                AND c.user_id > after_user
+                ORDER BY c.user_id
+                LIMIT room
+            );
+        ELSE
+            found_users := ARRAY(
+                SELECT c.user_id
+                FROM creditsd.changes AS c
+                WHERE c.xid = running
+                ORDER BY c.user_id
+                LIMIT room
+            );
+        END IF;
+        IF cardinality(found_users) > 0 THEN
+            room := room - cardinality(found_users);
+            users := users || found_users;
+            next_xid := running;
+            next_user := found_users[cardinality(found_users)];
+        END IF;
+    END LOOP;
+    -- Those that began since.
+    IF room > 0 THEN
+        IF next_xid IS NULL OR next_xid < first_new THEN
+            SELECT array_agg(n.user_id), (array_agg(n.xid))[count(*)::integer]
+            INTO found_users, running
+            FROM (
+                SELECT c.xid, c.user_id
+                FROM creditsd.changes AS c
+                WHERE c.xid >= first_new
+                AND pg_visible_in_snapshot(c.xid, target)
+                ORDER BY c.xid, c.user_id
+                LIMIT room
+            ) AS n;
+        ELSE
+            SELECT array_agg(n.user_id), (array_agg(n.xid))[count(*)::integer]
+            INTO found_users, running
+            FROM (
+                SELECT c.xid, c.user_id
+                FROM creditsd.changes AS c
+                WHERE (c.xid, c.user_id) > (next_xid, next_user)
+                AND pg_visible_in_snapshot(c.xid, target)
+                ORDER BY c.xid, c.user_id
+                LIMIT room
+            ) AS n;
+        END IF;
+        IF cardinality(found_users) > 0 THEN
+            room := room - cardinality(found_users);
+            users := users || found_users;
+            next_xid := running;
+            next_user := found_users[cardinality(found_users)];
+        END IF;
+    END IF;
+    SELECT r.cause
+    INTO resync
+    FROM creditsd.resyncs AS r
+    WHERE (r.xid >= first_new OR NOT pg_visible_in_snapshot(r.xid, since))
+    AND pg_visible_in_snapshot(r.xid, target)
+    LIMIT 1;
+    IF resync IS NOT NULL THEN
+        PERFORM creditsd.begin_resync(resync);
+        DELETE FROM creditsd.resyncs AS r
+        WHERE pg_visible_in_snapshot(r.xid, target);
+    END IF;
+    IF cardinality(users) > 0 THEN
+        users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u);
+        RETURN QUERY
+        SELECT NULL::jsonb, t
+        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, false) AS t;
+    END IF;
+    page := jsonb_build_object(
+        'snapshot', target,
+        'full', room <= 0,
+        'xid', next_xid,
+        'user_id', next_user,
+        'changes', max_changes - room,
+        'users', cardinality(users),
+        'resyncing', (SELECT r.resync_cause FROM creditsd.reader AS r),
+        'due_seconds', creditsd.due_seconds()
+    );
+    total := NULL;
+    RETURN NEXT;
+END
+$function$;
+
+COMMENT ON FUNCTION creditsd.drain IS
+'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users. Rows: the totals that changed, then one with the page.';

@@ -1,0 +1,9 @@
+-- The one row that says what is installed.
+INSERT INTO creditsd.installation (migration, digest, source, role)
+VALUES (%(migration)s, %(digest)s, %(source)s::jsonb, %(role)s)
+ON CONFLICT (single) DO UPDATE
+SET migration = excluded.migration,
+    digest = excluded.digest,
+    source = excluded.source,
+    role = excluded.role,
+    installed_at = now()
