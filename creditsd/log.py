@@ -45,7 +45,7 @@ def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 def _renderer(settings: LogSettings, stream: TextIO) -> Processor:
     if settings.format == "console" or (settings.format == "auto" and stream.isatty()):
-        return structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=28)
+        return structlog.dev.ConsoleRenderer(colors=stream.isatty())
     return structlog.processors.JSONRenderer(serializer=_to_json)
 
 
