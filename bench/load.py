@@ -1,0 +1,87 @@
+"""The reference table full of users, and pgbench writing to it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.servers import REFERENCE_TABLE, Postgres
+
+FLUSHES = {
+    "ordinary": {"commit_delay": "0", "commit_siblings": "5"},
+    # Every flush waits 1.5 ms more, as on an ordinary cloud disk.
+    "slow": {"commit_delay": "1500", "commit_siblings": "0"},
+}
+
+SERVER_SETTINGS = {
+    "fsync": "on",
+    "shared_buffers": "512MB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+}
+
+# A round that ends does not leave a value behind which the next one could not change again.
+ONE_ROW = """\\set id random(1, {rows})
+UPDATE public.user_credits SET credits = 1 + (credits + 7) % 1000 WHERE id = :id;
+"""
+
+FILL = """
+INSERT INTO public.user_credits (user_id, credits, status, plan_type, membership, subscription_id, expires_at)
+SELECT
+    md5((1 + n % {users})::text)::uuid,
+    1 + n % 1000,
+    'active',
+    CASE WHEN n % 3 = 0 THEN 'subscription' ELSE 'one_time' END,
+    CASE WHEN n % 3 = 0 THEN 'Pro' ELSE 'Pack' END,
+    CASE WHEN n % 3 = 0 THEN 'sub_' || n END,
+    CASE WHEN n % 3 = 0 THEN now() + interval '30 days' END
+FROM generate_series(1, {rows}) AS n;
+VACUUM ANALYZE public.user_credits;
+"""
+
+
+def fill(server: Postgres, name: str, *, rows: int, users: int) -> str:
+    """Create a database with the reference table in it and return its connection string."""
+    dsn = server.create_database(name)
+    server.psql(REFERENCE_TABLE + FILL.format(rows=rows, users=users), dbname=name)
+    return dsn
+
+
+def flush(server: Postgres, kind: str) -> None:
+    """Choose how long a flush takes, from now on and for every session."""
+    for name, value in FLUSHES[kind].items():
+        server.psql(f"ALTER SYSTEM SET {name} = {value}")
+    server.psql("SELECT pg_reload_conf()")
+
+
+def backend_seconds(server: Postgres) -> float:
+    """Return the processor time used so far by backends of the server that have ended."""
+    fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """So many clients, each changing one random row after the other."""
+
+    clients: int
+    rows: int
+
+    def write(self, server: Postgres, dbname: str, seconds: float) -> float:
+        """Write for a while and return the transactions per second, the time to connect not counted."""
+        with TemporaryDirectory() as directory:
+            script = Path(directory) / "one_row.sql"
+            script.write_text(ONE_ROW.format(rows=self.rows))
+            report = server.pgbench(
+                *("-n", "-M", "prepared", "-f", str(script), "-T", f"{seconds:.0f}"),
+                *("-c", str(self.clients), "-j", str(min(self.clients, 2))),
+                dbname=dbname,
+            )
+        failed = re.search(r"number of failed transactions: (\d+)", report)
+        rate = re.search(r"^tps = ([\d.]+)", report, re.MULTILINE)
+        if rate is None or (failed is not None and failed[1] != "0"):
+            raise RuntimeError(f"pgbench failed:\n{report}")
+        return float(rate[1])
