@@ -91,9 +91,10 @@ def _module(name: str, scheme: str) -> ModuleType:
     try:
         return importlib.import_module(f"{__name__}.{found}")
     except ModuleNotFoundError as missing:
-        if (missing.name or "creditsd").startswith("creditsd"):
+        library = (missing.name or "creditsd").split(".", 1)[0]
+        if library == "creditsd":
             raise
-        raise ConfigError(f"sink {name} needs {missing.name}: pip install 'creditsd[{found}]'") from None
+        raise ConfigError(f"sink {name} needs {library}: pip install 'creditsd[{found}]'") from None
 
 
 def _first(invalid: ValidationError, module: ModuleType) -> str:
@@ -102,7 +103,8 @@ def _first(invalid: ValidationError, module: ModuleType) -> str:
     where = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":
         options: dict[str, Any] = module.Options.model_fields
-        near = difflib.get_close_matches(where, options, n=1)
+        near = [each for each in options if each.startswith(where)]
+        near = near or difflib.get_close_matches(where, options, n=1)
         mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(options) or 'none'}"
         return f"unknown option {where!r}: {mend}"
     return f"{where}: {mistake['msg']}" if where else mistake["msg"]

@@ -61,7 +61,7 @@ _MENDS = (
         "it is part of a cluster, which this sink does not speak yet: point the url at a single server",
     ),
     (
-        ("NoPermissionError", "NOPERM"),
+        ("NoPermissionError", "NOPERM", "ACL failure"),
         "its user lacks rights: +evalsha +script|load +get +set +publish (+xadd) on the keys and channels",
     ),
     (("WRONGTYPE",), "the key named by the option stream holds another type: choose another name"),
@@ -207,7 +207,6 @@ def _pool(url: str, options: Options) -> tuple[str, ConnectionPool]:
         socket_timeout=options.timeout_seconds,
         socket_connect_timeout=options.connect_timeout_seconds,
         retry=Retry(NoBackoff(), 0),  # trying again is the publisher's
-        client_name="creditsd",
         protocol=2,
     )
     pool.connection_class(**pool.connection_kwargs)  # connects nothing; complains of parameters nobody knows

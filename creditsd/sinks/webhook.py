@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
@@ -45,8 +46,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _MAKE_A_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)"'  # noqa: S105  no secret, a recipe
 
 # Addresses that Python, or some version of it, calls global and that reach a cloud's insides all the same:
-# Azure's host agent, and the IETF's protocol block, where Oracle keeps its metadata.
-_INSIDE = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("192.0.0.0/24"))
+# Azure's host agent; the IETF's protocol block, where Oracle keeps its metadata; IPv6's former private block.
+_INSIDE = tuple(ipaddress.ip_network(each) for each in ("168.63.129.16/32", "192.0.0.0/24", "fec0::/10"))
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -85,7 +86,8 @@ class Webhook:
         self._label = f"sink {name}: {url.host}:{url.port}"
         self._signers = signers
         self._options = options
-        self._secrets = [each for each in (url.password, *_given(options)) if each]
+        keys = [secret.strip().removeprefix("whsec_").rstrip("=") for secret in _given(options)]
+        self._secrets = [each for each in (url.password, *keys) if each]
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -301,5 +303,7 @@ def _unwrapped(host: Address) -> Address:
 def _why(error: Exception) -> str:
     """Say what went wrong without the url, which may carry a password."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ConnectionError) and cause.errno is not None:
+        return os.strerror(cause.errno)  # asyncio's own text only repeats the address
     text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
     return text or type(error).__name__
