@@ -27,9 +27,9 @@ class Harness(Protocol):
     def make(self) -> Sink: ...
 
     async def received(self, user_id: str) -> dict[str, Any] | None:
-        """The total a consumer is left with that follows the documented rule of this sink; None if none came.
+        """The total a consumer of this sink is left with if it keeps the documented rule; None: none came.
 
-        Redis keeps the rule itself. Behind webhook and stdout the consumer keeps it: the higher version counts.
+        Redis keeps the rule itself. Behind webhook and stdout the consumer does: the higher version counts.
         """
 
     async def go_away(self) -> None: ...

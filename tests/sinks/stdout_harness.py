@@ -14,9 +14,8 @@ from creditsd.sinks.stdout import Stdout
 class StdoutHarness:
     """A pipe, and a reader that keeps the line with the higher version, as docs/sinks.md asks of it."""
 
-    secrets: list[str] = []
-
     def __init__(self) -> None:
+        self.secrets: list[str] = []
         self.lines: list[dict[str, Any]] = []
         self._text = b""
         self._read = self._write = -1

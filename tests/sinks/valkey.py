@@ -48,6 +48,7 @@ class Valkey:
             said.append(line)
             if "Ready to accept connections" in line:
                 return
+        self.stop()
         raise RuntimeError("".join(said))
 
     def stop(self) -> None:
@@ -67,7 +68,11 @@ class Valkey:
 
     def client(self) -> redis.Redis:
         client = redis.Redis(
-            port=self.port, password=self.password or None, decode_responses=True, protocol=2, socket_timeout=10
+            port=self.port,
+            password=self.password or None,
+            decode_responses=True,
+            protocol=2,
+            socket_timeout=10,
         )
         self._clients.append(client)
         return client

@@ -72,7 +72,7 @@ class Receiver:
             await self._runner.cleanup()
             self._runner = None
 
-    async def silence(self, request: web.Request) -> web.StreamResponse:
+    async def silence(self, _: web.Request) -> web.StreamResponse:
         """An answer that does not come."""
         await self._ending.wait()
         return web.Response(status=500)

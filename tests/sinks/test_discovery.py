@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import creditsd.sinks
+from creditsd.errors import ConfigError
+from creditsd.settings import SinkSettings
+from creditsd.sinks import make, schemes
+from tests.sinks import harness
+
+
+def test_every_file_is_a_scheme_and_has_a_harness():
+    assert {"redis", "stdout", "webhook"} <= set(schemes())
+    assert harness.find() == schemes()
+
+
+@pytest.mark.parametrize(
+    ("url", "module"),
+    [
+        ("stdout", "creditsd.sinks.stdout"),
+        ("stdout:", "creditsd.sinks.stdout"),
+        ("redis://h", "creditsd.sinks.redis"),
+        ("rediss://h", "creditsd.sinks.redis"),
+        ("webhook+https://h/x", "creditsd.sinks.webhook"),
+        ("webhook+http://h/x", "creditsd.sinks.webhook"),
+    ],
+)
+def test_the_scheme_finds_the_file(url: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        options = {"secret": "a" * 32} if url.startswith("webhook") else {}
+        assert type(make(SinkSettings(name="s", url=url, options=options))).__module__ == module
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redsi://:hunter2@h", "unknown scheme 'redsi': did you mean redis?"),
+        ("webhooks+https://h", "must begin with webhook+https://"),
+        ("https://:hunter2@h", "known: redis, stdout, webhook"),
+        ("stdout://somewhere", "write the url as stdout:"),
+    ],
+)
+def test_an_unknown_scheme_names_the_nearest_right_one(url: str, says: str):
+    with pytest.raises(ConfigError) as failure:
+        make(SinkSettings(name="s", url=url))
+    assert says in str(failure.value)
+    assert "hunter2" not in str(failure.value)
+
+
+def test_a_missing_client_library_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "creditsd.sinks.redis", raising=False)
+    monkeypatch.delattr(creditsd.sinks, "redis", raising=False)
+    for module in [name for name in sys.modules if name == "redis" or name.startswith("redis.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigError, match=r"sink s needs redis: pip install 'creditsd\[redis\]'"):
+        make(SinkSettings(name="s", url="redis://h"))
