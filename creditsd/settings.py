@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_origin
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -236,6 +236,20 @@ def load(config: Path | None = None) -> Settings:
         return Settings.model_validate(_nested(gathered))
     except ValidationError as error:
         raise ConfigError(explain(error, gathered)) from None
+
+
+class Supervision(NamedTuple):
+    """What systemd told this process: where to report, and how often it wants to hear that we live."""
+
+    socket: str  # empty: nobody supervises
+    watchdog_seconds: float | None
+
+
+def supervision() -> Supervision:
+    """Return what systemd's own variables say; a watchdog that is meant for another process is none."""
+    usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    is_ours = usec.isdecimal() and int(usec) > 0 and pid in ("", str(os.getpid()))
+    return Supervision(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1_000_000 if is_ours else None)
 
 
 @cache

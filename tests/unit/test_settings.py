@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from creditsd import settings as settings_module
 from creditsd.errors import ConfigError
-from creditsd.settings import Settings, load, masked, parse_relation
+from creditsd.settings import Settings, Supervision, load, masked, parse_relation, supervision
 
 
 @pytest.fixture(autouse=True)
@@ -350,3 +350,26 @@ def test_the_settings_in_force_show_no_secret(setenv: Any) -> None:
     assert shown["sinks"][0] == {"name": "redis", "url": "redis://***@cache:6379/0"}
     assert shown["sinks"][3]["prefix"] == "p:"
     assert shown["log"] == {"level": "info", "format": "auto"}
+
+
+# What systemd says
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, Supervision("", None)),
+        ({"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "1500000"}, Supervision("/run/n", 1.5)),
+        ({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": str(os.getpid())}, Supervision("", 1.5)),
+        ({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": "1"}, Supervision("", None)),
+        ({"WATCHDOG_USEC": "soon"}, Supervision("", None)),
+    ],
+)
+def test_only_our_own_watchdog_is_fed(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: Supervision
+) -> None:
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert supervision() == told
