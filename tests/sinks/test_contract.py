@@ -29,7 +29,7 @@ def as_read(sent: Total) -> dict[str, Any]:
     return dict(json.loads(sent.json(), parse_float=Decimal))
 
 
-async def test_a_total_arrives(harness: Harness):
+async def test_a_total_arrives(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     try:
@@ -41,7 +41,7 @@ async def test_a_total_arrives(harness: Harness):
 
 
 @pytest.mark.parametrize("credits", ["0.1", "-3", "123456789012345678901234567890.123456789", "1E+30"])
-async def test_credits_arrive_with_every_digit(harness: Harness, credits: str):  # noqa: A002
+async def test_credits_arrive_with_every_digit(harness: Harness, credits: str) -> None:  # noqa: A002
     sink = harness.make()
     await sink.open()
     try:
@@ -53,7 +53,7 @@ async def test_credits_arrive_with_every_digit(harness: Harness, credits: str): 
         await sink.close()
 
 
-async def test_repeated_delivery_is_harmless(harness: Harness):
+async def test_repeated_delivery_is_harmless(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     try:
@@ -64,7 +64,7 @@ async def test_repeated_delivery_is_harmless(harness: Harness):
         await sink.close()
 
 
-async def test_an_older_version_after_a_newer_one_changes_nothing(harness: Harness):
+async def test_an_older_version_after_a_newer_one_changes_nothing(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     try:
@@ -76,7 +76,7 @@ async def test_an_older_version_after_a_newer_one_changes_nothing(harness: Harne
         await sink.close()
 
 
-async def test_a_newer_version_replaces_the_older_one(harness: Harness):
+async def test_a_newer_version_replaces_the_older_one(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     try:
@@ -88,7 +88,7 @@ async def test_a_newer_version_replaces_the_older_one(harness: Harness):
 
 
 @pytest.mark.parametrize("user_id", ODD_USERS)
-async def test_a_user_id_may_be_any_text(harness: Harness, user_id: str):
+async def test_a_user_id_may_be_any_text(harness: Harness, user_id: str) -> None:
     sink = harness.make()
     await sink.open()
     try:
@@ -100,7 +100,7 @@ async def test_a_user_id_may_be_any_text(harness: Harness, user_id: str):
         await sink.close()
 
 
-async def test_a_full_batch_arrives_whole(harness: Harness):
+async def test_a_full_batch_arrives_whole(harness: Harness) -> None:
     sink = harness.make()
     batch = [total(f"u{i}", VERSION + i) for i in range(sink.max_batch)]
     await sink.open()
@@ -113,7 +113,7 @@ async def test_a_full_batch_arrives_whole(harness: Harness):
         await sink.close()
 
 
-async def test_held_is_the_version_or_nothing(harness: Harness):
+async def test_held_is_the_version_or_nothing(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     try:
@@ -124,7 +124,7 @@ async def test_held_is_the_version_or_nothing(harness: Harness):
         await sink.close()
 
 
-async def test_an_unreachable_sink_says_so_and_works_again_after(harness: Harness):
+async def test_an_unreachable_sink_says_so_and_works_again_after(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     try:
@@ -141,7 +141,7 @@ async def test_an_unreachable_sink_says_so_and_works_again_after(harness: Harnes
         await sink.close()
 
 
-async def test_no_secret_is_in_an_error(harness: Harness):
+async def test_no_secret_is_in_an_error(harness: Harness) -> None:
     sink = harness.make()
     assert not any(secret in repr(sink) for secret in harness.secrets)
     await sink.open()
@@ -156,7 +156,7 @@ async def test_no_secret_is_in_an_error(harness: Harness):
     assert not any(secret in told for secret in harness.secrets)
 
 
-async def test_closing_is_bounded_and_may_be_repeated(harness: Harness):
+async def test_closing_is_bounded_and_may_be_repeated(harness: Harness) -> None:
     sink = harness.make()
     await sink.close()  # never opened
     await sink.open()
@@ -173,7 +173,7 @@ async def test_closing_is_bounded_and_may_be_repeated(harness: Harness):
     assert stuck.cancelled()
 
 
-async def test_a_hanging_receiver_does_not_stop_the_loop(harness: Harness):
+async def test_a_hanging_receiver_does_not_stop_the_loop(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     await harness.hang()

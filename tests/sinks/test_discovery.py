@@ -12,7 +12,7 @@ from creditsd.sinks import make, schemes
 from tests.sinks import harness
 
 
-def test_every_file_is_a_scheme_and_has_a_harness():
+def test_every_file_is_a_scheme_and_has_a_harness() -> None:
     assert {"redis", "stdout", "webhook"} <= set(schemes())
     assert harness.find() == schemes()
 
@@ -28,7 +28,9 @@ def test_every_file_is_a_scheme_and_has_a_harness():
         ("webhook+http://h/x", "creditsd.sinks.webhook"),
     ],
 )
-def test_the_scheme_finds_the_file(url: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_scheme_finds_the_file(
+    url: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with (tmp_path / "out").open("w") as out:
         monkeypatch.setattr(sys, "stdout", out)
         options = {"secret": "a" * 32} if url.startswith("webhook") else {}
@@ -44,14 +46,14 @@ def test_the_scheme_finds_the_file(url: str, module: str, monkeypatch: pytest.Mo
         ("stdout://somewhere", "write the url as stdout:"),
     ],
 )
-def test_an_unknown_scheme_names_the_nearest_right_one(url: str, says: str):
+def test_an_unknown_scheme_names_the_nearest_right_one(url: str, says: str) -> None:
     with pytest.raises(ConfigError) as failure:
         make(SinkSettings(name="s", url=url))
     assert says in str(failure.value)
     assert "hunter2" not in str(failure.value)
 
 
-def test_a_missing_client_library_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_client_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "creditsd.sinks.redis", raising=False)
     monkeypatch.delattr(creditsd.sinks, "redis", raising=False)
     for module in [name for name in sys.modules if name == "redis" or name.startswith("redis.")]:

@@ -45,7 +45,9 @@ def messages(server: Valkey, subscriber: Any) -> list[tuple[str, dict[str, Any]]
     return found
 
 
-async def test_the_set_and_the_message_are_one_step_and_one_text(sink_valkey: Valkey, subscriber: Any):
+async def test_the_set_and_the_message_are_one_step_and_one_text(
+    sink_valkey: Valkey, subscriber: Any
+) -> None:
     async with opened(sink_valkey.url) as sink:
         await sink.deliver([total(), total("u2")])
     stored = json.loads(sink_valkey.client().get("credits:u1"))
@@ -53,7 +55,7 @@ async def test_the_set_and_the_message_are_one_step_and_one_text(sink_valkey: Va
     assert sink_valkey.client().ttl("credits:u1") == -1
 
 
-async def test_what_is_already_held_is_not_published_again(sink_valkey: Valkey, subscriber: Any):
+async def test_what_is_already_held_is_not_published_again(sink_valkey: Valkey, subscriber: Any) -> None:
     async with opened(sink_valkey.url) as sink:
         await sink.deliver([total(version=VERSION + 1)])
         await sink.deliver([total(version=VERSION + 1)])
@@ -61,7 +63,7 @@ async def test_what_is_already_held_is_not_published_again(sink_valkey: Valkey, 
     assert [data["version"] for _, data in messages(sink_valkey, subscriber)] == [VERSION + 1]
 
 
-async def test_versions_one_apart_are_told_apart_at_the_edge_of_a_json_number(sink_valkey: Valkey):
+async def test_versions_one_apart_are_told_apart_at_the_edge_of_a_json_number(sink_valkey: Valkey) -> None:
     edge = 2**53 - 1
     async with opened(sink_valkey.url) as sink:
         await sink.deliver([total(version=edge - 1)])
@@ -71,7 +73,7 @@ async def test_versions_one_apart_are_told_apart_at_the_edge_of_a_json_number(si
         assert await sink.held("u1") == edge
 
 
-async def test_two_daemons_at_once_leave_the_higher_version(sink_valkey: Valkey):
+async def test_two_daemons_at_once_leave_the_higher_version(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url) as one, opened(sink_valkey.url) as other:
         async with asyncio.TaskGroup() as group:
             for step in range(200):
@@ -80,7 +82,7 @@ async def test_two_daemons_at_once_leave_the_higher_version(sink_valkey: Valkey)
         assert await one.held("u1") == VERSION + 199
 
 
-async def test_flushed_scripts_are_sent_again_within_the_same_delivery(sink_valkey: Valkey):
+async def test_flushed_scripts_are_sent_again_within_the_same_delivery(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url) as sink:
         sink_valkey.client().script_flush()
         batch = [total(f"u{i}") for i in range(300)]
@@ -88,7 +90,7 @@ async def test_flushed_scripts_are_sent_again_within_the_same_delivery(sink_valk
         assert sink_valkey.client().dbsize() == 300
 
 
-async def test_a_restarted_server_is_served_without_a_failure_in_between(sink_valkey: Valkey):
+async def test_a_restarted_server_is_served_without_a_failure_in_between(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url) as sink:
         await sink.deliver([total()])
         sink_valkey.stop()
@@ -111,7 +113,7 @@ async def test_a_restarted_server_is_served_without_a_failure_in_between(sink_va
         "\udcff\udcfe",
     ],
 )
-async def test_a_string_of_another_program_counts_as_no_version(sink_valkey: Valkey, foreign: str):
+async def test_a_string_of_another_program_counts_as_no_version(sink_valkey: Valkey, foreign: str) -> None:
     sink_valkey.client().set("credits:u1", foreign.encode(errors="surrogateescape"))
     async with opened(sink_valkey.url) as sink:
         assert await sink.held("u1") is None
@@ -119,7 +121,7 @@ async def test_a_string_of_another_program_counts_as_no_version(sink_valkey: Val
         assert await sink.held("u1") == VERSION
 
 
-async def test_a_key_of_another_type_is_refused_and_left_alone_and_others_pass(sink_valkey: Valkey):
+async def test_a_key_of_another_type_is_refused_and_left_alone_and_others_pass(sink_valkey: Valkey) -> None:
     client = sink_valkey.client()
     client.rpush("credits:u1", "mine")
     async with opened(sink_valkey.url) as sink:
@@ -131,7 +133,7 @@ async def test_a_key_of_another_type_is_refused_and_left_alone_and_others_pass(s
     assert client.lrange("credits:u1", 0, -1) == ["mine"]
 
 
-async def test_prefix_names_key_and_channel(sink_valkey: Valkey, subscriber: Any):
+async def test_prefix_names_key_and_channel(sink_valkey: Valkey, subscriber: Any) -> None:
     async with opened(sink_valkey.url, prefix="app1:") as sink:
         await sink.deliver([total()])
         assert await sink.held("u1") == VERSION
@@ -139,13 +141,13 @@ async def test_prefix_names_key_and_channel(sink_valkey: Valkey, subscriber: Any
     assert sink_valkey.client().keys() == ["app1:u1"]
 
 
-async def test_ttl_seconds_is_set_with_the_total(sink_valkey: Valkey):
+async def test_ttl_seconds_is_set_with_the_total(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url, ttl_seconds=60) as sink:
         await sink.deliver([total()])
     assert 0 < sink_valkey.client().ttl("credits:u1") <= 60
 
 
-async def test_the_stream_gets_each_new_total_once_and_stays_bounded(sink_valkey: Valkey):
+async def test_the_stream_gets_each_new_total_once_and_stays_bounded(sink_valkey: Valkey) -> None:
     client = sink_valkey.client()
     async with opened(sink_valkey.url, stream="credits-log", stream_maxlen=200) as sink:
         await sink.deliver([total()])
@@ -158,7 +160,7 @@ async def test_the_stream_gets_each_new_total_once_and_stays_bounded(sink_valkey
         assert 200 <= client.xlen("credits-log") < 400
 
 
-async def test_a_refused_publish_is_repeated_and_not_forgotten(sink_valkey: Valkey, subscriber: Any):
+async def test_a_refused_publish_is_repeated_and_not_forgotten(sink_valkey: Valkey, subscriber: Any) -> None:
     client = sink_valkey.client()
     client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "resetchannels", "+@all")
     url = sink_valkey.url.replace("redis://", "redis://app:pw@")
@@ -170,7 +172,7 @@ async def test_a_refused_publish_is_repeated_and_not_forgotten(sink_valkey: Valk
     assert [data["version"] for _, data in messages(sink_valkey, subscriber)] == [VERSION]
 
 
-async def test_the_rights_named_in_the_error_are_enough(sink_valkey: Valkey):
+async def test_the_rights_named_in_the_error_are_enough(sink_valkey: Valkey) -> None:
     keys, channels = ("resetkeys", "~credits:*", "~log"), ("resetchannels", "&credits:*")
     commands = ("-@all", "+evalsha", "+script|load", "+get", "+set", "+publish", "+xadd")
     sink_valkey.client().execute_command("ACL", "SETUSER", "app", "on", ">pw", *keys, *channels, *commands)
@@ -180,7 +182,7 @@ async def test_the_rights_named_in_the_error_are_enough(sink_valkey: Valkey):
         assert await sink.held("u1") == VERSION
 
 
-async def test_a_wrong_password_is_told_with_its_mend_and_without_itself():
+async def test_a_wrong_password_is_told_with_its_mend_and_without_itself() -> None:
     server = Valkey("right")
     server.start()
     try:
@@ -193,7 +195,7 @@ async def test_a_wrong_password_is_told_with_its_mend_and_without_itself():
         server.stop()
 
 
-async def test_a_read_only_replica_is_told(sink_valkey: Valkey):
+async def test_a_read_only_replica_is_told(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url) as sink:
         sink_valkey.client().execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
         with pytest.raises(SinkUnavailable, match="point the url at the primary"):
@@ -202,7 +204,7 @@ async def test_a_read_only_replica_is_told(sink_valkey: Valkey):
         assert list(await sink.deliver([total()])) == []
 
 
-async def test_a_full_server_is_told(sink_valkey: Valkey):
+async def test_a_full_server_is_told(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url) as sink:
         sink_valkey.client().config_set("maxmemory", 1)
         with pytest.raises(SinkUnavailable, match="maxmemory"):
@@ -211,7 +213,7 @@ async def test_a_full_server_is_told(sink_valkey: Valkey):
         assert list(await sink.deliver([total()])) == []
 
 
-async def test_a_node_of_a_cluster_is_told(tmp_path: Path):
+async def test_a_node_of_a_cluster_is_told(tmp_path: Path) -> None:
     files = ("--cluster-config-file", str(tmp_path / "nodes.conf"))
     server = Valkey("", "--cluster-enabled", "yes", "--cluster-port", str(free_port()), *files)
     server.start()
@@ -223,14 +225,14 @@ async def test_a_node_of_a_cluster_is_told(tmp_path: Path):
         server.stop()
 
 
-async def test_a_stream_name_of_another_type_is_told(sink_valkey: Valkey):
+async def test_a_stream_name_of_another_type_is_told(sink_valkey: Valkey) -> None:
     sink_valkey.client().set("log", "text")
     async with opened(sink_valkey.url, stream="log") as sink:
         with pytest.raises(SinkUnavailable, match="option stream"):
             await sink.deliver([total()])
 
 
-async def test_a_server_that_does_not_answer_is_given_up_in_time(sink_valkey: Valkey):
+async def test_a_server_that_does_not_answer_is_given_up_in_time(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url, timeout_seconds=0.2) as sink:
         sink_valkey.hang()
         async with asyncio.timeout(5):
@@ -240,7 +242,7 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time(sink_valkey: Va
                 await sink.held("u1")
 
 
-async def test_what_is_no_redis_is_told():
+async def test_what_is_no_redis_is_told() -> None:
     async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -255,13 +257,13 @@ async def test_what_is_no_redis_is_told():
                 pass
 
 
-async def test_an_option_in_the_url_cannot_change_what_the_sink_reads(sink_valkey: Valkey):
+async def test_an_option_in_the_url_cannot_change_what_the_sink_reads(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url + "?decode_responses=true") as sink:
         await sink.deliver([total("Zoë", credits=Decimal("1.5"))])
         assert await sink.held("Zoë") == VERSION
 
 
-async def test_the_database_of_the_url_is_used(sink_valkey: Valkey):
+async def test_the_database_of_the_url_is_used(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url.removesuffix("0") + "3") as sink:
         await sink.deliver([total()])
     assert sink_valkey.client().dbsize() == 0
@@ -282,7 +284,7 @@ async def test_the_database_of_the_url_is_used(sink_valkey: Valkey):
         ("redis://:hunter2@h:1/0?no_such_thing=hunter2", "is not redis://"),
     ],
 )
-def test_a_wrong_url_is_one_line_without_its_password(url: str, says: str):
+def test_a_wrong_url_is_one_line_without_its_password(url: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as failure:
         make(SinkSettings(name="cache", url=url))
     assert "hun" not in str(failure.value)
@@ -299,7 +301,7 @@ def test_a_wrong_url_is_one_line_without_its_password(url: str, says: str):
         ({"zzz": 5}, "known: prefix, ttl_seconds"),
     ],
 )
-def test_a_wrong_option_is_one_line(options: dict[str, Any], says: str):
+def test_a_wrong_option_is_one_line(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as failure:
         make(SinkSettings(name="cache", url="redis://h", options=options))
     assert str(failure.value).startswith("sink cache: ")

@@ -39,7 +39,7 @@ asyncio.run(main())
 """
 
 
-async def test_one_line_per_total_and_nothing_else(tmp_path: Path):
+async def test_one_line_per_total_and_nothing_else(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as out:
         sink = Stdout("lines", out.fileno())
         await sink.open()
@@ -49,7 +49,7 @@ async def test_one_line_per_total_and_nothing_else(tmp_path: Path):
     assert lines == [total("a").json(), total("b", VERSION + 1).json()]
 
 
-async def test_a_closed_reader_is_told_and_the_process_lives():
+async def test_a_closed_reader_is_told_and_the_process_lives() -> None:
     read, write = os.pipe()
     os.close(read)
     sink = Stdout("lines", write)
@@ -60,7 +60,7 @@ async def test_a_closed_reader_is_told_and_the_process_lives():
     os.close(write)
 
 
-async def test_batches_never_mix_even_after_one_was_given_up():
+async def test_batches_never_mix_even_after_one_was_given_up() -> None:
     read, write = os.pipe()
     sink = Stdout("lines", write)
     await sink.open()
@@ -78,7 +78,7 @@ async def test_batches_never_mix_even_after_one_was_given_up():
 
 
 @pytest.mark.parametrize(("totals", "says"), [(10, "done"), (5000, "stuck")])
-def test_a_reader_that_stopped_does_not_hold_the_process_at_its_end(totals: int, says: str):
+def test_a_reader_that_stopped_does_not_hold_the_process_at_its_end(totals: int, says: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(totals)],
         stdout=subprocess.PIPE,
@@ -96,7 +96,7 @@ def test_a_reader_that_stopped_does_not_hold_the_process_at_its_end(totals: int,
         process.wait()
 
 
-def test_it_has_no_options():
+def test_it_has_no_options() -> None:
     with pytest.raises(ConfigError, match="unknown option 'path': known: none"):
         make(SinkSettings(name="lines", url="stdout:", options={"path": "x"}))
 

@@ -47,7 +47,7 @@ def always(status: int, text: str = "", **headers: str) -> Answer:
     return answer
 
 
-async def test_the_body_is_the_event_with_the_total_and_what_was_before(receiver: Receiver):
+async def test_the_body_is_the_event_with_the_total_and_what_was_before(receiver: Receiver) -> None:
     before = {"credits": 10**30, "version": VERSION - 1, "message": "before"}
     async with opened(receiver) as sink:
         await sink.deliver([total(cause="expiry", previous=before)])
@@ -67,7 +67,7 @@ async def test_the_body_is_the_event_with_the_total_and_what_was_before(receiver
     assert third.data["cause"] == "change"
 
 
-async def test_the_official_verifier_accepts_what_arrives_and_nothing_changed(receiver: Receiver):
+async def test_the_official_verifier_accepts_what_arrives_and_nothing_changed(receiver: Receiver) -> None:
     async with opened(receiver) as sink:
         await sink.deliver([total("Zoë")])
     (delivery,) = receiver.deliveries
@@ -78,7 +78,7 @@ async def test_the_official_verifier_accepts_what_arrives_and_nothing_changed(re
         delivery.verify(OTHER)
 
 
-async def test_during_a_rotation_either_secret_verifies(receiver: Receiver):
+async def test_during_a_rotation_either_secret_verifies(receiver: Receiver) -> None:
     async with opened(receiver, secret="", secrets=[SECRET, OTHER]) as sink:
         await sink.deliver([total()])
     (delivery,) = receiver.deliveries
@@ -88,13 +88,15 @@ async def test_during_a_rotation_either_secret_verifies(receiver: Receiver):
 
 
 @pytest.mark.parametrize("written", [SECRET, KEY, KEY.rstrip("="), f" {SECRET}\n"])
-async def test_a_secret_may_be_written_with_or_without_prefix_and_padding(receiver: Receiver, written: str):
+async def test_a_secret_may_be_written_with_or_without_prefix_and_padding(
+    receiver: Receiver, written: str
+) -> None:
     async with opened(receiver, secret=written) as sink:
         await sink.deliver([total()])
     receiver.deliveries[0].verify(SECRET)
 
 
-async def test_the_headers_tell_who_sends_what(receiver: Receiver):
+async def test_the_headers_tell_who_sends_what(receiver: Receiver) -> None:
     async with opened(receiver) as sink:
         await sink.deliver([total()])
     headers = receiver.deliveries[0].headers
@@ -104,7 +106,9 @@ async def test_the_headers_tell_who_sends_what(receiver: Receiver):
     assert abs(int(headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 60
 
 
-async def test_the_id_is_stable_over_attempts_and_restarts_and_new_for_every_version(receiver: Receiver):
+async def test_the_id_is_stable_over_attempts_and_restarts_and_new_for_every_version(
+    receiver: Receiver,
+) -> None:
     async with opened(receiver) as sink:
         await sink.deliver([total()])
         await sink.deliver([total()])
@@ -117,7 +121,7 @@ async def test_the_id_is_stable_over_attempts_and_restarts_and_new_for_every_ver
     assert len({first, newer, other}) == 3
 
 
-async def test_connections_are_kept_and_at_most_concurrency_posts_run_at_once(receiver: Receiver):
+async def test_connections_are_kept_and_at_most_concurrency_posts_run_at_once(receiver: Receiver) -> None:
     full = asyncio.Event()
 
     async def together(request: web.Request) -> web.StreamResponse:
@@ -135,7 +139,7 @@ async def test_connections_are_kept_and_at_most_concurrency_posts_run_at_once(re
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirects_are_not_followed(receiver: Receiver, status: int):
+async def test_redirects_are_not_followed(receiver: Receiver, status: int) -> None:
     receiver.answer = always(status, Location=f"http://127.0.0.1:{receiver.port}/elsewhere")
     async with opened(receiver) as sink:
         (rejection,) = await sink.deliver([total()])
@@ -145,7 +149,7 @@ async def test_redirects_are_not_followed(receiver: Receiver, status: int):
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 410, 422, 500, 501])
-async def test_what_the_receiver_refuses_is_a_rejection(receiver: Receiver, status: int):
+async def test_what_the_receiver_refuses_is_a_rejection(receiver: Receiver, status: int) -> None:
     receiver.answer = always(status, "no such\nuser \x1b[31m", Retry_After="7")
     async with opened(receiver) as sink:
         (rejection,) = await sink.deliver([total()])
@@ -155,7 +159,7 @@ async def test_what_the_receiver_refuses_is_a_rejection(receiver: Receiver, stat
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-async def test_a_busy_receiver_is_left_alone_for_as_long_as_it_says(receiver: Receiver, status: int):
+async def test_a_busy_receiver_is_left_alone_for_as_long_as_it_says(receiver: Receiver, status: int) -> None:
     receiver.answer = always(status, "later", Retry_After="120")
     async with opened(receiver, concurrency=4) as sink:
         with pytest.raises(SinkBusy, match=f"answered {status}: later") as failure:
@@ -164,7 +168,7 @@ async def test_a_busy_receiver_is_left_alone_for_as_long_as_it_says(receiver: Re
     assert len(receiver.deliveries) == 4
 
 
-async def test_one_refused_total_stops_nobody_else(receiver: Receiver):
+async def test_one_refused_total_stops_nobody_else(receiver: Receiver) -> None:
     async def one_refused(request: web.Request) -> web.StreamResponse:
         user_id = (await request.json())["data"]["user_id"]
         return web.Response(status={"u3": 422, "u7": 503}.get(user_id, 200))
@@ -175,7 +179,7 @@ async def test_one_refused_total_stops_nobody_else(receiver: Receiver):
     assert [(each.total.user_id, each.status) for each in rejections] == [("u3", 422), ("u7", 503)]
 
 
-async def test_every_total_is_tried_once_when_the_first_answers_are_slow_failures(receiver: Receiver):
+async def test_every_total_is_tried_once_when_the_first_answers_are_slow_failures(receiver: Receiver) -> None:
     async def only_the_last(request: web.Request) -> web.StreamResponse:
         user_id = (await request.json())["data"]["user_id"]
         return web.Response(status=200 if user_id == "u3" else 503)
@@ -187,7 +191,9 @@ async def test_every_total_is_tried_once_when_the_first_answers_are_slow_failure
     assert len(rejections) == 29
 
 
-async def test_an_endpoint_that_does_not_answer_costs_one_time_out_and_not_one_per_total(receiver: Receiver):
+async def test_an_endpoint_that_does_not_answer_costs_one_time_out_and_not_one_per_total(
+    receiver: Receiver,
+) -> None:
     receiver.answer = receiver.silence
     async with opened(receiver, timeout_seconds=0.3, concurrency=4) as sink:
         async with asyncio.timeout(5):
@@ -196,7 +202,7 @@ async def test_an_endpoint_that_does_not_answer_costs_one_time_out_and_not_one_p
     assert len(receiver.deliveries) == 4
 
 
-async def test_an_answer_of_ten_megabytes_is_not_read(receiver: Receiver):
+async def test_an_answer_of_ten_megabytes_is_not_read(receiver: Receiver) -> None:
     sent = 0
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -219,14 +225,14 @@ async def test_an_answer_of_ten_megabytes_is_not_read(receiver: Receiver):
     assert sent < 9_000_000
 
 
-async def test_a_compressed_answer_is_not_unpacked(receiver: Receiver):
+async def test_a_compressed_answer_is_not_unpacked(receiver: Receiver) -> None:
     receiver.answer = always(400, "not gzip at all", Content_Encoding="gzip")
     async with opened(receiver) as sink:
         (rejection,) = await sink.deliver([total()])
     assert rejection.reason == "answered 400: not gzip at all"
 
 
-async def test_an_answer_that_repeats_our_secrets_does_not_get_them_into_an_error(receiver: Receiver):
+async def test_an_answer_that_repeats_our_secrets_does_not_get_them_into_an_error(receiver: Receiver) -> None:
     receiver.answer = always(400, f"got {SECRET} {KEY} {PASSWORD}")
     async with opened(receiver) as sink:
         (rejection,) = await sink.deliver([total()])
@@ -234,7 +240,7 @@ async def test_an_answer_that_repeats_our_secrets_does_not_get_them_into_an_erro
     assert not any(secret in rejection.reason for secret in (SECRET, KEY, PASSWORD))
 
 
-async def test_garbage_for_an_answer_is_told():
+async def test_garbage_for_an_answer_is_told() -> None:
     async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1 << 16)
         writer.write(b"\x00\x01 what? \r\n\r\n")
@@ -252,7 +258,7 @@ async def test_garbage_for_an_answer_is_told():
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "127.1"]
 )
-async def test_loopback_is_refused_however_it_is_written(receiver: Receiver, host: str):
+async def test_loopback_is_refused_however_it_is_written(receiver: Receiver, host: str) -> None:
     async with opened(receiver, allow_cidrs=[], host=host) as sink:
         with pytest.raises(SinkUnavailable, match=r"allow_cidrs|not a canonical IPv4 address"):
             await sink.deliver([total()])
@@ -261,7 +267,7 @@ async def test_loopback_is_refused_however_it_is_written(receiver: Receiver, hos
 
 async def test_a_name_that_resolves_anew_to_an_inside_address_is_refused(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """A name server that answers another address the second time: the check is on the one connected to."""
     asked: list[str] = []
     loop = asyncio.get_running_loop()
@@ -279,7 +285,7 @@ async def test_a_name_that_resolves_anew_to_an_inside_address_is_refused(
     assert receiver.deliveries == []
 
 
-async def test_a_listed_network_is_allowed_and_its_neighbour_is_not(receiver: Receiver):
+async def test_a_listed_network_is_allowed_and_its_neighbour_is_not(receiver: Receiver) -> None:
     async with opened(receiver, allow_cidrs=["127.0.0.1/32"]) as sink:
         assert list(await sink.deliver([total()])) == []
     async with opened(receiver, allow_cidrs=["127.0.0.2/32"]) as sink:
@@ -293,18 +299,18 @@ async def test_a_listed_network_is_allowed_and_its_neighbour_is_not(receiver: Re
         "10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "0.0.0.0", "169.254.169.254", "100.64.0.1",
         "100.100.100.200", "168.63.129.16", "192.0.0.192", "198.18.0.1", "203.0.113.9", "224.0.0.1",
         "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1",
-        "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001:db8::1", "::127.0.0.1",
-        "fec0::1",
+        "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001:db8::1",
+        "::127.0.0.1", "fec0::1",
     ],
 )  # fmt: skip
-def test_an_address_of_the_inside_is_known_as_such(address: str):
+def test_an_address_of_the_inside_is_known_as_such(address: str) -> None:
     assert is_inside(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize(
     "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
 )
-def test_an_address_of_the_public_internet_is_not_refused(address: str):
+def test_an_address_of_the_public_internet_is_not_refused(address: str) -> None:
     assert not is_inside(ipaddress.ip_address(address))
 
 
@@ -317,7 +323,7 @@ def self_signed(directory: Path) -> ssl.SSLContext:
     return context
 
 
-async def test_a_wrong_certificate_is_told(tmp_path: Path):
+async def test_a_wrong_certificate_is_told(tmp_path: Path) -> None:
     context = await asyncio.to_thread(self_signed, tmp_path)
 
     async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -339,13 +345,13 @@ async def test_a_wrong_certificate_is_told(tmp_path: Path):
         await sink.close()
 
 
-async def test_a_name_nobody_knows_is_told(receiver: Receiver):
+async def test_a_name_nobody_knows_is_told(receiver: Receiver) -> None:
     async with opened(receiver, host="no-such-host.invalid") as sink:
         with pytest.raises(SinkUnavailable, match=r"sink billing: no-such-host\.invalid:"):
             await sink.deliver([total()])
 
 
-async def test_before_open_it_says_so():
+async def test_before_open_it_says_so() -> None:
     receiver = Receiver()
     with pytest.raises(SinkUnavailable, match="is not open"):
         await receiver.make().deliver([total()])
@@ -368,7 +374,7 @@ async def test_before_open_it_says_so():
         ("Sun, 99 Nov 2026 09:00:00 GMT", None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None):
+def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
     assert retry_after_seconds(header, datetime(2026, 11, 22, 10, tzinfo=UTC)) == seconds
 
 
@@ -388,7 +394,7 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
         ({"secert": SECRET}, "unknown option 'secert': did you mean secret?"),
     ],
 )
-def test_a_wrong_option_is_one_line_without_the_secret(options: dict[str, Any], says: str):
+def test_a_wrong_option_is_one_line_without_the_secret(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as failure:
         make(SinkSettings(name="billing", url="webhook+https://h/x", options={"secret": SECRET} | options))
     assert says in str(failure.value)
@@ -407,13 +413,13 @@ def test_a_wrong_option_is_one_line_without_the_secret(options: dict[str, Any], 
         "webhook+https://u:hunter2@h:x/",
     ],
 )
-def test_a_wrong_url_is_one_line_without_its_password(url: str):
+def test_a_wrong_url_is_one_line_without_its_password(url: str) -> None:
     with pytest.raises(ConfigError, match="webhook\\+https://") as failure:
         make(SinkSettings(name="billing", url=url, options={"secret": SECRET}))
     assert "hunter2" not in str(failure.value)
 
 
-async def test_nobody_listening_is_told(receiver: Receiver):
+async def test_nobody_listening_is_told(receiver: Receiver) -> None:
     await receiver.stop()
     async with opened(receiver) as sink:
         with pytest.raises(SinkUnavailable, match="refused"):

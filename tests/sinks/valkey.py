@@ -7,6 +7,7 @@ import socket
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import redis
@@ -66,7 +67,8 @@ class Valkey:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
-    def client(self) -> redis.Redis:
+    def client(self) -> Any:
+        """A plain client; Any, because its library types a command's answer as all it may be in any mode."""
         client = redis.Redis(
             port=self.port,
             password=self.password or None,

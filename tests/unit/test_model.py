@@ -27,7 +27,7 @@ PRO = Total(
 )
 
 
-def test_the_json_has_the_documented_keys_in_their_order():
+def test_the_json_has_the_documented_keys_in_their_order() -> None:
     assert PRO.json() == (
         b'{"user_id":"u1","version":1763800000000000,"updated_at":"2026-11-22T10:00:00.123456Z","credits":120,'
         b'"membershipStatus":"active","planType":"subscription","canBuy":false,"hasEverHadSubscription":true,'
@@ -36,11 +36,11 @@ def test_the_json_has_the_documented_keys_in_their_order():
     )
 
 
-def test_cause_and_previous_are_no_part_of_the_total():
+def test_cause_and_previous_are_no_part_of_the_total() -> None:
     assert replace(PRO, cause="repair", previous={"credits": 1}).json() == PRO.json()
 
 
-def test_times_of_another_zone_are_told_in_utc():
+def test_times_of_another_zone_are_told_in_utc() -> None:
     east = timezone(timedelta(hours=2))
     shown = json.loads(replace(PRO, expires_at=datetime(2026, 12, 22, 1, tzinfo=east)).json())
     assert shown["expires_at"] == "2026-12-21T23:00:00Z"
@@ -62,24 +62,24 @@ def test_times_of_another_zone_are_told_in_utc():
         ("123456789012345678901234567890123.0000000001", "123456789012345678901234567890123.0000000001"),
     ],
 )
-def test_credits_are_written_digit_by_digit(value: str, text: str):
+def test_credits_are_written_digit_by_digit(value: str, text: str) -> None:
     assert f'"credits":{text},'.encode() in replace(PRO, credits=Decimal(value)).json()
     assert encode({"deep": [Decimal(value)]}) == f'{{"deep":[{text}]}}'.encode()
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
-def test_no_number_is_ever_rounded(value: Decimal):
+def test_no_number_is_ever_rounded(value: Decimal) -> None:
     assert json.loads(encode(number(value)), parse_int=Decimal, parse_float=Decimal) == value
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
-def test_what_json_cannot_say_is_null_and_no_crash(value: str):
+def test_what_json_cannot_say_is_null_and_no_crash(value: str) -> None:
     total = replace(PRO, credits=Decimal(value))
     assert json.loads(total.json())["credits"] is None
     assert total.message.startswith("You have an unknown number of credits")
 
 
-def test_what_has_no_json_form_is_an_error():
+def test_what_has_no_json_form_is_an_error() -> None:
     with pytest.raises(TypeError):
         encode({"x": object()})
 
@@ -122,13 +122,13 @@ def test_what_has_no_json_form_is_an_error():
         ),
     ],
 )
-def test_the_message_is_one_plain_sentence(changed: dict[str, Any], sentence: str):
+def test_the_message_is_one_plain_sentence(changed: dict[str, Any], sentence: str) -> None:
     assert replace(PRO, **changed).message == sentence
 
 
-def test_a_user_nobody_has_heard_of_has_nothing_and_loses_to_any_real_total():
+def test_a_user_nobody_has_heard_of_has_nothing_and_loses_to_any_real_total() -> None:
     nothing = Total.nothing("u9")
-    assert (nothing.user_id, nothing.version, nothing.credits) == ("u9", 0, 0)
+    assert (nothing.user_id, nothing.version, nothing.credits) == ("u9", 0, Decimal(0))
     assert (nothing.membership_status, nothing.plan_type) == ("none", "none")
     assert nothing.can_buy
     assert not nothing.has_ever_had_subscription
