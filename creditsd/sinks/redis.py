@@ -61,7 +61,7 @@ _MENDS = (
         "it is part of a cluster, which this sink does not speak yet: point the url at a single server",
     ),
     (
-        ("NoPermissionError", "NOPERM", "ACL failure"),
+        ("NoPermissionError", "NOPERM", "ACL failure", "user executing the script"),
         "its user lacks rights: +evalsha +script|load +get +set +publish (+xadd) on the keys and channels",
     ),
     (("WRONGTYPE",), "the key named by the option stream holds another type: choose another name"),
@@ -182,9 +182,7 @@ def create(name: str, url: str, options: Options) -> Redis:
     """Make the sink for a `redis:` or `rediss:` url (TLS). Raises ConfigError."""
     scheme = url.split(":", 1)[0].lower()
     if scheme not in ("redis", "rediss"):
-        raise ConfigError(
-            f"sink {name}: {scheme} is not supported yet: use redis or rediss and a single server"
-        )
+        raise ConfigError(f"sink {name}: {scheme} is not supported yet: use redis or rediss and a single server")
     try:
         address, pool = _pool(url, options)
     except (ValueError, TypeError, RedisError) as error:

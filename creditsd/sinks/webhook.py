@@ -96,9 +96,7 @@ class Webhook:
         options = self._options
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=options.concurrency, socket_factory=self._socket),
-            timeout=aiohttp.ClientTimeout(
-                total=options.timeout_seconds, sock_connect=options.connect_timeout_seconds
-            ),
+            timeout=aiohttp.ClientTimeout(total=options.timeout_seconds, sock_connect=options.connect_timeout_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # nobody asked for it, and a small body could be a large one
             headers={
