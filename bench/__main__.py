@@ -25,9 +25,7 @@ def main() -> None:
     console = Console()
     with_creditsd = line.installed()
     if not with_creditsd:
-        console.print(
-            "creditsd is not installed beside this Python: only what it is compared with is measured"
-        )
+        console.print("creditsd is not installed beside this Python: only what it is compared with is measured")
     with Postgres(settings=SERVER_SETTINGS) as server, Valkey() as valkey:
         results: dict[str, Any] = {"machine": machine(server)}
         console.print(results["machine"])
@@ -76,9 +74,7 @@ def measure(
             return cells
         case "latency":
             rounds, changes = options.rounds, options.changes
-            blocks = latency.measure(
-                server, valkey, rounds=rounds, changes=changes, with_creditsd=with_creditsd
-            )
+            blocks = latency.measure(server, valkey, rounds=rounds, changes=changes, with_creditsd=with_creditsd)
             latency.show(console, blocks)
             return {"summary": latency.summarise(blocks), "milliseconds": blocks}
         case _:

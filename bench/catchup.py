@@ -95,9 +95,7 @@ def right(server: Postgres, client: redis.Redis) -> bool:
 
 def show(console: Console, stages: list[dict[str, Any]]) -> None:
     """Print how long, how fast, and how much memory."""
-    table = Table(
-        "", "rows", "users", "seconds", "users/s", "rows/s", "peak RSS MiB", "RSS half way, at the end"
-    )
+    table = Table("", "rows", "users", "seconds", "users/s", "rows/s", "peak RSS MiB", "RSS half way, at the end")
     table.title = "everyone, until every total in Valkey equals the truth"
     for stage in stages:
         memory = stage["memory_mib"] or [stage["peak_mib"]]

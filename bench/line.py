@@ -52,13 +52,9 @@ class Line:
 
     def run(self, *args: str) -> str:
         """Run a command of creditsd to its end and return what it printed."""
-        done = subprocess.run(
-            [COMMAND, *args], check=False, capture_output=True, text=True, env=self._environment
-        )
+        done = subprocess.run([COMMAND, *args], check=False, capture_output=True, text=True, env=self._environment)
         if done.returncode != 0:
-            raise RuntimeError(
-                f"creditsd {' '.join(args)} exited with {done.returncode}: {done.stderr[-2000:]}"
-            )
+            raise RuntimeError(f"creditsd {' '.join(args)} exited with {done.returncode}: {done.stderr[-2000:]}")
         return done.stdout
 
     def start(self) -> Self:
@@ -108,9 +104,7 @@ class Line:
                 "UPDATE public.user_credits SET credits = %s WHERE id = 1 RETURNING user_id", (amount,)
             ).fetchone()
             assert row is not None
-            rest = connection.execute(
-                "SELECT sum(credits) FROM public.user_credits WHERE user_id = %s", row
-            ).fetchone()
+            rest = connection.execute("SELECT sum(credits) FROM public.user_credits WHERE user_id = %s", row).fetchone()
             assert rest is not None
         begun = time.perf_counter()
         with redis.Redis(host=self.valkey.host, port=self.valkey.port) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,8 +58,13 @@ def flush(server: Postgres, kind: str) -> None:
     server.psql("SELECT pg_reload_conf()")
 
 
-def backend_seconds(server: Postgres) -> float:
-    """Return the processor time used so far by backends of the server that have ended."""
+def backend_seconds(server: Postgres, dbname: str) -> float:
+    """Return the processor time backends have used so far, once every client of a database is gone.
+
+    The postmaster is credited with a child's time when the child has ended. It moves in steps of 10 ms.
+    """
+    while server.connections(dbname):
+        time.sleep(0.01)
     fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
@@ -72,11 +78,20 @@ class Writers:
 
     def write(self, server: Postgres, dbname: str, seconds: float) -> float:
         """Write for a while and return the transactions per second, the time to connect not counted."""
+        return self._pgbench(server, dbname, "-T", f"{seconds:.0f}")
+
+    def microseconds(self, server: Postgres, dbname: str, each: int) -> float:
+        """Let each client write so many times and return the backends' processor time per transaction."""
+        begun = backend_seconds(server, dbname)
+        self._pgbench(server, dbname, "-t", str(each))
+        return (backend_seconds(server, dbname) - begun) * 1_000_000 / (each * self.clients)
+
+    def _pgbench(self, server: Postgres, dbname: str, *length: str) -> float:
         with TemporaryDirectory() as directory:
             script = Path(directory) / "one_row.sql"
             script.write_text(ONE_ROW.format(rows=self.rows))
             report = server.pgbench(
-                *("-n", "-M", "prepared", "-f", str(script), "-T", f"{seconds:.0f}"),
+                *("-n", "-M", "prepared", "-f", str(script), *length),
                 *("-c", str(self.clients), "-j", str(min(self.clients, 2))),
                 dbname=dbname,
             )

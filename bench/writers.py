@@ -72,9 +72,7 @@ def running(line: Line, variant: Variant) -> Iterator[None]:
         variant.behind_seconds.append(line.wait_until_caught_up())
 
 
-def measure(
-    server: Postgres, found: Sequence[Variant], rounds: int, seconds: float
-) -> Iterator[dict[str, Any]]:
+def measure(server: Postgres, found: Sequence[Variant], rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
     """Measure cell by cell, within a cell round by round, within a round one variant after the other."""
     for kind in FLUSHES:
         flush(server, kind)
@@ -88,9 +86,7 @@ def measure(
                     with variant.during():
                         rate = Writers(clients, ROWS).write(server, variant.dbname, seconds)
                     rates[variant.name].append(rate)
-            behind = {
-                variant.name: list(variant.behind_seconds) for variant in found if variant.behind_seconds
-            }
+            behind = {variant.name: list(variant.behind_seconds) for variant in found if variant.behind_seconds}
             yield {"flush": kind, "clients": clients, "tps": rates, "behind_seconds": behind}
     flush(server, "ordinary")
 
@@ -104,9 +100,7 @@ def rotated(found: Sequence[Variant], turn: int) -> list[Variant]:
 def show(console: Console, cells: Sequence[Mapping[str, Any]]) -> None:
     """Print the variants side by side, a row a cell."""
     names = list(cells[0]["tps"])
-    table = Table(
-        "flush", "clients", *names, title="one-row UPDATE, transactions per second: median (lowest-highest)"
-    )
+    table = Table("flush", "clients", *names, title="one-row UPDATE, transactions per second: median (lowest-highest)")
     ratios = Table("flush", "clients", title="ratios, round by round: median (lowest-highest)")
     for name in names[1:]:
         ratios.add_column(f"{name} / {NO_TRIGGER}")
