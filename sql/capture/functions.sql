@@ -5,9 +5,19 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
+DECLARE
+    marked {user_id_type};
 BEGIN
+    BEGIN
+        marked := NEW.{user_id};
+    EXCEPTION
+        WHEN undefined_column THEN
+            -- The column was renamed. The application's write passes all the same; everyone is looked at again.
+            PERFORM creditsd.mark_everyone();
+            RETURN NULL;
+    END;
     INSERT INTO creditsd.changes (user_id)
-    VALUES (NEW.{user_id});
+    VALUES (marked);
     {ring}
     RETURN NULL;
 END
@@ -21,9 +31,19 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
+DECLARE
+    marked {user_id_type};
 BEGIN
+    BEGIN
+        marked := OLD.{user_id};
+    EXCEPTION
+        WHEN undefined_column THEN
+            -- The column was renamed. The application's write passes all the same; everyone is looked at again.
+            PERFORM creditsd.mark_everyone();
+            RETURN NULL;
+    END;
     INSERT INTO creditsd.changes (user_id)
-    VALUES (OLD.{user_id});
+    VALUES (marked);
     {ring}
     RETURN NULL;
 END
@@ -45,4 +65,20 @@ BEGIN
 END
 $function$;
 
-COMMENT ON FUNCTION creditsd.capture_everyone IS 'Marks everyone.';
+COMMENT ON FUNCTION creditsd.capture_everyone IS 'Marks everyone: the table was emptied.';
+
+CREATE OR REPLACE FUNCTION creditsd.mark_everyone()
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.cause = 'column renamed') THEN
+        INSERT INTO creditsd.resyncs (cause)
+        VALUES ('column renamed');
+    END IF;
+END
+$function$;
+
+COMMENT ON FUNCTION creditsd.mark_everyone IS 'Marks everyone, once, where a capture trigger does not find its column any more.';

@@ -7,7 +7,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
     UPDATE creditsd.reader
-    SET resync_cause = cause, resync_after = NULL
+    SET resync_cause = cause, resync_after = NULL, resync_users = 0
 $function$;
 
 COMMENT ON FUNCTION creditsd.begin_resync IS 'Notes that everyone must be recomputed, from the beginning.';

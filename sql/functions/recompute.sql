@@ -67,7 +67,7 @@ BEGIN
             ) AS publish,
             CASE WHEN o.version IS NOT NULL THEN jsonb_build_object(
                 'version', o.version,
-                'updated_at', o.updated_at,
+                'updated_at', to_char(o.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                 'credits', o.credits,
                 'membershipStatus', o.membership_status,
                 'planType', o.plan_type,
@@ -75,7 +75,7 @@ BEGIN
                 'hasEverHadSubscription', o.has_ever_had_subscription,
                 'subscription_id', o.subscription_id,
                 'membership', o.membership,
-                'expires_at', o.expires_at
+                'expires_at', to_char(o.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
             ) END AS before
         FROM unnest(computed) AS t
         LEFT JOIN creditsd.balances AS o ON o.user_id = t.user_id

@@ -53,7 +53,7 @@ BEGIN
     IF cardinality(users) < max_users THEN
         UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
     ELSE
-        UPDATE creditsd.reader SET resync_after = users[max_users]::text;
+        UPDATE creditsd.reader SET resync_after = users[max_users]::text, resync_users = resync_users + max_users;
     END IF;
     page := jsonb_build_object(
         'users', cardinality(users),

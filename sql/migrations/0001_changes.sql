@@ -58,6 +58,7 @@ CREATE TABLE creditsd.reader (
     partitions text NOT NULL,
     resync_cause text,
     resync_after text,
+    resync_users bigint NOT NULL DEFAULT 0,
     saved_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
@@ -70,4 +71,5 @@ COMMENT ON COLUMN creditsd.reader.started_at IS 'When that server had started; l
 COMMENT ON COLUMN creditsd.reader.policy IS 'can_buy and expire_empty in force; a change recomputes everyone.';
 COMMENT ON COLUMN creditsd.reader.partitions IS 'The partitions of the source; a change recomputes everyone.';
 COMMENT ON COLUMN creditsd.reader.resync_cause IS 'Why everyone is being recomputed; null when nobody is.';
+COMMENT ON COLUMN creditsd.reader.resync_users IS 'How many users this resync has done.';
 COMMENT ON COLUMN creditsd.reader.resync_after IS 'The last user that this resync has done; null at its beginning.';

@@ -1,0 +1,102 @@
+"""Whose credits may differ: reads the changes no snapshot has shown before, and recomputes their users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from creditsd import queries
+from creditsd.database import Batch, Connection, batch, row
+from creditsd.errors import SchemaError
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where reading goes on, and which server it goes on at."""
+
+    resyncing: str | None
+    resynced_after: str | None
+    restarted: bool
+    newest: int
+    timeline: int
+    started_at: str
+    system_identifier: str
+    partitions: str
+
+
+class Changes:
+    """The reader. Its cursor is a snapshot: everything visible in it has been recomputed.
+
+    A pass reads what is visible now and was not then, page by page in the order (xid, user_id); when it is through,
+    what was visible now becomes the cursor. The cursor is saved now and then: reading twice is harmless.
+    """
+
+    def __init__(
+        self, connection: Connection, *, digest: str, user_id_type: str, can_buy: str, expire_empty: str
+    ) -> None:
+        self._connection = connection
+        self._policy = {"can_buy": can_buy, "expire_empty": expire_empty}
+        self._digest = digest
+        self._drained = queries.sql("queries/drained").replace("{user_id_type}", user_id_type)
+        self._purged = queries.sql("queries/purged").replace("{user_id_type}", user_id_type)
+        self._snapshot = ""
+        self._saved = ""
+        self._purged_to = ""
+        self._pass: dict[str, Any] = {"upto": None, "xid": None, "user_id": None}
+
+    async def resume(self) -> Resumption:
+        """Load the saved cursor; the database itself decides what must be looked at again."""
+        # Whatever else totals are made of: where it differs from last time, everyone is recomputed.
+        policy = " ".join([*(f"{key}={value}" for key, value in self._policy.items()), f"installed={self._digest}"])
+        self._pass = {"upto": None, "xid": None, "user_id": None}
+        found = await row(self._connection, queries.sql("queries/resumed"), {"policy": policy})
+        if found is None:
+            raise SchemaError("the schema creditsd is incomplete: run `creditsd install`")
+        said = found[0]
+        self._snapshot = self._saved = said.pop("snapshot")
+        return Resumption(**said)
+
+    async def drain(self, max_changes: int) -> Batch:
+        """Read and recompute the next page, at most max_changes changes.
+
+        The page says `full` when more of this pass waits, `changes` and `users` read, `resyncing` (a cause or None) and
+        `due_seconds` until time changes a total (None for never).
+        """
+        parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
+        found = await batch(self._connection, self._drained, parameters)
+        page = found.page
+        if page["full"]:
+            self._pass = {"upto": page["snapshot"], "xid": page["xid"], "user_id": page["user_id"]}
+        else:
+            self._snapshot = page["snapshot"]
+            self._pass = {"upto": None, "xid": None, "user_id": None}
+        return found
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the cursor has moved since it was saved."""
+        return self._snapshot != self._saved
+
+    async def save(self) -> None:
+        """Save the cursor: on the connection that stored the balances, so never earlier than what it covers."""
+        await row(self._connection, queries.sql("queries/cursor_saved"), {"snapshot": self._snapshot})
+        self._saved = self._snapshot
+
+    async def purge(
+        self, connection: Connection, max_changes: int, position: tuple[Any, ...] | None
+    ) -> tuple[Any, ...] | None:
+        """Delete a step of what the saved cursor covers; return the position of the next step, None when there is none.
+
+        Takes a connection of its own: nothing waits for it.
+        """
+        if position is None and self._saved == self._purged_to:
+            return None
+        snapshot, xid, user_id = position or (None, None, None)
+        parameters = {"snapshot": snapshot, "xid": xid, "user_id": user_id, "max_changes": max_changes}
+        found = await row(connection, self._purged, parameters)
+        assert found is not None
+        snapshot, xid, user_id, _ = found
+        if xid is None:
+            self._purged_to = snapshot
+            return None
+        return snapshot, xid, user_id

@@ -1,0 +1,20 @@
+-- The next page of changes, recomputed: each total that changed, then one row with the page.
+SELECT
+    page,
+    (total).user_id::text,
+    (total).version,
+    (total).updated_at,
+    (total).credits,
+    (total).membership_status,
+    (total).plan_type,
+    (total).can_buy,
+    (total).has_ever_had_subscription,
+    (total).subscription_id,
+    (total).membership,
+    (total).expires_at,
+    (total).cause,
+    (total).previous
+FROM creditsd.drain(
+    %(snapshot)s::text::pg_snapshot, %(upto)s::text::pg_snapshot, %(xid)s::text::xid8, %(user_id)s::text::{user_id_type},
+    %(max_changes)s, %(can_buy)s, %(expire_empty)s
+)

@@ -1,0 +1,2 @@
+-- Where to go on.
+SELECT creditsd.resume(%(policy)s)

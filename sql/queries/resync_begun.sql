@@ -1,0 +1,2 @@
+-- Everyone again, from the beginning.
+SELECT creditsd.begin_resync('backfill')

@@ -1,0 +1,17 @@
+-- The next page of everyone, recomputed: each total that changed, then one row with the page.
+SELECT
+    page,
+    (total).user_id::text,
+    (total).version,
+    (total).updated_at,
+    (total).credits,
+    (total).membership_status,
+    (total).plan_type,
+    (total).can_buy,
+    (total).has_ever_had_subscription,
+    (total).subscription_id,
+    (total).membership,
+    (total).expires_at,
+    (total).cause,
+    (total).previous
+FROM creditsd.resync_next(%(max_users)s, %(can_buy)s, %(expire_empty)s)

@@ -1,0 +1,2 @@
+-- Ring the bell.
+SELECT pg_notify('creditsd', '')
