@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, LiteralString, cast
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any
 
 import psycopg
 import structlog
 from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from creditsd.errors import ConfigError, DatabaseUnavailable, SchemaError
 from creditsd.mask import mask_dsn
+from creditsd.model import Total
 
 log = structlog.get_logger()
 
@@ -23,8 +29,8 @@ Pool = AsyncConnectionPool[Connection]
 CONNECT_SECONDS = 10
 POOL_SECONDS = 30.0
 
-# Ours can all be derived again, so our commits need no flush of their own; and no time-out that an administrator meant for
-# the application may cut what is meant to wait. Set by a statement: a pooler refuses start-up options.
+# Ours can all be derived again, so our commits need no flush of their own; and no time-out that an administrator meant
+# for the application may cut what is meant to wait. Set by a statement: a pooler refuses start-up options.
 SESSION = """
 SET TimeZone = 'UTC';
 SET DateStyle = 'ISO';
@@ -70,13 +76,27 @@ _TRY_AGAIN = (
 )
 
 
+# A number of credits inside JSON keeps its digits.
+_loads = partial(json.loads, parse_float=Decimal)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Totals in ascending order of version, and what the database said of the page they came in."""
+
+    totals: list[Total]
+    page: dict[str, Any]
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise what the driver raises as ours; what is neither the server's state nor its schema passes as a bug."""
     try:
         yield
     except PoolTimeout as error:
-        raise DatabaseUnavailable("PostgreSQL gave no connection in time: is it up, and max_connections enough?") from error
+        raise DatabaseUnavailable(
+            "PostgreSQL gave no connection in time: is it up, and max_connections enough?"
+        ) from error
     except errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"{_line(error)}: this role lacks a right; run `creditsd install --role NAME` as the table's owner"
@@ -106,7 +126,7 @@ async def connect(dsn: str, *, purpose: str) -> Connection:
     except psycopg.OperationalError as error:
         raise _not_connected(error) from error
     with translated():
-        await connection.execute(SESSION)
+        await _configure(connection)
     return connection
 
 
@@ -142,7 +162,7 @@ def pool(dsn: str, *, purpose: str, max_size: int) -> Pool:
 async def rows(connection: Connection, query: str, parameters: Any = None) -> list[TupleRow]:
     """Run one statement of `sql/` and return its rows, in the binary format."""
     with translated():
-        cursor = await connection.execute(cast("LiteralString", query), parameters, binary=True)
+        cursor = await connection.execute(query, parameters, binary=True)
         return await cursor.fetchall() if cursor.description else []
 
 
@@ -152,7 +172,20 @@ async def row(connection: Connection, query: str, parameters: Any = None) -> Tup
     return found[0] if found else None
 
 
+async def batch(connection: Connection, query: str, parameters: Any) -> Batch:
+    """Run a statement whose rows are (page, total …), where a row with a page has no total."""
+    totals: list[Total] = []
+    page: dict[str, Any] = {}
+    for said, *total in await rows(connection, query, parameters):
+        if said is None:
+            totals.append(Total(*total))
+        else:
+            page = said
+    return Batch(totals, page)
+
+
 async def _configure(connection: Connection) -> None:
+    set_json_loads(_loads, connection)
     await connection.execute(SESSION)
 
 

@@ -37,3 +37,9 @@ class SinkRejected(CreditsdError):  # noqa: N818  reads as the state it reports
     """The sink refused this one delivery; others may pass."""
 
     exit_code = 69  # EX_UNAVAILABLE
+
+
+class InputError(CreditsdError):
+    """What was asked cannot be answered for anyone: an id that is none."""
+
+    exit_code = 65  # EX_DATAERR

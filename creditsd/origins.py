@@ -22,9 +22,7 @@ SINKS: Key = ("sinks",)
 _PREFIX = "CREDITSD_"
 _NOT_SETTINGS = {"CREDITSD_CONFIG", "CREDITSD_TEST_DSN"}
 # Kubernetes and Docker links give these to every container that runs beside a service called creditsd.
-_SERVICE_LINK = re.compile(
-    r"CREDITSD_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
-)
+_SERVICE_LINK = re.compile(r"CREDITSD_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)")
 
 
 class Origin(NamedTuple):
@@ -220,9 +218,7 @@ def in_credentials(key: Key) -> str:
 
 def _unknown(known: Known, key: Key, label: str, write: Callable[[Key], str]) -> str:
     """Say which key there is not, and the one that was probably meant."""
-    line = (
-        f"unknown setting {label}" if write is not in_toml else label.replace(": ", ": unknown setting ", 1)
-    )
+    line = f"unknown setting {label}" if write is not in_toml else label.replace(": ", ": unknown setting ", 1)
     stem = _without_file(key)
     meant = nearest(write(stem), {write(other): other for other in known.keys}, stem)
     if meant is None:

@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import LiteralString, cast
 
 import structlog
 from psycopg import errors, sql
@@ -52,6 +51,15 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True)
+class Installation:
+    """What is installed: the newest migration, a digest of all the rest, and the type of a user's id."""
+
+    migration: int
+    digest: str
+    user_id_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Relation:
     """The table or one of its partitions, and which of our triggers stand on it."""
 
@@ -67,7 +75,7 @@ class _Relation:
 
 
 async def install(settings: Settings) -> Installed:
-    """Make the schema and the triggers what they should be, in one transaction; safe to repeat and to run many times at once.
+    """Make the schema and the triggers what they should be, in one transaction; safe to repeat, and many at once.
 
     Gives up a lock on the table after `lock_timeout_seconds` and tries again for `lock_wait_seconds`, so that the
     application never queues behind us. Raises SchemaError, DatabaseUnavailable.
@@ -77,7 +85,7 @@ async def install(settings: Settings) -> Installed:
 
 
 async def uninstall(settings: Settings) -> Installed:
-    """Remove the triggers and the schema, and with it what was stored; what others built on it makes this fail instead."""
+    """Remove the triggers and the schema with all it stores; fails where others have built on it."""
     async with connected(settings.dsn, purpose="uninstall") as connection:
         return await _patiently(connection, settings, lambda: _uninstall(connection))
 
@@ -96,24 +104,24 @@ async def script(settings: Settings) -> str:
     return "BEGIN;\n\n" + "\n\n".join(part.strip() for part in parts) + "\n\nCOMMIT;\n"
 
 
-async def missing(connection: Connection, settings: Settings) -> Source:
-    """Check that what `run` needs is there, as these settings would install it; return the application's table.
+async def missing(connection: Connection, settings: Settings) -> Installation:
+    """Check that what `run` needs is there, as these settings would install it; return what is.
 
-    Raises SchemaError with the first thing that is missing and its mend. Partitions that lack a truncate trigger only warn:
-    their rows are captured.
+    Raises SchemaError with the first thing that is missing and its mend. Partitions that lack a truncate trigger only
+    warn: their rows are captured.
     """
     source = await Source.inspect(connection, settings)
     installed = await _installed(connection)
     if installed is None:
         raise SchemaError("creditsd is not installed in this database: run `creditsd install`")
-    migration, digest, user_id_type = installed
+    _not_newer(installed)
     newest = queries.migrations()[-1][0]
-    if migration > newest:
-        raise SchemaError(f"the schema is at {migration}, newer than this creditsd knows ({newest}): upgrade creditsd")
-    if migration < newest:
-        raise SchemaError(f"the schema is at {migration}, this creditsd needs {newest}: run `creditsd install`")
-    _same_user_id_type(source, user_id_type)
-    if digest != _digest(source, settings):
+    if installed.migration < newest:
+        raise SchemaError(
+            f"the schema is at migration {installed.migration}, this creditsd needs {newest}: run `creditsd install`"
+        )
+    _same_user_id_type(source, installed)
+    if installed.digest != _digest(source, settings):
         raise SchemaError("the table or the settings differ from what is installed: run `creditsd install`")
     for relation in await _relations(connection, source):
         if relation.right:
@@ -121,7 +129,7 @@ async def missing(connection: Connection, settings: Settings) -> Source:
         if relation.top:
             raise SchemaError(f"triggers are missing on {relation.name}: run `creditsd install`")
         log.warning("schema.partition_found_bare", partition=relation.name, mend="run `creditsd install`")
-    return source
+    return installed
 
 
 async def _patiently(
@@ -134,9 +142,10 @@ async def _patiently(
         try:
             with translated():
                 async with connection.transaction():
-                    await connection.execute(cast("LiteralString", _TURN))
+                    await connection.execute(_TURN)
                     await connection.execute(
-                        "SELECT set_config('lock_timeout', %s, true)", [f"{int(settings.lock_timeout_seconds * 1000)}ms"]
+                        "SELECT set_config('lock_timeout', %s, true)",
+                        [f"{int(settings.lock_timeout_seconds * 1000)}ms"],
                     )
                     return await attempt()
         except DatabaseUnavailable as error:
@@ -159,19 +168,14 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
     installed = await _installed(connection)
     digest = _digest(source, settings)
     done: list[str] = []
-    before = 0
     if installed is not None:
-        before, installed_digest, user_id_type = installed
-        _same_user_id_type(source, user_id_type)
-        if before > queries.migrations()[-1][0]:
-            raise SchemaError(f"the schema is at {before}, newer than this creditsd knows: upgrade creditsd")
-    else:
-        installed_digest = ""
+        _not_newer(installed)
+        _same_user_id_type(source, installed)
     for number, name in queries.migrations():
-        if number > before:
+        if installed is None or number > installed.migration:
             await connection.execute(_compose(name, source))
             done.append(f"applied {name.removeprefix('migrations/')}")
-    changed = bool(done) or digest != installed_digest
+    changed = bool(done) or installed is None or digest != installed.digest
     if changed:
         await _replace(connection, source, settings)
         done.append("made the view and the functions")
@@ -181,12 +185,12 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
         await _put_triggers(connection, source)
     for relation in relations:
         if anew or not relation.right:
-            await _cover(connection, source, relation)
+            await _cover(connection, relation)
             done.append(f"put the triggers on {relation.name}")
     if changed:
-        await connection.execute(cast("LiteralString", _note(source, settings)))
+        await connection.execute(_note(source, settings))
     if settings.role:
-        await connection.execute(cast("LiteralString", _grants(settings.role, commented=False)))
+        await connection.execute(_grants(settings.role, commented=False))
     return Installed(done=done, notes=_notes(source))
 
 
@@ -210,7 +214,7 @@ async def _replace(connection: Connection, source: Source, settings: Settings) -
     await connection.execute("DROP TYPE IF EXISTS creditsd.total")
     await connection.execute("DROP VIEW IF EXISTS creditsd.source")
     for statement in _repeatable(source, settings):
-        await connection.execute(cast("LiteralString", statement))
+        await connection.execute(statement)
 
 
 async def _put_triggers(connection: Connection, source: Source) -> None:
@@ -220,12 +224,12 @@ async def _put_triggers(connection: Connection, source: Source) -> None:
         await connection.execute(_compose(f"capture/{name}", source))
 
 
-async def _cover(connection: Connection, source: Source, relation: _Relation) -> None:
-    """Make the triggers fire under session_replication_role = replica too, and give a partition its own for truncate."""
-    name = sql.SQL(cast("LiteralString", relation.name))
+async def _cover(connection: Connection, relation: _Relation) -> None:
+    """Make the triggers fire under session_replication_role = replica too; a partition gets its own for truncate."""
+    name = sql.SQL(relation.name)
     if not relation.top:
         await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS creditsd_truncate ON {}").format(name))
-        template = sql.SQL(cast("LiteralString", queries.sql("capture/creditsd_truncate")))
+        template = sql.SQL(queries.sql("capture/creditsd_truncate"))
         await connection.execute(template.format(table=name))
     for trigger in TRIGGERS:
         await connection.execute(
@@ -237,8 +241,8 @@ async def _trigger_statements(connection: Connection, source: Source) -> list[st
     statements = [_text(_compose(f"capture/{name}", source)) for name in TRIGGERS]
     for relation in await _relations(connection, source):
         if not relation.top:
-            template = sql.SQL(cast("LiteralString", queries.sql("capture/creditsd_truncate")))
-            statements.append(_text(template.format(table=sql.SQL(cast("LiteralString", relation.name)))))
+            template = sql.SQL(queries.sql("capture/creditsd_truncate"))
+            statements.append(_text(template.format(table=sql.SQL(relation.name))))
         statements += [f"ALTER TABLE ONLY {relation.name} ENABLE ALWAYS TRIGGER {trigger};" for trigger in TRIGGERS]
     return statements
 
@@ -248,15 +252,13 @@ async def _relations(connection: Connection, source: Source) -> list[_Relation]:
     return [_Relation(oid, name, top, frozenset(triggers or ()), always) for oid, name, top, triggers, always in found]
 
 
-async def _installed(connection: Connection) -> tuple[int, str, str] | None:
-    """Return (migration, digest, type of user_id) of what is installed, or None."""
+async def _installed(connection: Connection) -> Installation | None:
     if not (await rows(connection, queries.sql("queries/installed")))[0][0]:
         return None
     found = await row(connection, queries.sql("queries/installation"))
     if found is None:
         raise SchemaError("the schema creditsd is there, but empty: run `creditsd uninstall`, then `creditsd install`")
-    migration, digest, user_id_type = found
-    return migration, digest, user_id_type
+    return Installation(*found)
 
 
 async def _holder(connection: Connection, settings: Settings) -> str:
@@ -269,20 +271,28 @@ async def _holder(connection: Connection, settings: Settings) -> str:
     return f" (process {pid}, {application}, has held it for {seconds or 0:.0f} s)"
 
 
-def _same_user_id_type(source: Source, installed: str) -> None:
-    column = source.column("user_id")
-    if column is not None and column.type != installed:
+def _not_newer(installed: Installation) -> None:
+    newest = queries.migrations()[-1][0]
+    if installed.migration > newest:
         raise SchemaError(
-            f"{source.settings.table}.{column.name} is {column.type}, but creditsd was installed for {installed}: "
-            "run `creditsd uninstall`, then `creditsd install`"
+            f"the schema is at migration {installed.migration}, this creditsd knows {newest}: upgrade creditsd"
+        )
+
+
+def _same_user_id_type(source: Source, installed: Installation) -> None:
+    column = source.column("user_id")
+    if column is not None and column.type != installed.user_id_type:
+        raise SchemaError(
+            f"{source.settings.table}.{column.name} is {column.type}, but creditsd was installed for "
+            f"{installed.user_id_type}: run `creditsd uninstall`, then `creditsd install`"
         )
 
 
 def _repeatable(source: Source, settings: Settings) -> list[str]:
     """Return what is made anew whenever it differs: the view, the functions, and who may use them."""
     ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
-    capture = sql.SQL(cast("LiteralString", queries.sql("capture/functions"))).format(
-        **source.fragments(), ring=sql.SQL(cast("LiteralString", queries.sql(ring).strip()))
+    capture = sql.SQL(queries.sql("capture/functions")).format(
+        **source.fragments(), ring=sql.SQL(queries.sql(ring).strip())
     )
     return [
         _text(_compose("source", source)),
@@ -294,7 +304,9 @@ def _repeatable(source: Source, settings: Settings) -> list[str]:
 
 def _digest(source: Source, settings: Settings) -> str:
     """Condense the SQL of view, functions and triggers: it differs exactly when `install` has something to do."""
-    text = "\n".join([*_repeatable(source, settings), *(_text(_compose(f"capture/{name}", source)) for name in TRIGGERS)])
+    text = "\n".join(
+        [*_repeatable(source, settings), *(_text(_compose(f"capture/{name}", source)) for name in TRIGGERS)]
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -312,10 +324,13 @@ def _note(source: Source, settings: Settings) -> str:
 
 
 def _grants(role: str, *, commented: bool) -> str:
-    template = sql.SQL(cast("LiteralString", queries.sql("grants"))).format(role=sql.Identifier(role))
+    template = sql.SQL(queries.sql("grants")).format(role=sql.Identifier(role))
     if not commented:
         return _text(template)
-    lines = ["To run the daemon with a restricted role, name it: creditsd install --role NAME", *_text(template).splitlines()]
+    lines = [
+        "To run the daemon with a restricted role, name it: creditsd install --role NAME",
+        *_text(template).splitlines(),
+    ]
     return "\n".join(f"-- {line}" for line in lines)
 
 
@@ -345,7 +360,7 @@ _WITHOUT = {
 
 
 def _compose(name: str, source: Source) -> sql.Composed:
-    return sql.SQL(cast("LiteralString", queries.sql(name))).format(**source.fragments())
+    return sql.SQL(queries.sql(name)).format(**source.fragments())
 
 
 def _text(composed: sql.Composable) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import LiteralString, NoReturn, cast
+from typing import NoReturn
 
 from psycopg import sql
 
@@ -83,8 +83,12 @@ class Source:
             kind = _RELATIONS.get(relkind, "not a table")
             raise SchemaError(f"{source.table} is {kind}: set source.table to the table that is written to")
         if hidden and me == owner:
-            raise SchemaError(f"row level security of {source.table} is forced on its owner {owner}: creditsd would not see every row")
-        columns = [Column(*values) for values in await rows(connection, queries.sql("queries/columns"), {"relation": oid})]
+            raise SchemaError(
+                f"row level security of {source.table} is forced on its owner {owner}: creditsd would not see every row"
+            )
+        columns = [
+            Column(*values) for values in await rows(connection, queries.sql("queries/columns"), {"relation": oid})
+        ]
         made = cls(
             settings=source,
             oid=oid,
@@ -102,13 +106,13 @@ class Source:
                 if key in _OPTIONAL and name == key:
                     continue  # not set by anyone: such a table simply has none
                 self._no_such_column(key, name)
-        user_id, credits = self.column("user_id"), self.column("credits")
+        user_id, amount = self.column("user_id"), self.column("credits")
         assert user_id is not None  # both are required, and so were found above
-        assert credits is not None
+        assert amount is not None
         if user_id.base not in _USER_ID_TYPES:
             raise self._wrong_type(user_id, "uuid, text or bigint")
-        if credits.base not in {*_WHOLE_TYPES, "numeric"}:
-            raise self._wrong_type(credits, "integer, bigint or numeric")
+        if amount.base not in {*_WHOLE_TYPES, "numeric"}:
+            raise self._wrong_type(amount, "integer, bigint or numeric")
         for key in ("expires_at", "created_at"):
             column = self.column(key)
             if column is not None and column.base not in _TIME_TYPES:
@@ -129,7 +133,7 @@ class Source:
             "user_id": self._name("user_id"),
             "user_id_type": self._user_id_type(),
             "status": self._name("status"),
-            "status_type": sql.SQL(cast("LiteralString", self._required("status").type)),
+            "status_type": sql.SQL(self._required("status").type),
             "credits_value": self._credits(),
             "plan_type_value": self._text("plan_type"),
             "membership_value": self._text("membership"),
@@ -153,8 +157,8 @@ class Source:
         return sql.Identifier(self._required(key).name)
 
     def _user_id_type(self) -> Fragment:
-        """The type as the catalog writes it: already quoted where it needs to be."""
-        return sql.SQL(cast("LiteralString", self._required("user_id").type))
+        """Return the type as the catalog writes it: already quoted where it needs to be."""
+        return sql.SQL(self._required("user_id").type)
 
     def _credits(self) -> Fragment:
         column = self._required("credits")
@@ -180,16 +184,15 @@ class Source:
         # Beyond the years that clients can hold, an end never comes, and a beginning always was.
         return sql.SQL(
             "CASE WHEN {0} >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL "
-            "WHEN {0} < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE {0}::timestamptz END"
+            "WHEN {0} < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz "
+            "ELSE {0}::timestamptz END"
         ).format(value)
 
     def _row(self, side: str) -> Fragment:
         """List the columns whose change may change a total; a type that cannot be compared is compared as text."""
         present = [column for key in type(self.settings.columns).model_fields if (column := self.column(key))]
         return sql.SQL(", ").join(
-            sql.SQL("{}.{}" if column.comparable else "{}.{}::text").format(
-                sql.SQL(cast("LiteralString", side)), sql.Identifier(column.name)
-            )
+            sql.SQL("{}.{}" if column.comparable else "{}.{}::text").format(sql.SQL(side), sql.Identifier(column.name))
             for column in present
         )
 
@@ -198,8 +201,9 @@ class Source:
         word = self.settings.expired_status
         if status.labels is not None and word not in status.labels:
             raise SchemaError(
-                f"column {status.name} of {self.settings.table} has no value {word!r} (it has {', '.join(status.labels)}): "
-                "set source.expired_status to one of them, add it, or set expire_empty = \"off\""
+                f"column {status.name} of {self.settings.table} has no value {word!r} (it has "
+                f"{', '.join(status.labels)}): set source.expired_status to one of them, add it, "
+                'or set expire_empty = "off"'
             )
 
     def _no_such_column(self, key: str, name: str) -> NoReturn:

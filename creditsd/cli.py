@@ -1,0 +1,251 @@
+"""The commands; each asks others for its work and says the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import structlog
+import tomli_w
+import typer
+import uvloop
+from rich.console import Console
+
+from creditsd import __version__, log, schema, screen
+from creditsd.daemon import Daemon
+from creditsd.errors import CreditsdError
+from creditsd.inspection import Inspection
+from creditsd.mask import mask_dsn
+from creditsd.model import Total, encode
+from creditsd.settings import Settings, load, masked
+
+T = TypeVar("T")
+
+EX_SOFTWARE = 70
+
+app = typer.Typer(
+    name="creditsd",
+    help="Keeps every user's total of credits current, from your table in PostgreSQL to every place that shows it.",
+    epilog="Settings: CREDITSD_… in the environment, over /etc/creditsd/creditsd.toml; `creditsd config` shows them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, as when the output is piped.")]
+UserId = Annotated[str, typer.Argument(metavar="USER_ID", help="A user's id, as in your table.", show_default=False)]
+
+console = Console()
+errors_console = Console(stderr=True)
+
+
+@dataclasses.dataclass(slots=True)
+class _Invocation:
+    config: Path | None = None
+
+    def settings(self) -> Settings:
+        settings = load(self.config)
+        log.configure(settings.log)
+        return settings
+
+
+_invocation = _Invocation()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"creditsd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The TOML file with the settings.")
+    ] = None,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Take what is common to all commands."""
+    _invocation.config = config
+
+
+@app.command()
+def install(
+    print_: Annotated[bool, typer.Option("--print", help="Print the SQL and change nothing.")] = False,
+    role: Annotated[str, typer.Option(help="Grant a restricted role what the daemon needs.", metavar="NAME")] = "",
+) -> None:
+    """Put the schema `creditsd` and the triggers into the database.
+
+    Repeat it after an upgrade, after changing the table's settings, or after adding partitions: it does what is
+    missing, in one transaction. The application never queues for a lock of ours: it is given up and tried again.
+    """
+    settings = _invocation.settings()
+    settings = settings.model_copy(update={"role": role}) if role else settings
+    if print_:
+        sys.stdout.write(_run(schema.script(settings)))
+        return
+    _tell(_run(schema.install(settings)), otherwise="nothing to do: everything is installed")
+
+
+@app.command()
+def uninstall() -> None:
+    """Remove the triggers and the schema `creditsd`, with everything in it. Your table stays as it is."""
+    _tell(_run(schema.uninstall(_invocation.settings())), otherwise="nothing to do: creditsd is not installed")
+
+
+@app.command()
+def run() -> None:
+    """Run the daemon: recompute what changes, and publish it to every sink.
+
+    Installs nothing. The first start recomputes everyone. SIGTERM ends it after what is stored has arrived.
+    """
+    settings = _invocation.settings()
+    with screen.BackfillBar(errors_console) as bar:
+        _run(Daemon(settings, progress=bar.show if errors_console.is_terminal else None).run())
+
+
+@app.command()
+def get(user_id: UserId) -> None:
+    """Print a user's total, computed now from the table, as JSON."""
+
+    async def total() -> Total:
+        async with Inspection.opened(_invocation.settings(), purpose="get") as inspection:
+            return await inspection.total(user_id)
+
+    try:
+        _json({"success": True, "data": _run(total(), raising=True).document()})
+    except CreditsdError as error:
+        _json({"success": False, "error": mask_dsn(str(error))})
+        raise typer.Exit(error.exit_code) from None
+
+
+@app.command()
+def watch(
+    user_ids: Annotated[list[str] | None, typer.Argument(metavar="[USER_ID]...", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Show totals as they change: everyone's, or those of certain users, which are shown at once too."""
+
+    async def show() -> None:
+        seen: dict[str, Total] = {}
+        async with Inspection.opened(_invocation.settings(), purpose="watch") as inspection:
+            async for total in inspection.watch(user_ids or []):
+                if json or not console.is_terminal:
+                    _json(total.document())
+                else:
+                    console.print(screen.total_line(total, before=seen.get(total.user_id)))
+                if len(seen) < 10_000 or total.user_id in seen:
+                    seen[total.user_id] = total
+
+    _run(show())
+
+
+@app.command()
+def explain(user_id: UserId, json: Json = False) -> None:
+    """Say of each of a user's rows whether it counts, and why; the total; and what each sink has."""
+
+    async def ask() -> Any:
+        async with Inspection.opened(_invocation.settings(), purpose="explain") as inspection:
+            return await inspection.explain(user_id)
+
+    found = _run(ask())
+    if not json and console.is_terminal:
+        screen.explanation(console, found)
+        return
+    _json(
+        {
+            "total": found.total.document(),
+            "stored": None if found.stored is None else found.stored.document(),
+            "rows": [dataclasses.asdict(each) for each in found.rows],
+            "sinks": dict(found.sinks),
+        }
+    )
+
+
+@app.command()
+def backfill() -> None:
+    """Recompute everyone. The daemon does it where one runs; otherwise it is done here, and published when one does."""
+
+    async def ask(bar: screen.BackfillBar) -> bool:
+        async with Inspection.opened(_invocation.settings(), purpose="backfill") as inspection:
+            return await inspection.backfill(bar.show)
+
+    with screen.BackfillBar(errors_console) as bar:
+        by_daemon = _run(ask(bar))
+    errors_console.print("done by the daemon" if by_daemon else "done; no daemon runs, so nothing is published yet")
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Show who leads, what waits, what the doorbell does, and how each sink is."""
+
+    async def ask() -> Any:
+        async with Inspection.opened(_invocation.settings(), purpose="status") as inspection:
+            return await inspection.status()
+
+    found = _run(ask())
+    if json or not console.is_terminal:
+        _json(dataclasses.asdict(found))
+    else:
+        screen.status(console, found)
+
+
+@app.command()
+def config() -> None:
+    """Print the settings in force as TOML, with every secret masked."""
+    sys.stdout.write(tomli_w.dumps(masked(_invocation.settings())))
+
+
+def main() -> NoReturn:
+    """Run a command; every failure is one clear line and an exit code of sysexits."""
+    try:
+        app(standalone_mode=True)
+    except CreditsdError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        structlog.get_logger().error("creditsd.crashed", exc_info=error)
+        errors_console.print(
+            f"creditsd: a bug: {type(error).__name__}: {mask_dsn(str(error))}", style="red", markup=False
+        )
+        sys.exit(EX_SOFTWARE)
+    sys.exit(0)
+
+
+def _run(work: Coroutine[Any, Any, T], *, raising: bool = False) -> T:
+    """Run on uvloop to the end; failures end the process with their line, unless `raising`."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except CreditsdError as error:
+        if raising:
+            raise
+        _fail(error)
+
+
+def _fail(error: CreditsdError) -> NoReturn:
+    errors_console.print(
+        f"creditsd: {mask_dsn(str(error))}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+    sys.exit(error.exit_code)
+
+
+def _json(document: Any) -> None:
+    sys.stdout.buffer.write(encode(document) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _tell(outcome: schema.Installed, *, otherwise: str) -> None:
+    for line in outcome.done or [otherwise]:
+        errors_console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in outcome.notes:
+        errors_console.print(f"note: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
