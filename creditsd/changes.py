@@ -82,6 +82,11 @@ class Changes:
         await row(self._connection, queries.sql("queries/cursor_saved"), {"snapshot": self._snapshot})
         self._saved = self._snapshot
 
+    @property
+    def unpurged(self) -> bool:
+        """Whether the saved cursor has moved since the last complete purge."""
+        return self._saved != self._purged_to
+
     async def purge(
         self, connection: Connection, max_changes: int, position: tuple[Any, ...] | None
     ) -> tuple[Any, ...] | None:
@@ -89,8 +94,6 @@ class Changes:
 
         Takes a connection of its own: nothing waits for it.
         """
-        if position is None and self._saved == self._purged_to:
-            return None
         snapshot, xid, user_id = position or (None, None, None)
         parameters = {"snapshot": snapshot, "xid": xid, "user_id": user_id, "max_changes": max_changes}
         found = await row(connection, self._purged, parameters)

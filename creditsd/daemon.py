@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ MENDING_SECONDS = 5.0  # between looks at a schema that somebody has to mend
 # What a crash or a failover may have taken back after it was published: an asynchronous commit is lost within a
 # second, an asynchronous standby may be further behind.
 RECENT_SECONDS = 300.0
-RECENT_USERS = 100_000
+RECENT_USERS = 30_000
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ class Daemon:
         self._publishers = [Publisher(name, sink, self._pool) for name, sink in sinks]
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
-        self._recent: OrderedDict[str, float] = OrderedDict()
+        self._recent: dict[str, float] = {}  # users and when they were last published, the longest ago first
         self._resyncing: str | None = None
         self._backfilled = 0
         self._users: int | None = None
@@ -170,6 +169,8 @@ class Daemon:
                 poll_seconds=settings.poll_seconds,
                 busy_poll_seconds=settings.busy_poll_seconds,
             )
+            if not polls:
+                await doorbell.listen()
             stages = Stages(
                 leader,
                 Changes(leader, digest=installation.digest, **policy),
@@ -281,12 +282,10 @@ class Daemon:
             publisher.offer(totals)
         now = time.monotonic()
         for total in totals:
+            self._recent.pop(total.user_id, None)
             self._recent[total.user_id] = now
-            self._recent.move_to_end(total.user_id)
-        while self._recent and (
-            len(self._recent) > RECENT_USERS or next(iter(self._recent.values())) < now - RECENT_SECONDS
-        ):
-            self._recent.popitem(last=False)
+        while len(self._recent) > RECENT_USERS or next(iter(self._recent.values())) < now - RECENT_SECONDS:
+            del self._recent[next(iter(self._recent))]
 
     async def _purge(self) -> None:
         """Delete what is read, in the background and in bounded steps."""
@@ -294,8 +293,8 @@ class Daemon:
         while True:
             stages = self._stages
             try:
-                if stages is not None:
-                    async with self._pool.connection() as connection:
+                if stages is not None and (position or stages.changes.unpurged):
+                    async with database.borrowed(self._pool) as connection:
                         position = await stages.changes.purge(connection, PURGE_CHANGES, position)
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("changes.purge_interrupted", reason=str(error))

@@ -29,8 +29,9 @@ Pool = AsyncConnectionPool[Connection]
 CONNECT_SECONDS = 10
 POOL_SECONDS = 30.0
 
-# Ours can all be derived again, so our commits need no flush of their own; and no time-out that an administrator meant
-# for the application may cut what is meant to wait. Set by a statement: a pooler refuses start-up options.
+# Ours can all be derived again, so our commits need no flush of their own; no time-out that an administrator meant for
+# the application may cut what is meant to wait; and a leader that vanished must not keep its lock for the two hours of
+# a usual kernel. Set by a statement: a pooler refuses start-up options.
 SESSION = """
 SET TimeZone = 'UTC';
 SET DateStyle = 'ISO';
@@ -38,6 +39,10 @@ SET synchronous_commit = off;
 SET statement_timeout = 0;
 SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
+SET idle_session_timeout = 0;
+SET tcp_keepalives_idle = 30;
+SET tcp_keepalives_interval = 10;
+SET tcp_keepalives_count = 3;
 SET jit = off;
 """
 
@@ -66,10 +71,12 @@ _NOT_INSTALLED = (
     errors.WrongObjectType,
 )
 
-# The next try may find the lock free, the server up, the replica promoted.
+# The next try may find the lock free, the server up, the replica promoted, an install finished.
 _TRY_AGAIN = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
+    psycopg.InternalError,
+    errors.FeatureNotSupported,
     errors.ReadOnlySqlTransaction,
     errors.SerializationFailure,
     errors.ObjectNotInPrerequisiteState,
@@ -148,6 +155,7 @@ def pool(dsn: str, *, purpose: str, max_size: int) -> Pool:
             "autocommit": True,
             "connect_timeout": CONNECT_SECONDS,
             "application_name": f"creditsd {purpose}",
+            "prepare_threshold": None,  # old transaction poolers cannot
         },
         configure=_configure,
         check=AsyncConnectionPool.check_connection,
@@ -157,6 +165,14 @@ def pool(dsn: str, *, purpose: str, max_size: int) -> Pool:
         max_idle=600,
         open=False,
     )
+
+
+@asynccontextmanager
+async def borrowed(connections: Pool) -> AsyncIterator[Connection]:
+    """Take a connection from the pool for as long as the block lasts. Raises DatabaseUnavailable."""
+    with translated():
+        async with connections.connection() as connection:
+            yield connection
 
 
 async def rows(connection: Connection, query: str, parameters: Any = None) -> list[TupleRow]:
@@ -186,7 +202,16 @@ async def batch(connection: Connection, query: str, parameters: Any) -> Batch:
 
 async def _configure(connection: Connection) -> None:
     set_json_loads(_loads, connection)
+    connection.add_notice_handler(_heed)
     await connection.execute(SESSION)
+
+
+def _heed(notice: psycopg.errors.Diagnostic) -> None:
+    """Log what our functions have to say: what could not be expired, what a dry run would expire."""
+    message = notice.message_primary or ""
+    if message.startswith("creditsd "):
+        say = log.warning if notice.severity_nonlocalized == "WARNING" else log.info
+        say("database.noticed", message=message.removeprefix("creditsd "))
 
 
 def _not_connected(error: psycopg.OperationalError) -> ConfigError | DatabaseUnavailable:

@@ -88,10 +88,14 @@ class Doorbell:
         """End the rest that is under way, or the next one."""
         self._stir.set()
 
+    async def listen(self) -> None:
+        """Begin to listen; before the first proof, which would be lost otherwise."""
+        with translated():
+            await self._listener.execute(f"LISTEN {CHANNEL}")
+
     async def listening(self) -> None:
         """Hear the bell until the connection ends. Raises DatabaseUnavailable."""
         with translated():
-            await self._listener.execute(f"LISTEN {CHANNEL}")
             async for heard in self._listener.notifies():
                 if heard.payload and heard.payload == self._proof:
                     self._hear_proof()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import deque
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 import structlog
 
 from creditsd import queries
-from creditsd.database import Pool, batch, row, translated
-from creditsd.errors import DatabaseUnavailable, SinkUnavailable
+from creditsd.database import Pool, batch, borrowed, row
+from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
 from creditsd.sinks import Rejection, Sink
 
@@ -47,11 +48,13 @@ class Publisher:
         self._sink = sink
         self._pool = pool
         self._cursor = 0
+        self._taken = 0
         self._head = 0
         self._fresh: deque[Sequence[Total]] = deque()
         self._fresh_size = 0
         self._stir = asyncio.Event()
         self._ending = False
+        self._led = False
         self._registered = False
         self._opened = False
         self._refused: dict[str, Total] = {}
@@ -76,6 +79,7 @@ class Publisher:
     def lead(self, newest: int) -> None:
         """Begin, or go on after another daemon may have led: the database knows how far the sink is."""
         self._head = max(self._head, newest)
+        self._led = True
         self._registered = False
         self._stir.set()
 
@@ -83,8 +87,8 @@ class Publisher:
         """Hand over totals just stored, in order. Never waits, never grows: who is behind reads the table."""
         if not totals:
             return
-        contiguous = self._fresh or self._cursor >= self._head
-        if contiguous and self._fresh_size + len(totals) <= max(FRESH_TOTALS, len(totals) if not self._fresh else 0):
+        follows = self._taken >= self._head or bool(self._fresh)  # nothing lies between these and what is under way
+        if follows and (not self._fresh or self._fresh_size + len(totals) <= FRESH_TOTALS):
             self._fresh.append(totals)
             self._fresh_size += len(totals)
         else:
@@ -96,9 +100,10 @@ class Publisher:
         """Publish until told to end, and then until nothing waits. A failure of sink or database only pauses."""
         while not (self._ending and not self.behind):
             try:
-                await self._step()
-            except (SinkUnavailable, DatabaseUnavailable) as error:
+                await (self._step() if self._led else self._pause(None))
+            except (SinkUnavailable, DatabaseUnavailable, SchemaError) as error:
                 self._forget_fresh()
+                self._taken = self._cursor
                 seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
                 self._note_error(str(error), seconds)
                 await self._pause(seconds, deaf=True)
@@ -112,7 +117,7 @@ class Publisher:
         """Save the cursor and let go of the sink."""
         try:
             await self._save()
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, SchemaError) as error:
             log.warning("publisher.left_unsaved", sink=self.name, reason=str(error))
         await self._sink.close()
 
@@ -131,11 +136,10 @@ class Publisher:
             await self._save()
 
     async def _register(self) -> None:
-        with translated():
-            async with self._pool.connection() as connection:
-                found = await row(connection, queries.sql("queries/sink_registered"), {"name": self.name})
+        async with borrowed(self._pool) as connection:
+            found = await row(connection, queries.sql("queries/sink_registered"), {"name": self.name})
         assert found is not None
-        self._cursor = self._saved = max(self._cursor, found[0])
+        self._cursor = self._taken = self._saved = max(self._cursor, found[0])
         self._registered = True
 
     async def _next(self) -> Sequence[Total]:
@@ -145,16 +149,17 @@ class Publisher:
         if self._fresh:
             totals = self._fresh.popleft()
             self._fresh_size -= len(totals)
+            self._taken = totals[-1].version
             return totals
         if self._cursor >= self._head:
             return ()
-        with translated():
-            async with self._pool.connection() as connection:
-                found = await batch(
-                    connection,
-                    queries.sql("queries/balances_after"),
-                    {"version": self._cursor, "limit": self._sink.max_batch},
-                )
+        async with borrowed(self._pool) as connection:
+            found = await batch(
+                connection,
+                queries.sql("queries/balances_after"),
+                {"version": self._cursor, "limit": self._sink.max_batch},
+            )
+        self._taken = found.totals[-1].version if found.totals else self._head
         if not found.totals:
             self._cursor = self._head
         return found.totals
@@ -212,34 +217,29 @@ class Publisher:
 
     async def _pause(self, seconds: float | None, *, deaf: bool = False) -> None:
         """Wait for a stir, at most so long; deaf, for the whole time, unless we are ending."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     await self._stir.wait()
                     self._stir.clear()
                     if not deaf or self._ending:
                         return
-        except TimeoutError:
-            pass
-        assert deadline is not None
 
     async def _save(self) -> None:
         cursor = self._safe_cursor
         if not self._registered or not self._dirty:
             return
-        with translated():
-            async with self._pool.connection() as connection:
-                await row(
-                    connection,
-                    queries.sql("queries/sink_saved"),
-                    {
-                        "name": self.name,
-                        "cursor": cursor,
-                        "delivered": self._delivered,
-                        "last_error": self._error,
-                    },
-                )
+        async with borrowed(self._pool) as connection:
+            await row(
+                connection,
+                queries.sql("queries/sink_saved"),
+                {
+                    "name": self.name,
+                    "cursor": cursor,
+                    "delivered": self._delivered,
+                    "last_error": self._error,
+                },
+            )
         self._saved, self._saved_at, self._error_saved, self._delivered = (
             cursor,
             time.monotonic(),

@@ -74,6 +74,7 @@ BEGIN
                 SELECT c.xid, c.user_id
                 FROM creditsd.changes AS c
                 WHERE c.xid >= first_new
+                AND c.xid < pg_snapshot_xmax(target)
                 AND pg_visible_in_snapshot(c.xid, target)
                 ORDER BY c.xid, c.user_id
                 LIMIT room
@@ -85,6 +86,7 @@ BEGIN
                 SELECT c.xid, c.user_id
                 FROM creditsd.changes AS c
                 WHERE (c.xid, c.user_id) > (next_xid, next_user)
+                AND c.xid < pg_snapshot_xmax(target)
                 AND pg_visible_in_snapshot(c.xid, target)
                 ORDER BY c.xid, c.user_id
                 LIMIT room
