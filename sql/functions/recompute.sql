@@ -47,16 +47,22 @@ BEGIN
         END IF;
     END IF;
     RETURN QUERY
-    WITH found AS (
+    WITH found AS MATERIALIZED (
         SELECT
-            t.*,
+            t.user_id,
+            t.credits,
+            t.membership_status,
+            t.plan_type,
+            t.can_buy,
+            t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE AS has_ever_had_subscription,
+            t.subscription_id,
+            t.membership,
+            t.expires_at,
+            CASE WHEN t.empties > 0 AND expire_empty = 'on' THEN 'auto-expire' ELSE reason END AS cause,
+            CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after ELSE t.ends_at END AS recheck_at,
+            newest + row_number() OVER () AS version,
             o.version AS old_version,
-            o.updated_at AS old_updated_at,
-            o.cause AS old_cause,
-            o.previous AS old_previous,
             o.recheck_at AS old_recheck_at,
-            o.has_ever_had_subscription AS old_ever,
-            CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after ELSE t.ends_at END AS new_recheck_at,
             republish OR (
                 o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
                 o.subscription_id, o.membership, o.expires_at
@@ -64,61 +70,68 @@ BEGIN
                 t.credits, t.membership_status, t.plan_type, t.can_buy,
                 t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
                 t.subscription_id, t.membership, t.expires_at
-            ) AS publish,
-            CASE WHEN o.version IS NOT NULL THEN jsonb_build_object(
-                'version', o.version,
-                'updated_at', to_char(o.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-                'credits', o.credits,
-                'membershipStatus', o.membership_status,
-                'planType', o.plan_type,
-                'canBuy', o.can_buy,
-                'hasEverHadSubscription', o.has_ever_had_subscription,
-                'subscription_id', o.subscription_id,
-                'membership', o.membership,
-                'expires_at', to_char(o.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-            ) END AS before
+            ) AS differs
         FROM unnest(computed) AS t
         LEFT JOIN creditsd.balances AS o ON o.user_id = t.user_id
     ),
-    stored AS (
-        INSERT INTO creditsd.balances AS b
-        SELECT
-            f.user_id,
-            CASE WHEN f.publish THEN newest + row_number() OVER () ELSE f.old_version END,
-            CASE WHEN f.publish THEN instant ELSE f.old_updated_at END,
-            f.credits,
-            f.membership_status,
-            f.plan_type,
-            f.can_buy,
-            f.has_ever_had_subscription OR f.old_ever IS TRUE,
-            f.subscription_id,
-            f.membership,
-            f.expires_at,
-            CASE
-                WHEN NOT f.publish THEN f.old_cause
-                WHEN f.empties > 0 AND expire_empty = 'on' THEN 'auto-expire'
-                ELSE reason
-            END,
-            CASE WHEN f.publish THEN f.before ELSE f.old_previous END,
-            f.new_recheck_at
+    renewed AS (
+        UPDATE creditsd.balances AS b
+        SET version = f.version,
+            updated_at = instant,
+            credits = f.credits,
+            membership_status = f.membership_status,
+            plan_type = f.plan_type,
+            can_buy = f.can_buy,
+            has_ever_had_subscription = f.has_ever_had_subscription,
+            subscription_id = f.subscription_id,
+            membership = f.membership,
+            expires_at = f.expires_at,
+            cause = f.cause,
+            previous = json_build_object(
+                'version', b.version,
+                'updated_at', to_char(b.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'credits', b.credits,
+                'membershipStatus', b.membership_status,
+                'planType', b.plan_type,
+                'canBuy', b.can_buy,
+                'hasEverHadSubscription', b.has_ever_had_subscription,
+                'subscription_id', b.subscription_id,
+                'membership', b.membership,
+                'expires_at', to_char(b.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+            ),
+            recheck_at = f.recheck_at
         FROM found AS f
-        WHERE f.publish
-        OR f.old_recheck_at IS DISTINCT FROM f.new_recheck_at
-        ON CONFLICT (user_id) DO UPDATE
-        SET (
-            version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
-            subscription_id, membership, expires_at, cause, previous, recheck_at
-        ) = (
-            excluded.version, excluded.updated_at, excluded.credits, excluded.membership_status,
-            excluded.plan_type, excluded.can_buy, excluded.has_ever_had_subscription, excluded.subscription_id,
-            excluded.membership, excluded.expires_at, excluded.cause, excluded.previous, excluded.recheck_at
-        )
+        WHERE f.differs
+        AND b.user_id = f.user_id
         RETURNING b.*
+    ),
+    added AS (
+        INSERT INTO creditsd.balances AS b (
+            user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
+            subscription_id, membership, expires_at, cause, recheck_at
+        )
+        SELECT
+            f.user_id, f.version, instant, f.credits, f.membership_status, f.plan_type, f.can_buy,
+            f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at
+        FROM found AS f
+        WHERE f.old_version IS NULL
+        RETURNING b.*
+    ),
+    -- The same total, but time will change it at another moment than was thought.
+    retimed AS (
+        UPDATE creditsd.balances AS b
+        SET recheck_at = f.recheck_at
+        FROM found AS f
+        WHERE NOT f.differs
+        AND f.old_recheck_at IS DISTINCT FROM f.recheck_at
+        AND b.user_id = f.user_id
     )
-    SELECT s.*
-    FROM stored AS s
-    WHERE s.version > newest
-    ORDER BY s.version;
+    SELECT r.*
+    FROM renewed AS r
+    UNION ALL
+    SELECT a.*
+    FROM added AS a
+    ORDER BY version;
 END
 $function$;
 

@@ -28,62 +28,65 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT
-        asked.user_id,
-        coalesce(held.credits, 0),
+        judged.user_id,
+        trim_scale(coalesce(sum(judged.credits) FILTER (WHERE judged.counts), 0)::numeric),
         CASE
-            WHEN held.counting > 0 THEN 'active'
-            WHEN held.rows > 0 THEN 'expired'
+            WHEN bool_or(judged.counts) THEN 'active'
+            WHEN count(judged.row_of) > 0 THEN 'expired'
             ELSE 'none'
         END,
         CASE
-            WHEN (held.leader).subscription THEN 'subscription'
-            WHEN (held.leader).one_time THEN 'one_time'
+            WHEN bool_or(judged.subscription) FILTER (WHERE judged.leads) THEN 'subscription'
+            WHEN bool_or(judged.one_time) FILTER (WHERE judged.leads) THEN 'one_time'
             ELSE 'none'
         END,
         CASE can_buy_policy
             WHEN 'always' THEN true
-            WHEN 'no_credits' THEN coalesce(held.credits, 0) <= 0
-            ELSE held.counting_subscriptions = 0
+            WHEN 'no_credits' THEN coalesce(sum(judged.credits) FILTER (WHERE judged.counts), 0) <= 0
+            ELSE bool_or(judged.counts AND judged.subscription) IS NOT TRUE
         END,
-        held.subscriptions > 0,
-        (held.leader).subscription_id,
-        (held.leader).membership,
-        (held.leader).expires_at,
-        held.ends_at,
-        held.empties
-    FROM unnest(users) AS asked (user_id)
-    CROSS JOIN LATERAL (
+        bool_or(judged.subscription) IS TRUE,
+        max(judged.subscription_id) FILTER (WHERE judged.leads),
+        max(judged.membership) FILTER (WHERE judged.leads),
+        max(judged.expires_at) FILTER (WHERE judged.leads),
+        min(judged.expires_at) FILTER (WHERE judged.counts),
+        count(*) FILTER (WHERE judged.empty)
+    FROM (
+        -- One sort for the whole batch finds every user's leader; an ordered aggregate would sort once a user.
         SELECT
-            count(*) AS rows,
-            count(*) FILTER (WHERE judged.counts) AS counting,
-            count(*) FILTER (WHERE judged.counts AND (judged.line).subscription) AS counting_subscriptions,
-            count(*) FILTER (WHERE (judged.line).subscription) AS subscriptions,
-            count(*) FILTER (WHERE judged.empty) AS empties,
-            trim_scale(sum((judged.line).credits) FILTER (WHERE judged.counts)) AS credits,
-            min((judged.line).expires_at) FILTER (WHERE judged.counts) AS ends_at,
-            (array_agg(
-                judged.line
+            rated.*,
+            rated.counts AND row_number() OVER (
+                PARTITION BY rated.user_id
                 ORDER BY
-                    (judged.line).subscription DESC,
-                    (judged.line).expires_at DESC NULLS FIRST,
-                    (judged.line).created_at DESC NULLS LAST,
-                    (judged.line).subscription_id,
-                    (judged.line).membership
-            ) FILTER (WHERE judged.counts))[1] AS leader
+                    rated.counts DESC,
+                    rated.subscription DESC,
+                    rated.expires_at DESC NULLS FIRST,
+                    rated.created_at DESC NULLS LAST,
+                    rated.subscription_id,
+                    rated.membership
+            ) = 1 AS leads
         FROM (
             SELECT
-                line,
-                line.active
-                AND (line.expires_at IS NULL OR line.expires_at > instant)
-                AND NOT (emptied.yes AND expire_empty = 'on') AS counts,
-                emptied.yes AS empty
-            FROM creditsd.source AS line
-            CROSS JOIN LATERAL (
-                SELECT (line.active AND line.one_time AND line.credits <= 0) IS TRUE AS yes
-            ) AS emptied
-            WHERE line.user_id = asked.user_id
-        ) AS judged
-    ) AS held;
+                asked.user_id,
+                line.user_id AS row_of,
+                line.credits,
+                line.subscription,
+                line.one_time,
+                line.subscription_id,
+                line.membership,
+                line.expires_at,
+                line.created_at,
+                (
+                    line.active
+                    AND (line.expires_at IS NULL OR line.expires_at > instant)
+                    AND NOT (expire_empty = 'on' AND line.one_time AND coalesce(line.credits, 1) <= 0)
+                ) IS TRUE AS counts,
+                (line.active AND line.one_time AND line.credits <= 0) IS TRUE AS empty
+            FROM unnest(users) AS asked (user_id)
+            LEFT JOIN creditsd.source AS line ON line.user_id = asked.user_id
+        ) AS rated
+    ) AS judged
+    GROUP BY judged.user_id;
 END
 $function$;
 

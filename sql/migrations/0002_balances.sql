@@ -13,7 +13,7 @@ CREATE TABLE creditsd.balances (
     membership text,
     expires_at timestamptz,
     cause text NOT NULL,
-    previous jsonb,
+    previous json,
     recheck_at timestamptz
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 
