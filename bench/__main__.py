@@ -28,7 +28,9 @@ def main() -> None:
         console.print("creditsd is not installed beside this Python: only what it is compared with is measured")
     with Postgres(settings=SERVER_SETTINGS) as server, Valkey() as valkey:
         results: dict[str, Any] = {"machine": machine(server)}
-        console.print(results["machine"])
+        console.print(
+            "PostgreSQL {postgresql}, {cores} cores, load before {load_before:.1f}".format(**results["machine"])
+        )
         for part in options.only or PARTS:
             results[part] = measure(part, server, valkey, options, console, with_creditsd=with_creditsd)
     RESULTS.parent.mkdir(exist_ok=True)
@@ -92,6 +94,7 @@ def machine(server: Postgres) -> dict[str, Any]:
         "postgresql": server.psql("SHOW server_version").strip(),
         "settings": server.settings,
         "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
