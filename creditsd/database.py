@@ -129,6 +129,7 @@ async def connect(dsn: str, *, purpose: str) -> Connection:
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
+            tcp_user_timeout=30_000,
         )
     except psycopg.OperationalError as error:
         raise _not_connected(error) from error

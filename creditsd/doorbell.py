@@ -102,10 +102,12 @@ class Doorbell:
                 self._stir.set()
 
     async def keeping(self) -> None:
-        """Take and release K as `rest` wants it, on its own connection: one that waits for a lock is deaf."""
+        """Take and release K as `rest` wants it, on its own connection: one that waits for a lock is deaf.
+
+        Raises DatabaseUnavailable as soon as the server ends that connection: K went with it, so writers keep silent.
+        """
         while True:
-            await self._turn.wait()
-            self._turn.clear()
+            await self._next_turn()
             with translated():
                 try:
                     if self._wants and not self._holds:
@@ -114,11 +116,23 @@ class Doorbell:
                     elif self._holds and not self._wants:
                         await _do(self._keeper, "queries/sleep_released")
                         self._holds = False
+                    elif self._holds:
+                        await self._keeper.execute("")  # the server has said something: goodbye, mostly
                 except errors.QueryCanceled:
                     pass  # by _wake, while we asked
             if self._wants != self._holds:
                 self._turn.set()
             self._stir.set()
+
+    async def _next_turn(self) -> None:
+        """Wait until K is wanted or unwanted, or the server speaks on the connection that holds it."""
+        loop, descriptor = asyncio.get_running_loop(), self._keeper.fileno()
+        loop.add_reader(descriptor, self._turn.set)
+        try:
+            await self._turn.wait()
+        finally:
+            loop.remove_reader(descriptor)
+        self._turn.clear()
 
     def due_for_proof(self) -> bool:
         """Whether it is time to ring for ourselves, which also tells which server this is."""
