@@ -30,7 +30,14 @@ SELECT
     r.resync_cause,
     r.resync_users,
     r.saved_at,
-    (SELECT c.reltuples::bigint FROM pg_class AS c WHERE c.oid = 'creditsd.balances'::regclass) AS users,
+    (
+        SELECT CASE
+            WHEN c.reltuples < 100000 THEN (SELECT count(*) FROM creditsd.balances)
+            ELSE c.reltuples::bigint
+        END
+        FROM pg_class AS c
+        WHERE c.oid = 'creditsd.balances'::regclass
+    ) AS users,
     (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1) AS newest
 FROM creditsd.installation AS i
 LEFT JOIN creditsd.reader AS r ON true
