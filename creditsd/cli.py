@@ -17,6 +17,7 @@ from rich.console import Console
 
 from creditsd import __version__, log, schema, screen
 from creditsd.daemon import Daemon
+from creditsd.demo import show as show_demo
 from creditsd.errors import CreditsdError
 from creditsd.inspection import Inspection
 from creditsd.mask import mask_dsn
@@ -73,6 +74,22 @@ def common(
 ) -> None:
     """Take what is common to all commands."""
     _invocation.config = config
+
+
+@app.command()
+def demo(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Answer HTTP here.", show_default="8321, or any free one")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="End by itself.", show_default="Ctrl-C ends it")
+    ] = None,
+) -> None:
+    """Watch the whole thing work: a PostgreSQL of its own, simulated customers, and their totals as they change.
+
+    Needs nothing but `pip install 'creditsd[demo]'`, touches no database of yours, and leaves nothing behind.
+    """
+    show_demo(console, port=port, duration_seconds=duration)
 
 
 @app.command()

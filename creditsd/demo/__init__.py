@@ -1,0 +1,192 @@
+"""The whole line in one terminal: a PostgreSQL, an application at work, the daemon, and the totals as they change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, MutableMapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from rich.console import Console
+
+from creditsd import log, queries, schema
+from creditsd.daemon import Daemon
+from creditsd.database import Connection, connected, row
+from creditsd.demo.board import Board
+from creditsd.demo.commits import Commits
+from creditsd.demo.lines import Lines
+from creditsd.demo.people import Person, population
+from creditsd.demo.picture import Invitation, Picture
+from creditsd.demo.server import Server
+from creditsd.demo.traffic import Traffic
+from creditsd.errors import ConfigError, CreditsdError
+from creditsd.settings import HttpSettings, LogSettings, Settings
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 8321
+
+
+class Demo:
+    """Composes the scene and plays it until Ctrl-C, or for some seconds."""
+
+    def __init__(self, console: Console, server: Server, *, port: int, duration_seconds: float | None) -> None:
+        self._console = console
+        self._server = server
+        self._port = port
+        self._duration_seconds = duration_seconds
+        self._people = population()
+
+    async def play(self) -> None:
+        """Set the stage, run the daemon among the traffic, and end everything in order."""
+        async with AsyncExitStack() as stack:
+            application, observer = [
+                await stack.enter_async_context(connected(self._server.dsn, purpose=f"demo {purpose}"))
+                for purpose in ("application", "observer")
+            ]
+            settings = Settings(dsn=self._server.dsn, http=HttpSettings(listen=f"{HOST}:{self._port}"))
+            await _furnish(application, self._people)
+            await schema.install(settings)
+            commits = Commits(observer)
+            traffic = Traffic(application, self._people, commits)
+            title = f"PostgreSQL {await _version(observer)} · http://{HOST}:{self._port}/readyz"
+            await self._perform(settings, commits, traffic, title)
+
+    async def _perform(self, settings: Settings, commits: Commits, traffic: Traffic, title: str) -> None:
+        names = {str(person.user_id): person.name for person in self._people}
+        lines = Lines(on_deaf=lambda: daemon.stop())  # noqa: PLW0108  it is made below
+        picture = Picture(self._console, title, self._invitation()) if self._console.is_terminal else None
+        board = Board(names, commits, picture.announce if picture else lines.announce)
+        daemon = Daemon(settings, extra=[("screen", board)])
+        beside: list[Coroutine[Any, Any, None]] = [self._work(daemon, board, traffic)]
+        if picture:
+            beside.append(picture.run(board, daemon))
+        else:
+            lines.write(f"{title}\n{self._server.dsn}")
+        await _together(daemon, beside)
+        lines.write(_summary(board))
+        if lines.deaf:
+            raise BrokenPipeError
+
+    async def _work(self, daemon: Daemon, board: Board, traffic: Traffic) -> None:
+        """Let the application work once everyone has a first total."""
+        await board.told.wait()
+        try:
+            async with asyncio.timeout(self._duration_seconds):
+                await traffic.run()
+        except TimeoutError:
+            daemon.stop()
+
+    def _invitation(self) -> Invitation:
+        psql = "psql" if shutil.which("psql") else str(self._server.binaries / "psql")
+        return Invitation(dsn=self._server.dsn, psql=psql, creditsd=_own_command())
+
+
+def show(console: Console, *, port: int | None, duration_seconds: float | None) -> None:
+    """Show the demo, and clean up after it.
+
+    Raises ConfigError where its PostgreSQL is not installed, or the port that was asked for is taken.
+    """
+    server, free = Server(), _free_port(port)
+    if port is None and free != DEFAULT_PORT:
+        console.print(f"port {DEFAULT_PORT} is taken: this demo answers on {free}", style="yellow")
+    _keep_quiet(terminal=console.is_terminal)
+    try:
+        with ExitStack() as stack:
+            with console.status("starting a PostgreSQL of the demo's own"):
+                stack.enter_context(server)
+            demo = Demo(console, server, port=free, duration_seconds=duration_seconds)
+            stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop)).run(demo.play())
+    except KeyboardInterrupt:  # before the daemon had begun to listen for it
+        pass
+    finally:
+        log.configure(LogSettings())
+
+
+async def _together(daemon: Daemon, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run the daemon to its end, and the others for as long."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, daemon.stop)  # the terminal was closed
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            line = tasks.create_task(daemon.run())
+            others = [tasks.create_task(each) for each in beside]
+            await asyncio.wait([line])
+            for other in others:
+                other.cancel()
+    except* CreditsdError as group:
+        raise _first(group) from None
+
+
+async def _furnish(application: Connection, people: Sequence[Person]) -> None:
+    """Make the tables and fill them, as an application does that has been there for a while."""
+    await application.execute(queries.sql("demo/tables").encode())
+    async with application.transaction():
+        for person in people:
+            user_id = person.user_id
+            await row(application, queries.sql("demo/add_user"), {"user_id": user_id, "name": person.name})
+            for purchase in person.purchases:
+                await row(application, queries.sql("demo/add_row"), {"user_id": user_id, **asdict(purchase)})
+
+
+async def _version(connection: Connection) -> str:
+    found = await row(connection, queries.sql("demo/server_version"))
+    assert found is not None
+    return str(found[0]).split()[0]
+
+
+def _free_port(wanted: int | None) -> int:
+    """Return the wanted port; without a wish the usual one, or any where that is taken."""
+    reason: str | None = None
+    for port in (wanted,) if wanted is not None else (DEFAULT_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                reason = error.strerror or str(error)
+            else:
+                return int(probe.getsockname()[1])
+    raise ConfigError(f"cannot listen on {HOST}:{wanted} ({reason}): name another --port, or leave it out")
+
+
+def _keep_quiet(*, terminal: bool) -> None:
+    """Leave the terminal to the picture; where there is none, warnings go to standard error as ever."""
+    log.configure(LogSettings(level="warning"))
+    if terminal:
+        structlog.configure(processors=[_drop])
+        logging.getLogger().handlers[:] = [logging.NullHandler()]
+
+
+def _drop(_logger: object, _method: str, _event: MutableMapping[str, Any]) -> str:
+    raise structlog.DropEvent
+
+
+def _own_command() -> str:
+    """Say how this very command is called from here."""
+    if shutil.which("creditsd"):
+        return "creditsd"
+    path = Path(sys.argv[0]).absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _summary(board: Board) -> str:
+    causes = ", ".join(f"{count} by {cause}" for cause, count in sorted(board.causes.items()))
+    median = board.percentile(50)
+    latency = "" if median is None else f"; half of them within {median:.1f} ms of their commit"
+    return f"{board.arrived} totals of {board.users} users arrived ({causes}){latency}."
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> CreditsdError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, CreditsdError)
+    return error

@@ -1,0 +1,2 @@
+INSERT INTO public.users (id, name)
+VALUES (%(user_id)s, %(name)s)
