@@ -103,7 +103,7 @@ class Board:
         self._per_second.pop(second - HISTORY_SECONDS - 1, None)
         for arrival in arrivals:
             self.causes[arrival.total.cause] = self.causes.get(arrival.total.cause, 0) + 1
-            if arrival.age.milliseconds is not None:
+            if arrival.age.milliseconds is not None and arrival.total.cause != "expiry":  # that had no commit
                 self._latencies.append(arrival.age.milliseconds)
 
     def _name(self, user_id: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.rule import Rule
@@ -21,7 +20,7 @@ from creditsd.demo.people import YOU
 from creditsd.model import digits
 from creditsd.screen import DOORBELL
 
-FRAME_SECONDS = 0.08
+FRAME_SECONDS = 0.1
 STILL_SECONDS = 0.5  # a frame even when nothing has arrived: clocks and counters move
 BRIGHT_SECONDS = 0.3
 FADING_SECONDS = 1.5
@@ -53,7 +52,7 @@ class Invitation:
     @property
     def questions(self) -> list[str]:
         """What else can be asked there."""
-        return [f"{self.creditsd} explain {YOU}", f"{self.creditsd} watch", f"{self.creditsd} status"]
+        return [f"{self.creditsd} {command}" for command in ("watch", "status", f"explain {YOU}")]
 
 
 class Picture:
@@ -115,21 +114,22 @@ class Picture:
     def _counters(self, board: Board, daemon: Daemon) -> RenderableType:
         p50, p99 = board.percentile(50), board.percentile(99)
         doorbell = str(daemon.health()["doorbell"] or daemon.state)
-        grid = Table.grid(padding=(0, 3, 0, 1))
-        grid.add_row(
-            _fact(f"{board.rate():.1f}", "totals/s"),
-            _fact(f"{board.arrived:,}", "published"),
-            _fact("-" if p50 is None else f"{p50:.1f} ms", "p50 from commit"),
-            _fact("-" if p99 is None else f"{p99:.1f} ms", "p99"),
-            _fact(f"{board.users:,}", "users"),
-        )
-        line = Table.grid(padding=(0, 3, 0, 1))
-        width = max(10, min(60, self._console.width - 60))
-        line.add_row(
-            Text.assemble(("doorbell ", "dim"), (DOORBELL.get(doorbell, doorbell), "cyan")),
-            Text(_bars(board.history()[-width - 1 : -1]), style="green"),
-        )
-        return Group(grid, line)
+        facts = [
+            (f"{board.rate():.1f}", " totals/s"),
+            (f"{board.arrived:,}", " so far"),
+            (f"{board.users:,}", " users"),
+        ]
+        if p50 is not None and p99 is not None:
+            facts += [(f"{p50:.1f}", " ms p50"), (f"{p99:.1f}", " ms p99 after commit")]
+        first, second = Text(), Text(" ")
+        for figure, what in facts:
+            first.append(f" {figure}", style="bold").append(f"{what}  ", style="dim")
+        second.append("doorbell ", style="dim").append(DOORBELL.get(doorbell, doorbell), style="cyan")
+        room = self._console.width - second.cell_len - 4
+        second.append("   ").append(_bars(board.history()[:-1][-max(0, room) :]), style="green")
+        for line in (first, second):
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(first, second)
 
     def _table(self) -> RenderableType:
         table = Table(box=None, expand=True, padding=(0, 1), header_style="dim", pad_edge=True)
@@ -185,11 +185,11 @@ def _cells(arrival: Arrival, age: float) -> list[RenderableType]:
     total = arrival.total
     fresh, bright = age < FADING_SECONDS, age < BRIGHT_SECONDS
     tint = "green" if arrival.step > 0 else "red" if arrival.step < 0 else "yellow"
-    flash = f"bold black on {tint}" if bright else f"bold {tint}" if fresh else ""
+    flash = f"bold white on {tint}" if bright else f"bold {tint}" if fresh else ""
     is_you = total.user_id == str(YOU)
     name = Text(f"{'▸' if is_you else ' '} {arrival.name}", style="bold" if is_you or fresh else "")
     if not arrival.age.ours and total.cause not in ("expiry", "backfill"):
-        name.append("  ← you did that", style="bold bright_cyan")
+        name.append("  ← you", style="bold bright_cyan")
     milliseconds = arrival.age.milliseconds
     return [
         name,
@@ -204,12 +204,6 @@ def _cells(arrival: Arrival, age: float) -> list[RenderableType]:
 
 def _signed(step: Decimal) -> str:
     return f"+{digits(step)}" if step > 0 else "" if step == 0 else digits(step)
-
-
-def _fact(figure: str, what: str) -> Text:
-    text = Text.assemble((figure, "bold"), (f" {what}", "dim"))
-    text.append(" " * max(0, 14 - cell_len(text.plain)))
-    return text
 
 
 def _bars(counts: Sequence[int]) -> str:

@@ -20,12 +20,13 @@ _LONGEST_SOCKET_DIRECTORY = 80  # a socket's path has about 104 bytes, and its n
 
 # Everything in one process that outlives us by a moment: at the end of its standard input, which is when we are gone,
 # killed or not, it stops the server and tidies up. Not `get_server` of the wheel: as root that adds a system user and
-# opens every directory above the environment and the data, /root among them, to everyone.
+# opens every directory above the environment and the data, /root among them, to everyone. A commit's time is noted
+# before its flush, so without a flush it is the time at which others see it.
 _KEEPER = """
 {
     "$1/initdb" --pgdata="$2/data" --no-sync --auth=trust --username=postgres --encoding=UTF8 --locale=C &&
-    printf "%s = '%s'\\n" listen_addresses '' unix_socket_directories "$2" timezone UTC track_commit_timestamp on \\
-        >>"$2/data/postgresql.conf" &&
+    printf "%s = '%s'\\n" listen_addresses '' unix_socket_directories "$2" timezone UTC \\
+        track_commit_timestamp on synchronous_commit off >>"$2/data/postgresql.conf" &&
     "$1/pg_ctl" --pgdata="$2/data" --wait --log="$2/server.log" start
 } >"$2/log" 2>&1 </dev/null && echo ready || cat "$2/log" "$2/server.log" | tail -n 1
 exec >/dev/null 2>&1
