@@ -23,6 +23,8 @@ NOTIFY = "NOTIFY per row"
 STOPPED = "creditsd, daemon stopped"
 RUNNING = "creditsd running"
 
+SHORT = {NOTIFY: "NOTIFY", STOPPED: "stopped", RUNNING: "running"}
+
 # As it is commonly written. Nobody listens here, which is kind to it: a listener wants the processor too.
 NOTIFY_TRIGGER = """
 CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $body$
@@ -103,11 +105,11 @@ def show(console: Console, cells: Sequence[Mapping[str, Any]]) -> None:
     table = Table("flush", "clients", *names, title="one-row UPDATE, transactions per second: median (lowest-highest)")
     ratios = Table("flush", "clients", title="ratios, round by round: median (lowest-highest)")
     for name in names[1:]:
-        ratios.add_column(f"{name} / {NO_TRIGGER}")
+        ratios.add_column(f"{SHORT[name]} / none")
     for name in names[2:]:
-        ratios.add_column(f"{name} / {NOTIFY}")
+        ratios.add_column(f"{SHORT[name]} / NOTIFY")
     if RUNNING in names:
-        ratios.add_column("behind at the end, ms")
+        ratios.add_column("behind after, ms")
     for cell in cells:
         figures = {name: Figure(tuple(values)) for name, values in cell["tps"].items()}
         head = (cell["flush"], str(cell["clients"]))
