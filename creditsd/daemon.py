@@ -35,6 +35,9 @@ STANDBY_SECONDS = 1.0
 CURSOR_SAVE_SECONDS = 1.0
 PURGE_SECONDS = 1.0
 PURGE_CHANGES = 5000
+CLOSE_SECONDS = 1.0  # to save the cursors, where everything else has taken all the time there was
+CANCEL_SECONDS = 0.2
+STUCK_SECONDS = 600.0  # a page of users may take minutes where the table has no index; a lost server is noticed sooner
 MENDING_SECONDS = 5.0  # between looks at a schema that somebody has to mend
 
 # What a crash or a failover may have taken back after it was published: an asynchronous commit is lost within a
@@ -84,14 +87,12 @@ class Daemon:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
-                beside = [tasks.create_task(supervisor.keep_alive()), tasks.create_task(self._purge())]
-                await self._line()
+                beside = [tasks.create_task(supervisor.keep_alive(self._alive)), tasks.create_task(self._purge())]
+                line = tasks.create_task(self._line(), name="line")
+                await self._stopping.wait()
                 supervisor.stopping()
-                await self._drain_publishers(publishing)
-                for task in (*publishing, *beside):
-                    task.cancel()
-                for publisher in self._publishers:
-                    await publisher.close()
+                await self._shut_down(line, publishing)
+                await _ended(beside)
         except* CreditsdError as group:
             raise _first(group) from None
 
@@ -106,16 +107,21 @@ class Daemon:
         return {
             "state": self.state,
             "ready": self.state in ("leading", "standby"),
-            "alive": time.monotonic() - self._turned_at < 60,
+            "alive": self._alive(),
             "doorbell": self._stages.doorbell.state if self._stages is not None else None,
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
+
+    def _alive(self) -> bool:
+        """Whether the line turns, or waits on purpose; a restart would not bring PostgreSQL back any sooner."""
+        return time.monotonic() - self._turned_at < STUCK_SECONDS
 
     async def _line(self) -> None:
         """Lead, or stand by, again and again until the end."""
         backoff = Backoff()
         started = False
         while not self._stopping.is_set():
+            self._turned_at = time.monotonic()
             try:
                 async with connected(self._settings.listen_dsn or self._settings.dsn, purpose="leader") as leader:
                     installation = await schema.missing(leader, self._settings)
@@ -131,6 +137,7 @@ class Daemon:
                 seconds = backoff.next(None if isinstance(error, DatabaseUnavailable) else MENDING_SECONDS)
                 say = log.warning if isinstance(error, DatabaseUnavailable) else log.error
                 say("daemon.interrupted", reason=str(error), next_try_seconds=round(seconds, 2))
+                supervisor.status(f"waiting: {error}")
                 await self._wait(seconds)
         self.state = "stopping"
 
@@ -186,8 +193,7 @@ class Daemon:
                 yield stages
             finally:
                 self._stages = None
-                for task in beside:
-                    task.cancel()
+                await _ended(beside)
 
     async def _lead(self, stages: Stages) -> None:
         """Drain, and rest, until the end. Every step re-reads the truth, so it may be interrupted anywhere."""
@@ -270,6 +276,7 @@ class Daemon:
         users = [*self._recent, *await stages.balances.recently_published(since, RECENT_USERS)]
         users = list(dict.fromkeys(users))
         for start in range(0, len(users), self._settings.max_batch_users):
+            self._turned_at = time.monotonic()
             part = users[start : start + self._settings.max_batch_users]
             self._publish((await stages.balances.recompute(part, cause="repair", republish=True)).totals)
         await stages.balances.settle(timeline=timeline, started_at=started_at)
@@ -300,15 +307,18 @@ class Daemon:
                 log.debug("changes.purge_interrupted", reason=str(error))
             await asyncio.sleep(0 if position else PURGE_SECONDS)
 
-    async def _drain_publishers(self, publishing: Sequence[asyncio.Task[None]]) -> None:
-        """Let what is stored arrive, in a bounded time; what does not is told, and resumes at its cursor."""
+    async def _shut_down(self, line: asyncio.Task[None], publishing: Sequence[asyncio.Task[None]]) -> None:
+        """End from the head, and let what is stored arrive, in a bounded time; the rest resumes at its cursor."""
+        deadline = time.monotonic() + self._settings.shutdown_seconds
+        await _ended([line], deadline)
         for publisher in self._publishers:
             await publisher.end()
-        if publishing:
-            await asyncio.wait(publishing, timeout=self._settings.shutdown_seconds)
+        await _ended(publishing, deadline)
         for publisher in self._publishers:
             if publisher.behind:
                 log.warning("publisher.left_behind", sink=publisher.name, reason=publisher.error or "out of time")
+        closing = [asyncio.create_task(publisher.close()) for publisher in self._publishers]
+        await _ended(closing, max(deadline, time.monotonic() + CLOSE_SECONDS))
         log.info("daemon.stopped")
 
     async def _wait(self, seconds: float) -> None:
@@ -320,6 +330,19 @@ class Daemon:
 def _sooner(one: float | None, other: float | None) -> float | None:
     times = [float(each) for each in (one, other) if each is not None]
     return min(times, default=None)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]], deadline: float = 0.0) -> None:
+    """Wait for tasks until a deadline, then cancel them until they have ended.
+
+    Once is not enough: the driver answers by waiting for the server, which may never answer.
+    """
+    if tasks and (seconds := deadline - time.monotonic()) > 0:
+        await asyncio.wait(tasks, timeout=seconds)
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_SECONDS)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> CreditsdError:

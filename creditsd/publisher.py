@@ -119,7 +119,8 @@ class Publisher:
             await self._save()
         except (DatabaseUnavailable, SchemaError) as error:
             log.warning("publisher.left_unsaved", sink=self.name, reason=str(error))
-        await self._sink.close()
+        finally:
+            await self._sink.close()
 
     async def _step(self) -> None:
         if not self._registered:
