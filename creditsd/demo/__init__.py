@@ -38,10 +38,12 @@ DEFAULT_PORT = 8321
 class Demo:
     """Composes the scene and plays it until Ctrl-C, or for some seconds."""
 
-    def __init__(self, console: Console, server: Server, *, port: int, duration_seconds: float | None) -> None:
+    def __init__(
+        self, console: Console, server: Server, place: socket.socket, *, duration_seconds: float | None
+    ) -> None:
         self._console = console
         self._server = server
-        self._port = port
+        self._place = place
         self._duration_seconds = duration_seconds
         self._people = population()
 
@@ -52,12 +54,12 @@ class Demo:
                 await stack.enter_async_context(connected(self._server.dsn, purpose=f"demo {purpose}"))
                 for purpose in ("application", "observer")
             ]
-            settings = Settings(dsn=self._server.dsn, http=HttpSettings(listen=f"{HOST}:{self._port}"))
+            settings = Settings(dsn=self._server.dsn, http=HttpSettings(listen=f"{HOST}:{_port(self._place)}"))
             await _furnish(application, self._people)
             await schema.install(settings)
             commits = Commits(observer)
             traffic = Traffic(application, self._people, commits)
-            title = f"PostgreSQL {await _version(observer)} · http://{HOST}:{self._port}/readyz"
+            title = f"PostgreSQL {await _version(observer)} · http://{settings.http.listen}/readyz"
             await self._perform(settings, commits, traffic, title)
 
     async def _perform(self, settings: Settings, commits: Commits, traffic: Traffic, title: str) -> None:
@@ -71,6 +73,7 @@ class Demo:
             beside.append(picture.run(board, daemon))
         else:
             lines.write(f"{title}\n{self._server.dsn}")
+        self._place.close()
         await _together(daemon, beside)
         lines.write(_summary(board))
         if lines.deaf:
@@ -95,15 +98,16 @@ def show(console: Console, *, port: int | None, duration_seconds: float | None) 
 
     Raises ConfigError where its PostgreSQL is not installed, or the port that was asked for is taken.
     """
-    server, free = Server(), _free_port(port)
-    if port is None and free != DEFAULT_PORT:
-        console.print(f"port {DEFAULT_PORT} is taken: this demo answers on {free}", style="yellow")
+    server = Server()
     _keep_quiet(terminal=console.is_terminal)
     try:
         with ExitStack() as stack:
+            place = stack.enter_context(_reserved(port))
+            if port is None and _port(place) != DEFAULT_PORT:
+                console.print(f"port {DEFAULT_PORT} is taken: this demo answers on {_port(place)}", style="yellow")
             with console.status("starting a PostgreSQL of the demo's own"):
                 stack.enter_context(server)
-            demo = Demo(console, server, port=free, duration_seconds=duration_seconds)
+            demo = Demo(console, server, place, duration_seconds=duration_seconds)
             stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop)).run(demo.play())
     except KeyboardInterrupt:  # before the daemon had begun to listen for it
         pass
@@ -142,19 +146,28 @@ async def _version(connection: Connection) -> str:
     return str(found[0]).split()[0]
 
 
-def _free_port(wanted: int | None) -> int:
-    """Return the wanted port; without a wish the usual one, or any where that is taken."""
+def _reserved(wanted: int | None) -> socket.socket:
+    """Listen on the wanted port; without a wish on the usual one, or any where that is taken.
+
+    Kept until the daemon listens itself: many seconds lie between, and another demo may start.
+    """
     reason: str | None = None
     for port in (wanted,) if wanted is not None else (DEFAULT_PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError as error:
-                reason = error.strerror or str(error)
-            else:
-                return int(probe.getsockname()[1])
+        place = socket.socket()
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            place.bind((HOST, port))
+            place.listen()
+        except OSError as error:
+            place.close()
+            reason = error.strerror or str(error)
+        else:
+            return place
     raise ConfigError(f"cannot listen on {HOST}:{wanted} ({reason}): name another --port, or leave it out")
+
+
+def _port(place: socket.socket) -> int:
+    return int(place.getsockname()[1])
 
 
 def _keep_quiet(*, terminal: bool) -> None:
