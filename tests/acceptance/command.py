@@ -1,0 +1,171 @@
+"""The installed `creditsd`, run as its user runs it: a process, its environment, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.conftest import eventually
+from tests.servers import alive, free_port
+
+COMMAND = Path(sys.executable).with_name("creditsd")
+LONGEST_COMMAND_SECONDS = 60
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Our environment without anybody's settings, plus the given ones."""
+    foreign = ("CREDITSD_", "PG", "NOTIFY_SOCKET", "WATCHDOG_", "CREDENTIALS_DIRECTORY")
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return mine | {"COLUMNS": "120"} | settings
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed, read as one JSON document."""
+        return orjson.loads(self.out)
+
+
+async def creditsd(*args: str, env: Mapping[str, str]) -> Done:
+    """Run a command of creditsd to its end."""
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *args,
+        env=dict(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(LONGEST_COMMAND_SECONDS):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return Done(process.returncode, out.decode(), err.decode())
+
+
+class Running:
+    """A `creditsd run` that has been started; its log goes to a file."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, address: str) -> None:
+        self._process = process
+        self._log = log
+        self._address = address
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        return not alive(self.pid)
+
+    def log(self) -> str:
+        """What it has logged."""
+        return self._log.read_text(errors="replace")
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The records of one event, in order."""
+        records = [orjson.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        return [record for record in records if record["event"] == event]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    async def wait(self, seconds: float = 30) -> int:
+        """Wait for its end and return its exit code."""
+        async with asyncio.timeout(seconds):
+            return await self._process.wait()
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send it a signal, wait for its end and return its exit code."""
+        self.send(number)
+        return await self.wait()
+
+    async def ask(self, path: str) -> tuple[int, dict[str, Any]]:
+        """Ask its HTTP surface; status 0 where nobody answers."""
+        return await asyncio.to_thread(self._ask, path)
+
+    async def until(self, path: str, holds: Callable[[tuple[int, dict[str, Any]]], object], seconds: float = 30) -> Any:
+        """Ask until the answer is as wanted, and return its body; fail with its log when it has ended."""
+
+        async def answer() -> tuple[int, dict[str, Any]]:
+            assert not self.ended, self.log()
+            return await self.ask(path)
+
+        return (await eventually(answer, holds, seconds))[1]
+
+    async def until_ready(self, seconds: float = 30) -> None:
+        """Wait until it leads and has recomputed everyone, or stands by."""
+        await self.until("/readyz", lambda answer: answer[0] == 200, seconds)
+
+    async def until_state(self, state: str, seconds: float = 30) -> None:
+        """Wait until it says so of itself."""
+        await self.until("/livez", lambda answer: answer[1].get("state") == state, seconds)
+
+    async def until_logged(self, event: str, seconds: float = 30) -> dict[str, Any]:
+        """Wait until an event stands in its log, and return the last record of it."""
+
+        async def records() -> list[dict[str, Any]]:
+            return self.logged(event)
+
+        return (await eventually(records, bool, seconds))[-1]
+
+    def _ask(self, path: str) -> tuple[int, dict[str, Any]]:
+        try:
+            with urllib.request.urlopen(f"http://{self._address}{path}", timeout=2) as response:
+                return response.status, orjson.loads(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, orjson.loads(error.read())
+        except OSError:
+            return 0, {}
+
+
+async def start(directory: Path, *args: str, env: Mapping[str, str]) -> Running:
+    """Start the daemon and return at once; it listens on a port of its own and logs JSON into a directory."""
+    port = free_port()
+    path = directory / f"creditsd-{port}.log"
+    settings = {"CREDITSD_HTTP__LISTEN": f"127.0.0.1:{port}", "CREDITSD_LOG__FORMAT": "json"}
+    with path.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            COMMAND, "run", *args, env={**settings, **env}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    return Running(process, path, f"127.0.0.1:{port}")
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, *args: str, env: Mapping[str, str]) -> AsyncIterator[Running]:
+    """Run the daemon for as long as the block lasts."""
+    daemon = await start(directory, *args, env=env)
+    try:
+        yield daemon
+    finally:
+        if not daemon.ended:
+            daemon.send(signal.SIGCONT)
+            daemon.send(signal.SIGKILL)
+        await daemon.wait()

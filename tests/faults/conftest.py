@@ -1,0 +1,85 @@
+"""A line to break: a database with creditsd installed, a Valkey, and the daemon between them as a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.acceptance.command import Running, creditsd, environment, running
+from tests.conftest import Database
+from tests.faults.load import Load, fill
+from tests.faults.truth import until_true
+from tests.servers import REFERENCE_TABLE, Postgres, Valkey
+
+USERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where everything is; `env` is what the daemon is started with."""
+
+    dsn: str
+    valkey: Valkey
+    env: dict[str, str]
+    directory: Path
+
+    def with_env(self, **settings: str) -> Line:
+        """The same line, with other settings for its daemons."""
+        return replace(self, env=self.env | settings)
+
+    def daemon(self) -> AbstractAsyncContextManager[Running]:
+        """Run a daemon for as long as a block lasts."""
+        return running(self.directory, env=self.env)
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[Running]:
+        """Run a daemon that leads and has recomputed everyone."""
+        async with self.daemon() as daemon:
+            await daemon.until_ready()
+            yield daemon
+
+    def load(self, clients: int = 4, *, pause_seconds: float = 0.002) -> Load:
+        """Write for as long as a block lasts."""
+        return Load(self.dsn, USERS, clients, pause_seconds)
+
+    async def until_true(self, seconds: float = 30) -> None:
+        """Wait until everyone is told the truth."""
+        await until_true(self.dsn, self.valkey, seconds)
+
+    async def run(self, query: str) -> list[tuple[object, ...]]:
+        """Run a query and return its rows."""
+        return await asyncio.to_thread(self._run, query)
+
+    def _run(self, query: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(query.encode())
+            return cursor.fetchall() if cursor.description is not None else []
+
+
+async def prepared(dsn: str, valkey: Valkey, directory: Path, sink: str | None = None) -> Line:
+    """Install creditsd beside the reference table and some users."""
+    env = environment(CREDITSD_DSN=dsn, CREDITSD_SINKS=sink or valkey.url)
+    done = await creditsd("install", env=env)
+    assert done.code == 0, done.err
+    await asyncio.to_thread(fill, dsn, USERS)
+    return Line(dsn, valkey, env, directory)
+
+
+@pytest.fixture
+async def line(reference_table18: Database, valkey: Valkey, tmp_path: Path) -> Line:
+    """A line on the servers of the session."""
+    return await prepared(reference_table18.dsn, valkey, tmp_path)
+
+
+@pytest.fixture
+async def own_line(own_postgres: Callable[..., Postgres], valkey: Valkey, tmp_path: Path) -> tuple[Postgres, Line]:
+    """A line on a PostgreSQL of its own, which may be killed. Nothing is flushed: a killed process loses no page."""
+    server = await asyncio.to_thread(own_postgres)
+    await asyncio.to_thread(server.psql, REFERENCE_TABLE)
+    return server, await prepared(server.dsn(), valkey, tmp_path)
