@@ -21,7 +21,7 @@ from creditsd.source import Source
 
 log = structlog.get_logger()
 
-TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_move", "creditsd_delete", "creditsd_truncate")
+TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_delete", "creditsd_truncate")
 
 # Types first, then what uses them; PL/pgSQL looks functions up when they run, SQL functions when they are made.
 FUNCTIONS = (
@@ -248,7 +248,9 @@ async def _trigger_statements(connection: Connection, source: Source) -> list[st
 
 
 async def _relations(connection: Connection, source: Source) -> list[_Relation]:
-    found = await rows(connection, queries.sql("queries/triggers"), {"relation": source.oid})
+    found = await rows(
+        connection, queries.sql("queries/triggers"), {"relation": source.oid, "triggers": list(TRIGGERS)}
+    )
     return [_Relation(oid, name, top, frozenset(triggers or ()), always) for oid, name, top, triggers, always in found]
 
 

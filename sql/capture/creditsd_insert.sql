@@ -1,5 +1,4 @@
 CREATE TRIGGER creditsd_insert
 AFTER INSERT ON {table}
 FOR EACH ROW
-WHEN (NEW.{user_id} IS NOT NULL)
-EXECUTE FUNCTION creditsd.capture_new();
+EXECUTE FUNCTION creditsd.capture_insert();

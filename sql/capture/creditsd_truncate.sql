@@ -1,4 +1,4 @@
 CREATE TRIGGER creditsd_truncate
 AFTER TRUNCATE ON {table}
 FOR EACH STATEMENT
-EXECUTE FUNCTION creditsd.capture_everyone();
+EXECUTE FUNCTION creditsd.capture_truncate();

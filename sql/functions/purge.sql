@@ -27,7 +27,10 @@ DECLARE
     page_xids xid8[];
     page_users {user_id_type}[];
 BEGIN
-    SELECT r.purged, coalesce(upto, r.snapshot)
+    -- Never beyond the saved cursor, whoever asks.
+    SELECT
+        r.purged,
+        CASE WHEN pg_snapshot_xmax(upto) <= pg_snapshot_xmax(r.snapshot) THEN upto ELSE r.snapshot END
     INTO since, snapshot
     FROM creditsd.reader AS r;
     first_new := pg_snapshot_xmax(since);

@@ -1,24 +1,33 @@
--- The table's columns: name, type as written, the name of the type beneath any domain, its kind, its collation where it
--- is not the usual one, and whether it can be compared.
+-- The table's columns: name, type as written anywhere (our functions search pg_catalog alone), the type beneath any domain
+-- by its name, its kind, and as written without a length; the collation where it is not the usual one, whether that can
+-- call different texts equal, and whether two values can be compared.
 WITH RECURSIVE beneath AS (
-    SELECT a.attnum, t.oid, t.typname, t.typtype, t.typbasetype
+    SELECT a.attnum, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typcollation
     FROM pg_attribute AS a
     JOIN pg_type AS t ON t.oid = a.atttypid
     WHERE a.attrelid = %(relation)s
     AND a.attnum > 0
     AND NOT a.attisdropped
     UNION ALL
-    SELECT b.attnum, t.oid, t.typname, t.typtype, t.typbasetype
+    SELECT b.attnum, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typcollation
     FROM beneath AS b
     JOIN pg_type AS t ON t.oid = b.typbasetype
     WHERE b.typtype = 'd'
 )
 SELECT
     a.attname::text,
-    format_type(a.atttypid, a.atttypmod) AS type,
+    CASE
+        WHEN tn.nspname = 'pg_catalog' THEN format_type(a.atttypid, a.atttypmod)
+        ELSE quote_ident(tn.nspname) || '.' || quote_ident(t.typname)
+    END AS type,
     b.typname::text AS base,
     b.typtype::text AS kind,
-    CASE WHEN a.attcollation <> t.typcollation THEN quote_ident(cn.nspname) || '.' || quote_ident(co.collname) END AS collation,
+    CASE
+        WHEN bn.nspname = 'pg_catalog' THEN format_type(b.oid, -1)
+        ELSE quote_ident(bn.nspname) || '.' || quote_ident(b.typname)
+    END AS base_type,
+    CASE WHEN a.attcollation <> b.typcollation THEN quote_ident(cn.nspname) || '.' || quote_ident(co.collname) END AS collation,
+    coalesce(co.collisdeterministic, true) AS deterministic,
     EXISTS (
         SELECT
         FROM pg_opclass AS k
@@ -31,7 +40,9 @@ SELECT
     ) END AS labels
 FROM pg_attribute AS a
 JOIN pg_type AS t ON t.oid = a.atttypid
+JOIN pg_namespace AS tn ON tn.oid = t.typnamespace
 JOIN beneath AS b ON b.attnum = a.attnum AND b.typtype <> 'd'
+JOIN pg_namespace AS bn ON bn.oid = b.typnamespace
 LEFT JOIN pg_collation AS co ON co.oid = a.attcollation
 LEFT JOIN pg_namespace AS cn ON cn.oid = co.collnamespace
 WHERE a.attrelid = %(relation)s

@@ -2,7 +2,7 @@
 SELECT
     i.migration,
     i.digest,
-    format_type(a.atttypid, a.atttypmod) AS user_id_type
+    format_type(a.atttypid, -1) AS user_id_type
 FROM creditsd.installation AS i
 CROSS JOIN pg_attribute AS a
 WHERE a.attrelid = 'creditsd.changes'::regclass

@@ -15,6 +15,6 @@ JOIN pg_class AS c ON c.oid = p.relid
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_trigger AS t
     ON t.tgrelid = p.relid
-    AND t.tgname = ANY (ARRAY['creditsd_insert', 'creditsd_update', 'creditsd_move', 'creditsd_delete', 'creditsd_truncate'])
+    AND t.tgname = ANY (%(triggers)s)
 GROUP BY p.relid, n.nspname, c.relname, p.level
 ORDER BY p.level, name
