@@ -40,8 +40,8 @@ class Changes:
         self._drained = queries.sql("queries/drained").replace("{user_id_type}", user_id_type)
         self._purged = queries.sql("queries/purged").replace("{user_id_type}", user_id_type)
         self._snapshot = ""
-        self._saved = ""
-        self._purged_to = ""
+        self._unsaved = False
+        self._unpurged = True
         self._pass: dict[str, Any] = {"upto": None, "xid": None, "user_id": None}
 
     async def resume(self) -> Resumption:
@@ -53,7 +53,8 @@ class Changes:
         if found is None:
             raise SchemaError("the schema creditsd is incomplete: run `creditsd install`")
         said = found[0]
-        self._snapshot = self._saved = said.pop("snapshot")
+        self._snapshot = said.pop("snapshot")
+        self._unsaved, self._unpurged = False, True
         return Resumption(**said)
 
     async def drain(self, max_changes: int) -> Batch:
@@ -65,6 +66,7 @@ class Changes:
         parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
         found = await batch(self._connection, self._drained, parameters)
         page = found.page
+        self._unsaved = self._unsaved or page["changes"] > 0
         if page["full"]:
             self._pass = {"upto": page["snapshot"], "xid": page["xid"], "user_id": page["user_id"]}
         else:
@@ -74,18 +76,18 @@ class Changes:
 
     @property
     def unsaved(self) -> bool:
-        """Whether the cursor has moved since it was saved."""
-        return self._snapshot != self._saved
+        """Whether changes have been read since the cursor was saved; where none were, the old one says the same."""
+        return self._unsaved
 
     async def save(self) -> None:
         """Save the cursor: on the connection that stored the balances, so never earlier than what it covers."""
         await row(self._connection, queries.sql("queries/cursor_saved"), {"snapshot": self._snapshot})
-        self._saved = self._snapshot
+        self._unsaved, self._unpurged = bool(self._pass["upto"]), True
 
     @property
     def unpurged(self) -> bool:
-        """Whether the saved cursor has moved since the last complete purge."""
-        return self._saved != self._purged_to
+        """Whether a cursor has been saved since the last complete purge began."""
+        return self._unpurged
 
     async def purge(
         self, connection: Connection, max_changes: int, position: tuple[Any, ...] | None
@@ -95,11 +97,9 @@ class Changes:
         Takes a connection of its own: nothing waits for it.
         """
         snapshot, xid, user_id = position or (None, None, None)
+        self._unpurged = position is not None and self._unpurged
         parameters = {"snapshot": snapshot, "xid": xid, "user_id": user_id, "max_changes": max_changes}
         found = await row(connection, self._purged, parameters)
         assert found is not None
         snapshot, xid, user_id, _ = found
-        if xid is None:
-            self._purged_to = snapshot
-            return None
-        return snapshot, xid, user_id
+        return (snapshot, xid, user_id) if xid is not None else None

@@ -296,9 +296,11 @@ class Daemon:
 
     async def _purge(self) -> None:
         """Delete what is read, in the background and in bounded steps."""
-        position = None
+        position, of = None, None
         while True:
             stages = self._stages
+            if stages is not of:
+                position, of = None, stages  # a position means nothing to another server
             try:
                 if stages is not None and (position or stages.changes.unpurged):
                     async with database.borrowed(self._pool) as connection:

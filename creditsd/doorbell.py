@@ -13,6 +13,7 @@ So every silent writer's commit came before that drain, and nobody later is sile
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import deque
@@ -63,7 +64,8 @@ class Doorbell:
         self._polls = polls
         self._poll_seconds = poll_seconds
         self._busy_poll_seconds = busy_poll_seconds
-        self._stir = asyncio.Event()  # a ring, a grant, a proof, the end: whatever ends a rest
+        self._stir = asyncio.Event()  # whatever a rest must look up for
+        self._rung = False  # a ring, a grant, the end: the changes should be looked at
         self._turn = asyncio.Event()  # keeping() has something to do
         self._wants = False
         self._holds = False
@@ -86,6 +88,7 @@ class Doorbell:
 
     def stir(self) -> None:
         """End the rest that is under way, or the next one."""
+        self._rung = True
         self._stir.set()
 
     async def listen(self) -> None:
@@ -97,9 +100,10 @@ class Doorbell:
         """Hear the bell until the connection ends. Raises DatabaseUnavailable."""
         with translated():
             async for heard in self._listener.notifies():
-                if heard.payload and heard.payload == self._proof:
+                if not heard.payload:
+                    self.stir()
+                elif heard.payload == self._proof:
                     self._hear_proof()
-                self._stir.set()
 
     async def keeping(self) -> None:
         """Take and release K as `rest` wants it, on its own connection: one that waits for a lock is deaf.
@@ -122,7 +126,7 @@ class Doorbell:
                     pass  # by _wake, while we asked
             if self._wants != self._holds:
                 self._turn.set()
-            self._stir.set()
+            self.stir()
 
     async def _next_turn(self) -> None:
         """Wait until K is wanted or unwanted, or the server speaks on the connection that holds it."""
@@ -167,7 +171,7 @@ class Doorbell:
                 await self._pause(min(ASKING_POLL_SECONDS, longest))
             case "awake":
                 pause = min(max(self._busy_poll_seconds, worked_seconds * REST_PER_WORK), LONGEST_REST_SECONDS)
-                self._stir.clear()
+                self._rung = False  # by writers that began before we woke
                 await self._pause(min(pause, longest))
             case "asking" | "asleep" if rate > WAKE_PER_SECOND:
                 await self._wake()
@@ -180,14 +184,18 @@ class Doorbell:
         self._granted = False
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for a stir; what stirs during the drain that follows ends the next pause at once."""
-        deadline = self._proof_deadline - time.monotonic() if self._proof else seconds
-        try:
-            async with asyncio.timeout(max(0.0, min(seconds, max(deadline, 0.001)))):
-                await self._stir.wait()
-        except TimeoutError:
-            pass
-        self._stir.clear()
+        """Wait until there is something to look at; what happens during the drain that follows ends the next pause."""
+        until = time.monotonic() + seconds
+        while not self._rung:
+            now = time.monotonic()
+            left = min(until, self._proof_deadline) - now if self._proof else until - now
+            if left <= 0:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._stir.wait()
+            self._stir.clear()
+        self._rung = False
 
     async def _wake(self) -> None:
         """Give K up, or the request for it: from now on writers keep silent."""
@@ -211,7 +219,9 @@ class Doorbell:
         self._proof = ""
         if not self._proven:
             log.info("doorbell.proven")
+            self._rung = True  # from polling to the bell
         self._proven, self._lost = True, False
+        self._stir.set()
 
     def _check_proof(self, now: float) -> None:
         if not self._proof or now < self._proof_deadline:
