@@ -16,7 +16,7 @@ from creditsd.settings import Settings, SourceSettings
 
 MIN_SERVER_VERSION = 140000
 
-_USER_ID_TYPES = {"uuid", "text", "varchar", "bpchar", "citext", "int2", "int4", "int8"}
+_USER_ID_TYPES = {"uuid", "text", "varchar", "bpchar", "int2", "int4", "int8"}
 _WHOLE_TYPES = {"int2", "int4", "int8"}
 _TIME_TYPES = {"timestamptz", "timestamp", "date"}
 _RELATIONS: Mapping[str, str] = {
@@ -35,13 +35,13 @@ Fragment = sql.Composable
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of the application's table; `base` is the type beneath any domain."""
+    """One column of the application's table; its type is the one beneath any domain, `base` that one's bare name."""
 
     name: str
     type: str
     base: str
-    kind: str
     collation: str | None
+    deterministic: bool
     comparable: bool
     labels: list[str] | None
 
@@ -111,6 +111,11 @@ class Source:
         assert amount is not None
         if user_id.base not in _USER_ID_TYPES:
             raise self._wrong_type(user_id, "uuid, text or bigint")
+        if not user_id.deterministic:
+            raise SchemaError(
+                f"column {user_id.name} of {self.settings.table} has the collation {user_id.collation}, to which "
+                "different texts are equal: creditsd needs a deterministic one"
+            )
         if amount.base not in {*_WHOLE_TYPES, "numeric"}:
             raise self._wrong_type(amount, "integer, bigint or numeric")
         for key in ("expires_at", "created_at"):
@@ -131,7 +136,8 @@ class Source:
             "table": sql.Identifier(*words.relation),
             "table_literal": sql.Literal(sql.Identifier(*words.relation).as_string(None)),
             "user_id": self._name("user_id"),
-            "user_id_type": self._user_id_type(),
+            "user_id_type": sql.SQL(self._required("user_id").type),
+            "user_id_collation": self._user_id_collation(),
             "status": self._name("status"),
             "status_type": sql.SQL(self._required("status").type),
             "credits_value": self._credits(),
@@ -156,9 +162,10 @@ class Source:
     def _name(self, key: str) -> Fragment:
         return sql.Identifier(self._required(key).name)
 
-    def _user_id_type(self) -> Fragment:
-        """Return the type as the catalog writes it: already quoted where it needs to be."""
-        return sql.SQL(self._required("user_id").type)
+    def _user_id_collation(self) -> Fragment:
+        """Return what our own columns say behind their type, so that they sort as the application's does."""
+        collation = self._required("user_id").collation
+        return sql.SQL(" COLLATE " + collation) if collation else sql.SQL("")
 
     def _credits(self) -> Fragment:
         column = self._required("credits")

@@ -24,7 +24,7 @@ COMMENT ON COLUMN creditsd.installation.source IS 'The table, columns and words 
 
 CREATE TABLE creditsd.changes (
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    user_id {user_id_type} NOT NULL
+    user_id {user_id_type}{user_id_collation} NOT NULL
 ) WITH (
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 20000,

@@ -1,7 +1,7 @@
 -- The newest total of each user.
 
 CREATE TABLE creditsd.balances (
-    user_id {user_id_type} PRIMARY KEY,
+    user_id {user_id_type}{user_id_collation} PRIMARY KEY,
     version bigint NOT NULL,
     updated_at timestamptz NOT NULL,
     credits numeric NOT NULL,
