@@ -59,7 +59,7 @@ BEGIN
             t.membership,
             t.expires_at,
             CASE WHEN t.empties > 0 AND expire_empty = 'on' THEN 'auto-expire' ELSE reason END AS cause,
-            CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after ELSE t.ends_at END AS recheck_at,
+            LEAST(t.ends_at, CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END) AS recheck_at,
             newest + row_number() OVER () AS version,
             o.version AS old_version,
             o.recheck_at AS old_recheck_at,
@@ -89,7 +89,7 @@ BEGIN
             cause = f.cause,
             previous = json_build_object(
                 'version', b.version,
-                'updated_at', to_char(b.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'updated_at', replace(to_char(b.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', ''),
                 'credits', b.credits,
                 'membershipStatus', b.membership_status,
                 'planType', b.plan_type,
@@ -97,7 +97,7 @@ BEGIN
                 'hasEverHadSubscription', b.has_ever_had_subscription,
                 'subscription_id', b.subscription_id,
                 'membership', b.membership,
-                'expires_at', to_char(b.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                'expires_at', replace(to_char(b.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
             ),
             recheck_at = f.recheck_at
         FROM found AS f
