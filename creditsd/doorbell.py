@@ -117,6 +117,7 @@ class Doorbell:
                     if self._wants and not self._holds:
                         await _do(self._keeper, "queries/sleep_taken")
                         self._holds = self._granted = True
+                        log.debug("doorbell.slept")
                     elif self._holds and not self._wants:
                         await _do(self._keeper, "queries/sleep_released")
                         self._holds = False
@@ -168,6 +169,7 @@ class Doorbell:
             case "awake" if rate < SLEEP_PER_SECOND:
                 self._wants = True
                 self._turn.set()
+                log.debug("doorbell.asked", changes_per_second=rate)
                 await self._pause(min(ASKING_POLL_SECONDS, longest))
             case "awake":
                 pause = min(max(self._busy_poll_seconds, worked_seconds * REST_PER_WORK), LONGEST_REST_SECONDS)
@@ -203,6 +205,7 @@ class Doorbell:
             return
         self._wants = self._granted = False
         self._turn.set()
+        log.debug("doorbell.woke", was_asleep=self._holds)
         if not self._holds:
             with translated():
                 await self._keeper.cancel_safe(timeout=5)

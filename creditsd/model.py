@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,8 +34,8 @@ class Total:
     membership: str | None
     expires_at: datetime | None
     cause: str = "change"
-    previous: Mapping[str, Any] | None = None
-    """The total before this one under its contract keys, or None; not part of the total's own JSON."""
+    previous_json: str | None = None
+    """The total before this one as JSON text, or None. Few ever read it, so it stays as it was stored."""
 
     @classmethod
     def nothing(cls, user_id: str) -> Total:
@@ -52,6 +53,11 @@ class Total:
             membership=None,
             expires_at=None,
         )
+
+    @property
+    def previous(self) -> Mapping[str, Any] | None:
+        """The total before this one under its public keys, but for user_id and message; None for the first."""
+        return None if self.previous_json is None else json.loads(self.previous_json, parse_float=Decimal)
 
     @property
     def message(self) -> str:

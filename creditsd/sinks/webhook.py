@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 import aiohttp
+import orjson
 import structlog
 import yarl
 from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt
@@ -26,7 +27,7 @@ from standardwebhooks import Webhook as Signer
 
 from creditsd import __version__
 from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total, encode, number
+from creditsd.model import Total, encode
 from creditsd.sinks import Rejection, SinkBusy
 
 log = structlog.get_logger()
@@ -282,9 +283,7 @@ def _key(name: str, secret: str) -> bytes:
 
 
 def _body(total: Total) -> bytes:
-    previous = None if total.previous is None else dict(total.previous)
-    if previous is not None and isinstance(previous.get("credits"), int):
-        previous["credits"] = number(previous["credits"])  # may be beyond 64 bits
+    previous = None if total.previous_json is None else orjson.Fragment(total.previous_json)
     data = total.document() | {"previous": previous, "cause": total.cause}
     return encode({"type": "credits.updated", "timestamp": total.updated_at.astimezone(UTC), "data": data})
 

@@ -13,6 +13,6 @@ SELECT
     b.membership,
     b.expires_at,
     b.cause,
-    b.previous
+    b.previous::text
 FROM creditsd.balances AS b
 WHERE b.user_id = %(user_id)s::text::{user_id_type}

@@ -13,7 +13,7 @@ SELECT
     b.membership,
     b.expires_at,
     b.cause,
-    b.previous
+    b.previous::text
 FROM creditsd.balances AS b
 WHERE b.version > %(version)s
 ORDER BY b.version

@@ -13,7 +13,7 @@ SELECT
     (total).membership,
     (total).expires_at,
     (total).cause,
-    (total).previous
+    (total).previous::text
 FROM creditsd.drain(
     %(snapshot)s::text::pg_snapshot, %(upto)s::text::pg_snapshot, %(xid)s::text::xid8, %(user_id)s::text::{user_id_type},
     %(max_changes)s, %(can_buy)s, %(expire_empty)s

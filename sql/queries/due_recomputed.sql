@@ -13,5 +13,5 @@ SELECT
     (total).membership,
     (total).expires_at,
     (total).cause,
-    (total).previous
+    (total).previous::text
 FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s)

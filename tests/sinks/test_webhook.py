@@ -20,6 +20,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from creditsd import __version__
 from creditsd.errors import ConfigError, SinkUnavailable
+from creditsd.model import encode
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, SinkBusy, make
 from creditsd.sinks.webhook import is_inside, retry_after_seconds
@@ -48,10 +49,10 @@ def always(status: int, text: str = "", **headers: str) -> Answer:
 
 
 async def test_the_body_is_the_event_with_the_total_and_what_was_before(receiver: Receiver) -> None:
-    before = {"credits": 10**30, "version": VERSION - 1, "message": "before"}
+    before = {"credits": Decimal(10**30), "version": VERSION - 1, "message": "before"}
     async with opened(receiver) as sink:
-        await sink.deliver([total(cause="expiry", previous=before)])
-        await sink.deliver([total("u2", previous={"credits": Decimal("0.10")})])
+        await sink.deliver([total(cause="expiry", previous_json=encode(before).decode())])
+        await sink.deliver([total("u2", previous_json='{"credits": 0.10}')])
         await sink.deliver([total("u3")])
     first, second, third = receiver.deliveries
     assert list(first.document) == ["type", "timestamp", "data"]

@@ -37,7 +37,7 @@ def test_the_json_has_the_documented_keys_in_their_order() -> None:
 
 
 def test_cause_and_previous_are_no_part_of_the_total() -> None:
-    assert replace(PRO, cause="repair", previous={"credits": 1}).json() == PRO.json()
+    assert replace(PRO, cause="repair", previous_json='{"credits": 1}').json() == PRO.json()
 
 
 def test_times_of_another_zone_are_told_in_utc() -> None:
