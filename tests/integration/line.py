@@ -1,0 +1,162 @@
+"""The line without its daemon: reader and balances on one connection, stepped by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from creditsd import schema
+from creditsd.balances import Balances
+from creditsd.changes import Changes, Resumption
+from creditsd.database import Connection, connected
+from creditsd.model import Total
+from creditsd.settings import Settings
+from creditsd.sinks import Rejection
+from tests.conftest import Database
+
+USER = "00000000-0000-0000-0000-000000000001"
+OTHER = "00000000-0000-0000-0000-000000000002"
+
+
+def user(number: int) -> str:
+    """Name a user of the reference table."""
+    return f"00000000-0000-0000-0000-{number:012d}"
+
+
+def configured(database: Database, **settings: Any) -> Settings:
+    """Settings for a database, without the HTTP surface."""
+    return Settings.model_validate({"dsn": database.dsn, "http": {"listen": ""}, **settings})
+
+
+async def installed(database: Database, **settings: Any) -> Settings:
+    """Install, and return the settings it was done with."""
+    made = configured(database, **settings)
+    await schema.install(made)
+    return made
+
+
+def said(total: Total, *names: str) -> tuple[Any, ...]:
+    """Some of what a total says."""
+    return tuple(getattr(total, name) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the daemon leads with, for a test to call in the order it likes."""
+
+    connection: Connection
+    changes: Changes
+    balances: Balances
+    resumption: Resumption
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: Settings) -> AsyncIterator[Self]:
+        """Connect and resume, as a daemon does that has just become the leader."""
+        async with connected(settings.dsn, purpose="leader") as connection:
+            there = await schema.missing(connection, settings)
+            policy = {
+                "user_id_type": there.user_id_type,
+                "can_buy": settings.can_buy,
+                "expire_empty": settings.expire_empty,
+            }
+            changes = Changes(connection, digest=there.digest, **policy)
+            yield cls(connection, changes, Balances(connection, **policy), await changes.resume())
+
+    @classmethod
+    @asynccontextmanager
+    async def settled(cls, settings: Settings) -> AsyncIterator[Self]:
+        """The same with the first resync and all that waits done."""
+        async with cls.opened(settings) as line:
+            await line.settle()
+            yield line
+
+    async def settle(self, max_users: int = 2000) -> list[Total]:
+        """Do all there is to do at this moment, as the daemon would; return what it would publish."""
+        found: list[Total] = []
+        for _ in range(1000):
+            drained = await self.changes.drain(max_users)
+            found += drained.totals
+            page = drained.page
+            if page["resyncing"] is not None:
+                resynced = await self.balances.resync_next(max_users)
+                found += resynced.totals
+            elif page["due_seconds"] is not None and page["due_seconds"] <= 0:
+                found += (await self.balances.recompute_due(max_users)).totals
+            elif not page["full"]:
+                return found
+        raise AssertionError("there is no end to it")
+
+    async def marked(self) -> list[str]:
+        """Who has been marked and not read yet, once for each mark, in order."""
+        cursor = await self.connection.execute(
+            "SELECT user_id::text FROM creditsd.changes WHERE NOT pg_visible_in_snapshot(xid, %s::text::pg_snapshot) "
+            "ORDER BY user_id",
+            [self.changes._snapshot],
+        )
+        return [str(name) for (name,) in await cursor.fetchall()]
+
+    async def stored(self) -> dict[str, Any]:
+        """The stored credits of everyone."""
+        cursor = await self.connection.execute("SELECT user_id::text, credits FROM creditsd.balances")
+        return {str(name): amount for name, amount in await cursor.fetchall()}
+
+
+class MemorySink:
+    """A sink that keeps what arrives, and can be made to fail as a real one does."""
+
+    def __init__(self, max_batch: int = 2000) -> None:
+        self.max_batch = max_batch
+        self.deliveries: list[list[Total]] = []
+        self.newest: dict[str, Total] = {}
+        self.refuses: set[str] = set()
+        self.failure: Exception | None = None
+        self.tries = 0
+        self.opened = self.closed = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._arrived = asyncio.Condition()
+
+    @property
+    def totals(self) -> list[Total]:
+        """Everything that was handed over, in that order."""
+        return [total for delivery in self.deliveries for total in delivery]
+
+    async def open(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.opened += 1
+
+    async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+        self.tries += 1
+        await self.gate.wait()
+        async with self._arrived:
+            self._arrived.notify_all()
+            if self.failure is not None:
+                raise self.failure
+            self.deliveries.append(list(totals))
+            for total in totals:
+                held = self.newest.get(total.user_id)
+                if total.user_id not in self.refuses and (held is None or held.version < total.version):
+                    self.newest[total.user_id] = total
+            return [Rejection(total, "not today") for total in totals if total.user_id in self.refuses]
+
+    async def held(self, user_id: str) -> int | None:
+        found = self.newest.get(user_id)
+        return found.version if found else None
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    async def until(self, holds: Any, seconds: float = 10) -> None:
+        """Wait for a delivery, or a try, after which something holds."""
+        async with asyncio.timeout(seconds), self._arrived:
+            await self._arrived.wait_for(holds)
+
+    async def until_credits(self, user_id: str, amount: int, seconds: float = 10) -> Total:
+        """Wait until a user has so many credits here."""
+        await self.until(lambda: user_id in self.newest and self.newest[user_id].credits == amount, seconds)
+        return self.newest[user_id]
