@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import structlog
@@ -272,7 +273,7 @@ class Daemon:
 
     async def _republish(self, stages: Stages, *, started_at: str, timeline: int) -> None:
         """Publish again, with new versions, whoever was published in the last minutes before the server restarted."""
-        since = int((time.time() - RECENT_SECONDS) * 1_000_000)
+        since = int((datetime.fromisoformat(started_at).timestamp() - RECENT_SECONDS) * 1_000_000)
         users = [*self._recent, *await stages.balances.recently_published(since, RECENT_USERS)]
         users = list(dict.fromkeys(users))
         for start in range(0, len(users), self._settings.max_batch_users):
