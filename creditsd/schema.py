@@ -52,11 +52,12 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What is installed: the newest migration, a digest of all the rest, and the type of a user's id."""
+    """What is installed: the newest migration, a digest of all the rest, the type of a user's id, the role granted."""
 
     migration: int
     digest: str
     user_id_type: str
+    role: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
     if installed is not None:
         _not_newer(installed)
         _same_user_id_type(source, installed)
+    settings = _remembering(settings, installed)
     for number, name in queries.migrations():
         if installed is None or number > installed.migration:
             await connection.execute(_compose(name, source))
@@ -187,11 +189,18 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
         if anew or not relation.right:
             await _cover(connection, relation)
             done.append(f"put the triggers on {relation.name}")
-    if changed:
+    if changed or (installed is not None and settings.role != installed.role):
         await connection.execute(_note(source, settings))
+        done += [f"granted {settings.role} what the daemon needs"] if settings.role else []
     if settings.role:
         await connection.execute(_grants(settings.role, commented=False))
     return Installed(done=done, notes=_notes(source))
+
+
+def _remembering(settings: Settings, installed: Installation | None) -> Settings:
+    """Name the role again that was named once: functions made anew have lost their grants."""
+    role = settings.role or (installed.role if installed is not None else "")
+    return settings.model_copy(update={"role": role})
 
 
 async def _uninstall(connection: Connection) -> Installed:
