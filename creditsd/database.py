@@ -58,6 +58,7 @@ _WRONG_SETTINGS = (
     "is not permitted to log in",
     "permission denied for database",
     "invalid port number",
+    "Servname not supported",
     "invalid sslmode",
 )
 

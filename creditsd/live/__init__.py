@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -35,7 +36,7 @@ class Live:
         except OSError as error:
             await self._runner.cleanup()
             raise ConfigError(
-                f"cannot listen on {self._settings.listen} ({error.strerror or error}): "
+                f"cannot listen on {self._settings.listen} ({_reason(error)}): "
                 "set CREDITSD_HTTP__LISTEN to another host:port, or to nothing for no HTTP"
             ) from error
         return self
@@ -57,3 +58,8 @@ class Live:
         return web.Response(
             status=200 if well else 503, body=encode(dict(self._health())), content_type="application/json"
         )
+
+
+def _reason(error: OSError) -> str:
+    """Say it in the system's few words; asyncio's own repeat the address."""
+    return os.strerror(error.errno) if error.errno else str(error)
