@@ -27,7 +27,7 @@ def environment(**settings: str) -> dict[str, str]:
     """Our environment without anybody's settings, plus the given ones."""
     foreign = ("CREDITSD_", "PG", "NOTIFY_SOCKET", "WATCHDOG_", "CREDENTIALS_DIRECTORY")
     mine = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return mine | {"COLUMNS": "120"} | settings
+    return mine | {"COLUMNS": "120", "CREDITSD_HTTP__LISTEN": ""} | settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,14 @@ class Running:
 
         return (await eventually(records, bool, seconds))[-1]
 
+    async def until_logged_with(self, event: str, reason: str, seconds: float = 30) -> None:
+        """Wait until an event stands in its log whose reason contains certain words."""
+
+        async def reasons() -> list[str]:
+            return [record["reason"] for record in self.logged(event) if reason in record["reason"]]
+
+        await eventually(reasons, bool, seconds)
+
     def _ask(self, path: str) -> tuple[int, dict[str, Any]]:
         try:
             with urllib.request.urlopen(f"http://{self._address}{path}", timeout=2) as response:
@@ -153,7 +161,7 @@ async def start(directory: Path, *args: str, env: Mapping[str, str]) -> Running:
     settings = {"CREDITSD_HTTP__LISTEN": f"127.0.0.1:{port}", "CREDITSD_LOG__FORMAT": "json"}
     with path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            COMMAND, "run", *args, env={**settings, **env}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            COMMAND, "run", *args, env={**env, **settings}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
         )
     return Running(process, path, f"127.0.0.1:{port}")
 
