@@ -97,8 +97,11 @@ class Publisher:
         self._stir.set()
 
     async def run(self) -> None:
-        """Publish until told to end, and then until nothing waits. A failure of sink or database only pauses."""
-        while not (self._ending and not self.behind):
+        """Publish until told to end, and then what is left; a failure of sink or database only pauses until then.
+
+        What was refused, or fails once we end, is left to the next start: the saved cursor stands before it.
+        """
+        while not (self._ending and self._cursor >= self._head):
             try:
                 await (self._step() if self._led else self._pause(None))
             except (SinkUnavailable, DatabaseUnavailable, SchemaError) as error:
@@ -106,6 +109,10 @@ class Publisher:
                 self._taken = self._cursor
                 seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
                 self._note_error(str(error), seconds)
+                if self._ending:
+                    return
+                if not isinstance(error, DatabaseUnavailable):
+                    await self._save_quietly()  # `status` tells why a sink stands still
                 await self._pause(seconds, deaf=True)
 
     async def end(self) -> None:
@@ -116,9 +123,7 @@ class Publisher:
     async def close(self) -> None:
         """Save the cursor and let go of the sink."""
         try:
-            await self._save()
-        except (DatabaseUnavailable, SchemaError) as error:
-            log.warning("publisher.left_unsaved", sink=self.name, reason=str(error))
+            await self._save_quietly()
         finally:
             await self._sink.close()
 
@@ -247,6 +252,13 @@ class Publisher:
             self._error,
             0,
         )
+
+    async def _save_quietly(self) -> None:
+        """Save what can be saved; without it more is delivered again, which is harmless."""
+        try:
+            await self._save()
+        except (DatabaseUnavailable, SchemaError) as error:
+            log.warning("publisher.left_unsaved", sink=self.name, reason=str(error))
 
     def _forget_fresh(self) -> None:
         self._fresh.clear()

@@ -78,6 +78,8 @@ async def test_a_sink_that_cannot_be_reached_stops_nobody_and_gets_only_the_newe
                 await line.until_true(seconds=10)  # the other sink does not wait
             await daemon.until("/livez", lambda answer: answer[1]["sinks"]["there"] not in ("current", "behind"))
             told_here = await held(line.valkey)
+            why = "SELECT last_error FROM creditsd.sinks WHERE name = 'there'"
+            assert str(proxy.port) in str((await eventually(lambda: line.run(why), lambda rows: rows[0][0]))[0][0])
             await proxy.restore()
             await daemon.until("/livez", lambda answer: answer[1]["sinks"]["there"] == "current")
             assert told_here == await held(line.valkey)

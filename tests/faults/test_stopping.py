@@ -13,11 +13,12 @@ from psycopg.conninfo import make_conninfo
 from tests.acceptance.command import Running
 from tests.conftest import Database
 from tests.faults.conftest import Line, prepared
-from tests.faults.truth import held
+from tests.faults.load import user
+from tests.faults.truth import client, held
 from tests.proxy import Proxy
 from tests.servers import Postgres, Valkey
 
-SHUTDOWN_SECONDS = 2
+SHUTDOWN_SECONDS = 1
 MARGIN_SECONDS = 4  # for a machine that does much else
 
 
@@ -67,6 +68,19 @@ async def test_it_ends_while_a_sink_is_down_and_says_what_is_left(
             await ends(daemon)
         (left,) = daemon.logged("publisher.left_behind")
         assert left["sink"] == "redis-2"
+
+
+async def test_it_ends_while_a_delivery_is_refused(line: Line) -> None:
+    async with client(line.valkey) as link, line.leading() as daemon:
+        await line.until_true()
+        await link.delete(f"credits:{user(1)}")
+        await link.lpush(f"credits:{user(1)}", "not ours")
+        await line.run(f"UPDATE public.user_credits SET credits = 77 WHERE user_id = '{user(1)}'")
+        await daemon.until_logged("publisher.paused")
+        await ends(daemon)
+        await link.delete(f"credits:{user(1)}")
+    async with line.leading():
+        await line.until_true()
 
 
 async def test_it_ends_while_postgresql_is_down(own_line: tuple[Postgres, Line]) -> None:
