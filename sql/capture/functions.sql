@@ -119,7 +119,8 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-    IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.cause = 'column renamed') THEN
+    -- Once a transaction: a mark of another may be read, and be gone, before this one commits.
+    IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.xid = pg_current_xact_id()) THEN
         INSERT INTO creditsd.resyncs (cause)
         VALUES ('column renamed');
     END IF;
@@ -127,4 +128,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.mark_everyone IS
-'Marks everyone, once, where a capture trigger does not find a column any more: the application''s write passes all the same.';
+'Marks everyone, once a transaction, where a capture trigger does not find a column any more: the application''s write passes all the same.';

@@ -97,7 +97,7 @@ BEGIN
     WHERE c.ctid = ANY (places);
     deleted := max_changes - room;
     IF room > 0 THEN
-        UPDATE creditsd.reader AS r SET purged = snapshot;
+        UPDATE creditsd.reader SET purged = purge.snapshot; -- bare, it would be the column
         next_xid := NULL;
         next_user := NULL;
     ELSE

@@ -32,6 +32,7 @@ BEGIN
     IF known.snapshot IS NULL OR reason IN ('another server', 'cursor in the future') THEN
         -- Transaction numbers of another history say nothing here: forget what they marked, everyone is looked at.
         DELETE FROM creditsd.changes;
+        DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
             snapshot, purged, system_identifier, timeline, started_at, policy, partitions

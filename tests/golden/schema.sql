@@ -336,13 +336,14 @@ CREATE FUNCTION creditsd.mark_everyone() RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.cause = 'column renamed') THEN
+    -- Once a transaction: a mark of another may be read, and be gone, before this one commits.
+    IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.xid = pg_current_xact_id()) THEN
         INSERT INTO creditsd.resyncs (cause)
         VALUES ('column renamed');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION creditsd.mark_everyone() IS 'Marks everyone, once, where a capture trigger does not find a column any more: the application''s write passes all the same.';
+COMMENT ON FUNCTION creditsd.mark_everyone() IS 'Marks everyone, once a transaction, where a capture trigger does not find a column any more: the application''s write passes all the same.';
 CREATE FUNCTION creditsd.partitions() RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -440,7 +441,7 @@ BEGIN
     WHERE c.ctid = ANY (places);
     deleted := max_changes - room;
     IF room > 0 THEN
-        UPDATE creditsd.reader AS r SET purged = snapshot;
+        UPDATE creditsd.reader SET purged = purge.snapshot; -- bare, it would be the column
         next_xid := NULL;
         next_user := NULL;
     ELSE
@@ -633,6 +634,7 @@ BEGIN
     IF known.snapshot IS NULL OR reason IN ('another server', 'cursor in the future') THEN
         -- Transaction numbers of another history say nothing here: forget what they marked, everyone is looked at.
         DELETE FROM creditsd.changes;
+        DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
             snapshot, purged, system_identifier, timeline, started_at, policy, partitions
