@@ -78,6 +78,7 @@ class Line:
         """Do all there is to do at this moment, as the daemon would; return what it would publish."""
         found: list[Total] = []
         for _ in range(1000):
+            anew = self.changes._pass["upto"] is None
             drained = await self.changes.drain(max_users)
             found += drained.totals
             page = drained.page
@@ -86,7 +87,7 @@ class Line:
                 found += resynced.totals
             elif page["due_seconds"] is not None and page["due_seconds"] <= 0:
                 found += (await self.balances.recompute_due(max_users)).totals
-            elif not page["full"]:
+            elif anew and page["changes"] == 0:
                 return found
         raise AssertionError("there is no end to it")
 
