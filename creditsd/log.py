@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -19,12 +19,12 @@ def configure(settings: LogSettings) -> None:
 
     A terminal gets coloured lines for people, everything else one JSON object a line.
     """
-    stream = sys.stderr
+    stream = cast("TextIO", _StandardError())
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     enrich: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _time_stamper(settings, stream),
         structlog.processors.format_exc_info,
         mask_secrets,  # after the traceback became text: a driver may quote the DSN in there
     ]
@@ -43,8 +43,31 @@ def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     return {key: mask(key, value, is_secret_log_key) for key, value in event.items()}
 
 
+class _StandardError:
+    """Whatever standard error is at the moment: a progress bar takes it over while it is shown."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
+def _for_people(settings: LogSettings, stream: TextIO) -> bool:
+    return settings.format == "console" or (settings.format == "auto" and stream.isatty())
+
+
+def _time_stamper(settings: LogSettings, stream: TextIO) -> Processor:
+    if _for_people(settings, stream):
+        return structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+    return structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+
 def _renderer(settings: LogSettings, stream: TextIO) -> Processor:
-    if settings.format == "console" or (settings.format == "auto" and stream.isatty()):
+    if _for_people(settings, stream):
         return structlog.dev.ConsoleRenderer(colors=stream.isatty())
     return structlog.processors.JSONRenderer(serializer=_to_json)
 
