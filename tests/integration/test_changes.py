@@ -22,12 +22,6 @@ ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'acti
 
 
 @pytest.fixture
-async def settings(reference_table: Database) -> Settings:
-    """The reference table, installed."""
-    return await installed(reference_table)
-
-
-@pytest.fixture
 async def line(settings: Settings) -> AsyncIterator[Line]:
     """A reader with nothing left to read."""
     async with Line.settled(settings) as settled:
@@ -35,10 +29,17 @@ async def line(settings: Settings) -> AsyncIterator[Line]:
 
 
 @pytest.fixture
-async def application(reference_table: Database) -> AsyncIterator[Session]:
+async def application(installation: Database) -> AsyncIterator[Session]:
     """The application's session."""
-    async with reference_table.connect() as connection:
+    async with installation.connect() as connection:
         yield connection
+
+
+@pytest.fixture
+async def own(reference_table: Database) -> AsyncIterator[tuple[Session, Line]]:
+    """The application's session and a settled reader on a database of the test's own, whose schema it may alter."""
+    async with reference_table.connect() as connection, Line.settled(await installed(reference_table)) as settled:
+        yield connection, settled
 
 
 async def truth(session: Session) -> dict[str, Any]:
@@ -98,24 +99,25 @@ async def waiting(session: Session) -> int:
     ],
 )
 async def test_a_change_marks_whom_it_concerns(
-    reference_table: Database, application: Session, line: Line, change: str, marked: set[str]
+    installation: Database, application: Session, line: Line, change: str, marked: set[str]
 ) -> None:
-    if "MERGE" in change and reference_table.server.version < 15:
+    if "MERGE" in change and installation.server.version < 15:
         pytest.skip("MERGE came with 15")
-    await application.execute("ALTER TABLE user_credits ADD note text")
-    await application.execute("CREATE TABLE people (id uuid PRIMARY KEY)")
-    await application.execute("CREATE TABLE archive (credits integer)")
     await application.execute("INSERT INTO people VALUES (%s)", [USER])
+    if "$2" in change and "people" not in change:
+        await application.execute("INSERT INTO people VALUES (%s)", [OTHER])
     await application.execute(
         "INSERT INTO user_credits (id, user_id, credits, status) VALUES (1, %s, 5, 'active')", [USER]
     )
-    await application.execute(
-        "ALTER TABLE user_credits ADD FOREIGN KEY (user_id) REFERENCES people ON DELETE CASCADE ON UPDATE CASCADE"
-    )
-    if "$2" in change and "people" not in change:
-        await application.execute("INSERT INTO people VALUES (%s)", [OTHER])
     await line.settle()
-    await application.execute(change.replace("$2", f"'{OTHER}'").encode())
+    await application.execute(
+        "ALTER TABLE user_credits ADD CONSTRAINT person FOREIGN KEY (user_id) REFERENCES people "
+        "ON DELETE CASCADE ON UPDATE CASCADE"
+    )
+    try:
+        await application.execute(change.replace("$2", f"'{OTHER}'").encode())
+    finally:
+        await application.execute("ALTER TABLE user_credits DROP CONSTRAINT person")
     assert set(await line.marked()) == marked
     await line.settle()
     assert await stored(line) == await truth(application)
@@ -167,9 +169,8 @@ async def test_our_own_expiring_marks_nobody(application: Session, line: Line) -
     assert await line.marked() == [USER, USER]
 
 
-async def test_what_a_trigger_of_the_application_adds_while_we_expire_is_marked(
-    application: Session, line: Line
-) -> None:
+async def test_what_a_trigger_of_the_application_adds_while_we_expire_is_marked(own: tuple[Session, Line]) -> None:
+    application, line = own
     await application.execute(
         """
         CREATE FUNCTION console() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -200,7 +201,8 @@ async def test_the_marks_of_one_transaction_are_of_its_writer_alone(application:
     assert await line.marked() == [USER, user(3)]
 
 
-async def test_a_table_loaded_without_triggers_is_made_good_by_a_resync(application: Session, line: Line) -> None:
+async def test_a_table_loaded_without_triggers_is_made_good_by_a_resync(own: tuple[Session, Line]) -> None:
+    application, line = own
     await application.execute("ALTER TABLE user_credits DISABLE TRIGGER ALL")
     await application.execute(ADD, [USER, 5])
     assert await line.settle() == []
@@ -212,9 +214,8 @@ async def test_a_table_loaded_without_triggers_is_made_good_by_a_resync(applicat
 
 
 @pytest.mark.parametrize("column", ["user_id", "credits", "status", "membership"])
-async def test_a_renamed_column_fails_no_write_and_means_everyone(
-    application: Session, line: Line, column: str
-) -> None:
+async def test_a_renamed_column_fails_no_write_and_means_everyone(own: tuple[Session, Line], column: str) -> None:
+    application, line = own
     await application.execute(ADD, [USER, 5])
     await line.settle()
     await application.execute(f"ALTER TABLE user_credits RENAME {column} TO renamed".encode())
@@ -230,8 +231,9 @@ async def test_a_renamed_column_fails_no_write_and_means_everyone(
 
 
 async def test_a_write_after_a_rename_is_seen_though_another_was_read_while_it_was_open(
-    reference_table: Database, application: Session, line: Line
+    own: tuple[Session, Line], reference_table: Database
 ) -> None:
+    application, line = own
     await application.execute(ADD, [USER, 5])
     await application.execute("ALTER TABLE user_credits RENAME user_id TO owner")
     await application.execute("UPDATE user_credits SET credits = 6")
@@ -243,7 +245,8 @@ async def test_a_write_after_a_rename_is_seen_though_another_was_read_while_it_w
     assert await line.stored() == {USER: 7}
 
 
-async def test_a_table_that_is_gone_leaves_the_last_totals(application: Session, line: Line) -> None:
+async def test_a_table_that_is_gone_leaves_the_last_totals(own: tuple[Session, Line]) -> None:
+    application, line = own
     await application.execute(ADD, [USER, 5])
     await line.settle()
     with pytest.raises(psycopg.errors.DependentObjectsStillExist):
@@ -253,10 +256,8 @@ async def test_a_table_that_is_gone_leaves_the_last_totals(application: Session,
 # The cursor.
 
 
-async def test_a_transaction_that_was_open_at_one_drain_is_read_by_the_next(
-    reference_table: Database, line: Line
-) -> None:
-    async with reference_table.connect() as early, reference_table.connect() as late:
+async def test_a_transaction_that_was_open_at_one_drain_is_read_by_the_next(installation: Database, line: Line) -> None:
+    async with installation.connect() as early, installation.connect() as late:
         async with early.transaction():
             await early.execute(ADD, [USER, 5])
             await late.execute(ADD, [OTHER, 6])
@@ -267,9 +268,9 @@ async def test_a_transaction_that_was_open_at_one_drain_is_read_by_the_next(
 
 
 async def test_a_restarted_reader_goes_on_where_the_saved_cursor_says(
-    reference_table: Database, settings: Settings
+    installation: Database, settings: Settings
 ) -> None:
-    async with reference_table.connect() as early, reference_table.connect() as late:
+    async with installation.connect() as early, installation.connect() as late:
         async with early.transaction():
             await early.execute(ADD, [USER, 5])
             async with Line.settled(settings) as line:
@@ -330,9 +331,9 @@ async def test_a_cursor_that_is_saved_amid_a_pass_loses_nothing(application: Ses
 
 @pytest.mark.parametrize("isolation", list(IsolationLevel))
 async def test_the_isolation_of_the_writer_changes_nothing(
-    reference_table: Database, line: Line, isolation: IsolationLevel
+    installation: Database, line: Line, isolation: IsolationLevel
 ) -> None:
-    async with reference_table.connect() as early, reference_table.connect() as late:
+    async with installation.connect() as early, installation.connect() as late:
         await early.set_isolation_level(isolation)
         async with early.transaction():
             await early.execute("SELECT count(*) FROM user_credits")
@@ -343,9 +344,9 @@ async def test_the_isolation_of_the_writer_changes_nothing(
         assert [total.user_id for total in await line.settle()] == [USER]
 
 
-async def test_serializable_writers_do_not_fail_because_of_us(reference_table: Database, line: Line) -> None:
+async def test_serializable_writers_do_not_fail_because_of_us(installation: Database, line: Line) -> None:
     async with AsyncExitStack() as stack:
-        sessions = [await stack.enter_async_context(reference_table.connect()) for _ in range(4)]
+        sessions = [await stack.enter_async_context(installation.connect()) for _ in range(4)]
         for number, session in enumerate(sessions):
             await session.set_isolation_level(IsolationLevel.SERIALIZABLE)
             await session.execute("BEGIN")
@@ -358,7 +359,7 @@ async def test_serializable_writers_do_not_fail_because_of_us(reference_table: D
 
 
 async def test_a_prepared_transaction_is_read_when_it_is_committed(
-    reference_table: Database, settings: Settings, application: Session
+    installation: Database, settings: Settings, application: Session
 ) -> None:
     # Nobody sleeps here, so nobody is rung: a NOTIFY would forbid it.
     async with Line.settled(settings) as line:
@@ -439,10 +440,10 @@ class Play:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_whatever_the_interleaving_the_reader_knows_the_truth_after_each_drain(
-    reference_table: Database, settings: Settings, application: Session, seed: int
+    installation: Database, settings: Settings, application: Session, seed: int
 ) -> None:
     async with AsyncExitStack() as stack:
-        sessions = [await stack.enter_async_context(reference_table.connect()) for _ in range(6)]
+        sessions = [await stack.enter_async_context(installation.connect()) for _ in range(6)]
         play = Play(seed, sessions)
         for _ in range(8):
             async with Line.opened(settings) as line:
@@ -474,9 +475,9 @@ async def test_whatever_the_interleaving_the_reader_knows_the_truth_after_each_d
 
 
 async def test_a_purge_deletes_what_is_read_and_nothing_else(
-    reference_table: Database, application: Session, line: Line
+    installation: Database, application: Session, line: Line
 ) -> None:
-    async with reference_table.connect() as early:
+    async with installation.connect() as early:
         await early.execute("BEGIN")
         await early.execute(ADD, [USER, 5])
         for number in range(10):
@@ -533,9 +534,9 @@ async def test_a_purge_never_passes_the_saved_cursor_though_it_is_asked_to(appli
 
 
 async def test_a_long_transaction_makes_neither_reading_nor_purging_step_over_the_dead(
-    reference_table: Database, application: Session, line: Line
+    installation: Database, application: Session, line: Line
 ) -> None:
-    async with reference_table.connect(autocommit=False) as old:
+    async with installation.connect(autocommit=False) as old:
         await old.execute("SELECT pg_current_xact_id()")
         for turn in range(3):
             await application.execute(
@@ -601,7 +602,7 @@ async def test_another_history_or_another_policy_means_everyone(
 
 
 async def test_a_restored_dump_means_everyone_and_marks_of_old_do_not_linger(
-    reference_table: Database, application: Session, settings: Settings
+    installation: Database, application: Session, settings: Settings
 ) -> None:
     await application.execute(ADD, [USER, 5])
     async with Line.settled(settings):
@@ -617,17 +618,17 @@ async def test_a_restored_dump_means_everyone_and_marks_of_old_do_not_linger(
         assert await rows.fetchall() == []
 
 
-async def test_a_database_restored_from_its_dump_works_on(reference_table: Database, settings: Settings) -> None:
-    reference_table.run(ADD, [USER, 5])
+async def test_a_database_restored_from_its_dump_works_on(installation: Database, settings: Settings) -> None:
+    installation.run(ADD, [USER, 5])
     async with Line.settled(settings) as line:
         await line.changes.save()
-    name = f"{reference_table.name}_restored"
-    copy = Database(reference_table.server, name, reference_table.server.create_database(name))
+    name = f"{installation.name}_restored"
+    copy = Database(installation.server, name, installation.server.create_database(name))
     try:
-        copy.psql(reference_table.pg_dump())
+        copy.psql(installation.pg_dump())
         async with Line.opened(configured(copy)) as line:
             copy.run(ADD, [OTHER, 7])
             await line.settle()
             assert await stored(line) == {USER: 5, OTHER: 7}
     finally:
-        reference_table.server.drop_database(name)
+        installation.server.drop_database(name)

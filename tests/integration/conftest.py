@@ -1,0 +1,49 @@
+"""One installed database a version, emptied before each test that asks for it: to make one takes longer than a test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from creditsd.settings import Settings
+from tests.conftest import Database
+from tests.integration.line import configured, installed
+from tests.servers import REFERENCE_TABLE, Reachable
+
+
+@pytest.fixture(scope="session")
+def installed_database(postgres_server: Reachable) -> Iterator[Database]:
+    name = f"installed_{os.getpid()}_{postgres_server.version}"
+    database = Database(postgres_server, name, postgres_server.create_database(name))
+    database.run(REFERENCE_TABLE)
+    database.run("ALTER TABLE user_credits ADD note text")
+    database.run("CREATE TABLE people (id uuid PRIMARY KEY); CREATE TABLE archive (credits integer)")
+    with asyncio.Runner() as runner:
+        runner.run(installed(database))
+    yield database
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def installation(installed_database: Database) -> Iterator[Database]:
+    """The reference table with creditsd installed by default settings, all empty; do not alter its schema."""
+    installed_database.run(
+        "TRUNCATE public.user_credits, creditsd.changes, creditsd.resyncs, creditsd.reader, creditsd.balances, "
+        "creditsd.sinks, people, archive RESTART IDENTITY; DELETE FROM creditsd.resyncs"
+    )
+    yield installed_database
+    deadline = time.monotonic() + 2
+    while left := installed_database.server.connections(installed_database.name):
+        if time.monotonic() > deadline:
+            pytest.fail("connections left open: " + "; ".join(left))
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def settings(installation: Database) -> Settings:
+    """Those it was installed with."""
+    return configured(installation)
