@@ -1,0 +1,27 @@
+# The daemon and its commands: docker run --env CREDITSD_DSN=… --env CREDITSD_SINKS=… creditsd [run | install | status …]
+ARG PYTHON=3.13
+
+FROM python:${PYTHON}-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY creditsd creditsd
+COPY sql sql
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+# A virtual environment without pip of its own: only what runs is copied into the image.
+RUN python -m venv --without-pip /opt/creditsd \
+    && pip --python /opt/creditsd/bin/python install --no-cache-dir "$(echo /wheels/creditsd-*.whl)[redis,webhook]"
+
+FROM python:${PYTHON}-slim
+COPY --from=build /opt/creditsd /opt/creditsd
+ENV PATH=/opt/creditsd/bin:$PATH \
+    CREDITSD_HTTP__LISTEN=0.0.0.0:8321
+# A number and not a name, so that runAsNonRoot of Kubernetes can tell.
+USER 10001:10001
+EXPOSE 8321
+STOPSIGNAL SIGTERM
+# Alive also while it waits for PostgreSQL; the port is the one that is set.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["python", "-c", "\
+import os, urllib.request as http; \
+http.urlopen('http://127.0.0.1:' + os.environ['CREDITSD_HTTP__LISTEN'].rpartition(':')[2] + '/livez', timeout=2)"]
+ENTRYPOINT ["creditsd"]
+CMD ["run"]
