@@ -42,7 +42,6 @@ class Column:
     base: str
     collation: str | None
     deterministic: bool
-    comparable: bool
     labels: list[str] | None
 
 
@@ -150,8 +149,6 @@ class Source:
             "subscription_types": sql.Literal(_array(words.subscription_types)),
             "one_time_types": sql.Literal(_array(words.one_time_types)),
             "expired_status": sql.Literal(words.expired_status),
-            "old_columns": self._row("OLD"),
-            "new_columns": self._row("NEW"),
         }
 
     def _required(self, key: str) -> Column:
@@ -194,14 +191,6 @@ class Source:
             "WHEN {0} < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz "
             "ELSE {0}::timestamptz END"
         ).format(value)
-
-    def _row(self, side: str) -> Fragment:
-        """List the columns whose change may change a total; a type that cannot be compared is compared as text."""
-        present = [column for key in type(self.settings.columns).model_fields if (column := self.column(key))]
-        return sql.SQL(", ").join(
-            sql.SQL("{}.{}" if column.comparable else "{}.{}::text").format(sql.SQL(side), sql.Identifier(column.name))
-            for column in present
-        )
 
     def _check_expired_status(self) -> None:
         status = self._required("status")

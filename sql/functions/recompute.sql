@@ -39,11 +39,16 @@ BEGIN
             IF NOT creditsd.expire_empty(emptied) THEN
                 retry_after := '1 minute';
             END IF;
-            undone := ARRAY(
-                SELECT t.user_id
+            -- Once more, with whatever triggers of the table's own did on the way.
+            computed := ARRAY(
+                SELECT t
+                FROM unnest(computed) AS t
+                WHERE t.empties = 0
+                UNION ALL
+                SELECT t
                 FROM creditsd.totals(emptied, instant, can_buy_policy, expire_empty) AS t
-                WHERE t.empties > 0
             );
+            undone := ARRAY(SELECT t.user_id FROM unnest(computed) AS t WHERE t.empties > 0);
         END IF;
     END IF;
     RETURN QUERY
@@ -58,7 +63,7 @@ BEGIN
             t.subscription_id,
             t.membership,
             t.expires_at,
-            CASE WHEN t.empties > 0 AND expire_empty = 'on' THEN 'auto-expire' ELSE reason END AS cause,
+            CASE WHEN expire_empty = 'on' AND t.user_id = ANY (emptied) THEN 'auto-expire' ELSE reason END AS cause,
             LEAST(t.ends_at, CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END) AS recheck_at,
             newest + row_number() OVER () AS version,
             o.version AS old_version,

@@ -1,6 +1,6 @@
 -- The table's columns: name; the type beneath any domain, without a length, as it is written where pg_catalog alone is
 -- searched, and by its bare name; the collation where it is not that type's usual one, and whether it calls different texts
--- equal; whether two values can be compared.
+-- equal.
 WITH RECURSIVE beneath AS (
     SELECT a.attnum, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typcollation
     FROM pg_attribute AS a
@@ -23,13 +23,6 @@ SELECT
     b.typname::text AS base,
     CASE WHEN a.attcollation <> b.typcollation THEN quote_ident(cn.nspname) || '.' || quote_ident(co.collname) END AS collation,
     co.collisdeterministic IS NOT FALSE AS deterministic,
-    EXISTS (
-        SELECT
-        FROM pg_opclass AS k
-        JOIN pg_am AS m ON m.oid = k.opcmethod AND m.amname = 'btree'
-        WHERE k.opcdefault
-        AND (k.opcintype = b.oid OR b.typtype = 'e' OR b.typname = 'varchar')
-    ) AS comparable,
     CASE WHEN b.typtype = 'e' THEN ARRAY(
         SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder
     ) END AS labels

@@ -96,18 +96,8 @@ DECLARE
     left_behind uuid;
 BEGIN
     BEGIN
-        IF (OLD."user_id", OLD."credits", OLD."status", OLD."plan_type", OLD."membership", OLD."subscription_id", OLD."expires_at", OLD."created_at") IS NOT DISTINCT FROM (NEW."user_id", NEW."credits", NEW."status", NEW."plan_type", NEW."membership", NEW."subscription_id", NEW."expires_at", NEW."created_at") THEN
-            RETURN NULL;
-        END IF;
-        IF NEW."status"::text = 'expired'
-        AND OLD."status" IS DISTINCT FROM NEW."status"
-        AND current_setting('creditsd.expiring', true) = 'on' THEN
-            RETURN NULL; -- our own auto-expire, which sums in the same transaction
-        END IF;
         marked := NEW."user_id";
-        IF OLD."user_id" IS DISTINCT FROM marked THEN
-            left_behind := OLD."user_id";
-        END IF;
+        left_behind := OLD."user_id";
     EXCEPTION
         WHEN undefined_column THEN
             PERFORM creditsd.mark_everyone();
@@ -116,7 +106,7 @@ BEGIN
         INSERT INTO creditsd.changes (user_id)
         VALUES (marked);
     END IF;
-    IF left_behind IS NOT NULL THEN
+    IF left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL) THEN
         INSERT INTO creditsd.changes (user_id)
         VALUES (left_behind);
     END IF;
@@ -127,7 +117,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION creditsd.capture_update() IS 'Marks the user of a changed row, and the one it was taken from; nobody where no column of ours changed.';
+COMMENT ON FUNCTION creditsd.capture_update() IS 'Marks the user of a changed row, and the one it was taken from.';
 CREATE TABLE creditsd.balances (
     user_id uuid NOT NULL,
     version bigint NOT NULL,
@@ -289,8 +279,6 @@ CREATE FUNCTION creditsd.expire_empty(users uuid[]) RETURNS boolean
     SET lock_timeout TO '100ms'
     AS $$
 BEGIN
-    -- Tells our own trigger to mark nobody. As a SET of the function only a superuser could install it.
-    PERFORM set_config('creditsd.expiring', 'on', true);
     WITH empty AS (
         SELECT t.tableoid AS relation, t.ctid AS place
         FROM "public"."user_credits" AS t
@@ -305,7 +293,10 @@ BEGIN
     FROM empty
     WHERE t.ctid = empty.place
     AND t.tableoid = empty.relation;
-    PERFORM set_config('creditsd.expiring', '', true);
+    -- Our own write marks nobody: whoever called sums these users up after it.
+    DELETE FROM creditsd.changes AS c
+    WHERE c.xid = pg_current_xact_id()
+    AND c.user_id = ANY (users);
     RETURN true;
 EXCEPTION
     WHEN OTHERS THEN
@@ -313,7 +304,7 @@ EXCEPTION
         RETURN false;
 END
 $$;
-COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows without credits, except those that somebody holds; false where the table refused.';
+COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows without credits, except those that somebody holds; false where the table refused. Sum the users up afterwards: no change marks them.';
 CREATE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -483,11 +474,16 @@ BEGIN
             IF NOT creditsd.expire_empty(emptied) THEN
                 retry_after := '1 minute';
             END IF;
-            undone := ARRAY(
-                SELECT t.user_id
+            -- Once more, with whatever triggers of the table's own did on the way.
+            computed := ARRAY(
+                SELECT t
+                FROM unnest(computed) AS t
+                WHERE t.empties = 0
+                UNION ALL
+                SELECT t
                 FROM creditsd.totals(emptied, instant, can_buy_policy, expire_empty) AS t
-                WHERE t.empties > 0
             );
+            undone := ARRAY(SELECT t.user_id FROM unnest(computed) AS t WHERE t.empties > 0);
         END IF;
     END IF;
     RETURN QUERY
@@ -502,7 +498,7 @@ BEGIN
             t.subscription_id,
             t.membership,
             t.expires_at,
-            CASE WHEN t.empties > 0 AND expire_empty = 'on' THEN 'auto-expire' ELSE reason END AS cause,
+            CASE WHEN expire_empty = 'on' AND t.user_id = ANY (emptied) THEN 'auto-expire' ELSE reason END AS cause,
             LEAST(t.ends_at, CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END) AS recheck_at,
             newest + row_number() OVER () AS version,
             o.version AS old_version,

@@ -80,8 +80,9 @@ async def waiting(session: Session) -> int:
         ("UPDATE user_credits SET user_id = $2", {USER, OTHER}),
         ("UPDATE user_credits SET user_id = NULL", {USER}),
         ("DELETE FROM user_credits", {USER}),
-        ("UPDATE user_credits SET note = 'x'", set()),
-        ("UPDATE user_credits SET credits = credits, status = status", set()),
+        # Whatever the column: to compare them costs a writer more than looking again costs the daemon.
+        ("UPDATE user_credits SET note = 'x'", {USER}),
+        ("UPDATE user_credits SET credits = credits, status = status", {USER}),
         ("UPDATE user_credits SET credits = 7 WHERE false", set()),
         ("INSERT INTO user_credits (id, user_id) VALUES (1, $2) ON CONFLICT DO NOTHING", set()),
         ("INSERT INTO user_credits (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET credits = 9", {USER}),

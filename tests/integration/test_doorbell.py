@@ -86,6 +86,12 @@ async def until(daemon: Daemon, state: str) -> None:
     await eventually(found, lambda now: now == state)
 
 
+async def asked(session: Session) -> bool:
+    """Whether somebody's request for K waits at the server: from then on every new writer rings."""
+    waiting = await session.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return bool(await waiting.fetchall())
+
+
 @pytest.fixture
 def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away whatever would look by itself after a while."""
@@ -144,12 +150,7 @@ async def test_a_silent_writer_keeps_the_daemon_from_sleep_and_the_next_writer_r
         await silent.execute(ADD, [USER, 1])
         await silent.execute("RELEASE here")
         asking = asyncio.create_task(sleeper.execute(f"SELECT pg_advisory_lock({K})".encode()))
-
-        async def waits() -> bool:
-            waiting = await watcher.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-            return bool(await waiting.fetchall())
-
-        await eventually(waits)
+        await eventually(lambda: asked(watcher))
         installation.run(ADD, [OTHER, 1])
         assert await heard(installation, rings) == 1
         assert not asking.done()
@@ -283,6 +284,7 @@ async def test_while_it_asks_it_goes_on_draining(installation: Database, setting
         await silent.execute(ADD, [OTHER, 7])
         async with running(settings, sink) as daemon:
             await until(daemon, "asking")
+            await eventually(lambda: asked(silent))
             for number in range(1, 4):
                 installation.run(ADD, [USER, 1])
                 await sink.until_credits(USER, number)

@@ -499,7 +499,7 @@ async def test_optional_columns_can_be_said_to_be_missing(reference_table: Datab
         (total,) = await line.settle()
         assert said(total, "credits", "plan_type", "membership") == (10, "none", None)
         await application.execute("UPDATE user_credits SET membership = 'x', expires_at = now()")
-        assert await line.marked() == []
+        assert await line.settle() == []
 
 
 @pytest.mark.parametrize("type_", ["timestamp", "date"])
