@@ -17,12 +17,12 @@ from structlog.testing import capture_logs
 
 from creditsd import daemon as daemon_module
 from creditsd import doorbell as doorbell_module
-from creditsd.daemon import Daemon
 from creditsd.database import connected
 from creditsd.doorbell import Doorbell
 from creditsd.settings import Settings
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, installed, user
+from tests.integration.running import running, until
 from tests.proxy import Proxy
 
 Session = AsyncConnection[tuple[Any, ...]]
@@ -63,27 +63,6 @@ async def heard(database: Database, rings: list[str]) -> int:
     await eventually(last)
     rings.pop()
     return len(rings)
-
-
-@asynccontextmanager
-async def running(settings: Settings, sink: MemorySink) -> AsyncIterator[Daemon]:
-    """A daemon that publishes to a sink, as a task."""
-    daemon = Daemon(settings, extra=[("memory", sink)])
-    task = asyncio.create_task(daemon.run())
-    try:
-        yield daemon
-    finally:
-        daemon.stop()
-        await task
-
-
-async def until(daemon: Daemon, state: str) -> None:
-    """Wait until the doorbell is in a state."""
-
-    async def found() -> object:
-        return daemon.health()["doorbell"]
-
-    await eventually(found, lambda now: now == state)
 
 
 async def asked(session: Session) -> bool:
@@ -203,7 +182,7 @@ async def test_the_daemon_sleeps_when_there_is_nothing_to_do(
     installation: Database, settings: Settings, no_fallback: None
 ) -> None:
     async with running(settings, MemorySink()) as daemon, hearing(installation) as rings:
-        await until(daemon, "asleep")
+        await until(daemon, "doorbell", "asleep")
         locks = installation.run("SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 2")
         assert locks == [("ExclusiveLock",)]
         installation.run(ADD, [USER, 1])
@@ -214,7 +193,7 @@ async def test_a_ring_wakes_it(installation: Database, settings: Settings, no_fa
     sink = MemorySink()
     async with running(settings, sink) as daemon:
         for number in range(1, 6):
-            await until(daemon, "asleep")
+            await until(daemon, "doorbell", "asleep")
             installation.run(ADD, [USER, 1])
             await sink.until_credits(USER, number)
 
@@ -225,7 +204,7 @@ async def test_under_load_it_stays_awake_and_writers_keep_silent(
     sink = MemorySink()
     with capture_logs() as logs:
         async with running(settings, sink) as daemon:
-            await until(daemon, "asleep")
+            await until(daemon, "doorbell", "asleep")
             async with installation.connect() as writer, hearing(installation) as rings:
                 async with writer.transaction():
                     for number in range(300):
@@ -237,7 +216,7 @@ async def test_under_load_it_stays_awake_and_writers_keep_silent(
 
                 await eventually(woke)
                 assert await heard(installation, rings) == 1
-            await until(daemon, "asleep")
+            await until(daemon, "doorbell", "asleep")
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -283,7 +262,7 @@ async def test_while_it_asks_it_goes_on_draining(installation: Database, setting
         await silent.execute("BEGIN")
         await silent.execute(ADD, [OTHER, 7])
         async with running(settings, sink) as daemon:
-            await until(daemon, "asking")
+            await until(daemon, "doorbell", "asking")
             await eventually(lambda: asked(silent))
             for number in range(1, 4):
                 installation.run(ADD, [USER, 1])
@@ -291,7 +270,7 @@ async def test_while_it_asks_it_goes_on_draining(installation: Database, setting
             assert daemon.health()["doorbell"] == "asking"
             await silent.execute("COMMIT")
             await sink.until_credits(OTHER, 7)
-            await until(daemon, "asleep")
+            await until(daemon, "doorbell", "asleep")
 
 
 async def test_while_it_asks_it_also_looks_by_itself(
@@ -304,7 +283,7 @@ async def test_while_it_asks_it_also_looks_by_itself(
             await session.execute("BEGIN")
             await session.execute(ADD, [USER, 1])
         async with running(settings, sink) as daemon:
-            await until(daemon, "asking")
+            await until(daemon, "doorbell", "asking")
             await second.execute("COMMIT")
             await sink.until_credits(USER, 1)
             assert daemon.health()["doorbell"] == "asking"
@@ -313,7 +292,7 @@ async def test_while_it_asks_it_also_looks_by_itself(
 
 async def test_a_daemon_that_ends_leaves_nobody_ringing(installation: Database, settings: Settings) -> None:
     async with running(settings, MemorySink()) as daemon:
-        await until(daemon, "asleep")
+        await until(daemon, "doorbell", "asleep")
     async with hearing(installation) as rings:
         installation.run(ADD, [USER, 1])
         assert await heard(installation, rings) == 0

@@ -1,0 +1,34 @@
+"""A daemon as a task of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from creditsd.daemon import Daemon
+from creditsd.settings import Settings
+from tests.conftest import eventually
+from tests.integration.line import MemorySink
+
+
+@asynccontextmanager
+async def running(settings: Settings, *sinks: MemorySink) -> AsyncIterator[Daemon]:
+    """Run a daemon that publishes to these sinks (memory, memory-2 …) beside the configured ones; stop it at last."""
+    names = ["memory", *(f"memory-{number}" for number in range(2, len(sinks) + 1))]
+    daemon = Daemon(settings, extra=list(zip(names, sinks, strict=False)))
+    task = asyncio.create_task(daemon.run())
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+        await task
+
+
+async def until(daemon: Daemon, what: str, wanted: object) -> None:
+    """Wait until the daemon's health says something."""
+
+    async def found() -> object:
+        return daemon.health()[what]
+
+    await eventually(found, lambda now: now == wanted)
