@@ -16,7 +16,7 @@ import structlog
 
 from creditsd import database, queries, schema, supervisor
 from creditsd.balances import Balances
-from creditsd.changes import Changes
+from creditsd.changes import Changes, Resumption
 from creditsd.database import Connection, connected, row
 from creditsd.doorbell import Doorbell
 from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
@@ -203,7 +203,7 @@ class Daemon:
         for publisher in self._publishers:
             publisher.lead(resumption.newest)
         if resumption.restarted:
-            await self._republish(stages, started_at=resumption.started_at, timeline=resumption.timeline)
+            await self._republish(stages, resumption)
         self._enter(resumption.resyncing)
         partitions = resumption.partitions
         saved_at = time.monotonic()
@@ -271,16 +271,20 @@ class Daemon:
         self.state = "leading"
         supervisor.ready("leading")
 
-    async def _republish(self, stages: Stages, *, started_at: str, timeline: int) -> None:
-        """Publish again, with new versions, whoever was published in the last minutes before the server restarted."""
-        since = int((datetime.fromisoformat(started_at).timestamp() - RECENT_SECONDS) * 1_000_000)
+    async def _republish(self, stages: Stages, resumption: Resumption) -> None:
+        """Publish again, with new versions, whoever was published in the last minutes before the server went away.
+
+        That is when the newest total was made, however long the server was gone after it.
+        """
+        started_at = datetime.fromisoformat(resumption.started_at).timestamp()
+        since = int(min(started_at * 1_000_000, resumption.newest) - RECENT_SECONDS * 1_000_000)
         users = [*self._recent, *await stages.balances.recently_published(since, RECENT_USERS)]
         users = list(dict.fromkeys(users))
         for start in range(0, len(users), self._settings.max_batch_users):
             self._turned_at = time.monotonic()
             part = users[start : start + self._settings.max_batch_users]
             self._publish((await stages.balances.recompute(part, cause="repair", republish=True)).totals)
-        await stages.balances.settle(timeline=timeline, started_at=started_at)
+        await stages.balances.settle(timeline=resumption.timeline, started_at=resumption.started_at)
         log.warning("balances.republished", users=len(users), reason="the server restarted or failed over")
 
     def _publish(self, totals: Sequence[Total]) -> None:

@@ -2,4 +2,5 @@
 SELECT b.user_id::text
 FROM creditsd.balances AS b
 WHERE b.version > %(version)s
+ORDER BY b.version DESC
 LIMIT %(limit)s

@@ -85,6 +85,8 @@ async def test_a_daemon_that_was_not_running_when_the_server_restarted_notices_i
     async with line.leading() as daemon:
         await line.until_true()
         assert await daemon.end() == 0
+    # As if everything had been published an hour ago, and the server had been away since.
+    await line.run("UPDATE creditsd.balances SET version = version - 3600000000")
     await asyncio.to_thread(server.restart)
     async with line.leading() as daemon:
         republished = await daemon.until_logged("balances.republished")
