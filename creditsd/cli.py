@@ -200,7 +200,7 @@ def backfill() -> None:
     """Recompute everyone. The daemon does it where one runs; otherwise it is done here, and published when one does."""
 
     async def ask(bar: screen.BackfillBar) -> bool:
-        async with Inspection.opened(_invocation.settings(), purpose="backfill") as inspection:
+        async with Inspection.opened(_invocation.settings(), purpose="backfill", direct=True) as inspection:
             return await inspection.backfill(bar.show)
 
     with screen.BackfillBar(errors_console) as bar:

@@ -65,7 +65,7 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._progress = progress
-        self._pool = database.pool(settings.dsn, purpose="publisher", max_size=4)
+        self._pool = database.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
         self._publishers = [Publisher(name, sink, self._pool) for name, sink in sinks]
         self._stages: Stages | None = None

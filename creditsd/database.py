@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,6 +27,14 @@ Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
 CONNECT_SECONDS = 10
+
+# A server that is gone without a word is noticed within a minute, whether we wait for it or have just spoken.
+_PATIENCE: Mapping[str, Any] = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 POOL_SECONDS = 30.0
 
 # Ours can all be derived again, so our commits need no flush of their own; no time-out that an administrator meant for
@@ -115,8 +123,8 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailable(_line(error)) from error
 
 
-async def connect(dsn: str, *, purpose: str) -> Connection:
-    """Open one autocommit connection, set up for our work.
+async def connect(dsn: str, *, purpose: str, shared: bool = False) -> Connection:
+    """Open one autocommit connection, set up for our work; `shared` through a transaction pooler.
 
     Raises ConfigError where the server answers but refuses who or what we ask for, DatabaseUnavailable where it does
     not answer.
@@ -127,30 +135,31 @@ async def connect(dsn: str, *, purpose: str) -> Connection:
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
             application_name=f"creditsd {purpose}",
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
-            tcp_user_timeout=30_000,
+            prepare_threshold=None if shared else 5,
+            **_PATIENCE,
         )
     except psycopg.OperationalError as error:
         raise _not_connected(error) from error
     with translated():
-        await _configure(connection)
+        await (_configure_shared(connection) if shared else _configure(connection))
     return connection
 
 
 @asynccontextmanager
-async def connected(dsn: str, *, purpose: str) -> AsyncIterator[Connection]:
+async def connected(dsn: str, *, purpose: str, shared: bool = False) -> AsyncIterator[Connection]:
     """Open a connection for as long as the block lasts."""
-    connection = await connect(dsn, purpose=purpose)
+    connection = await connect(dsn, purpose=purpose, shared=shared)
     try:
         yield connection
     finally:
         await connection.close()
 
 
-def pool(dsn: str, *, purpose: str, max_size: int) -> Pool:
-    """Make a pool, not yet open, of at most max_size connections that are opened when first needed."""
+def pool(dsn: str, *, purpose: str, max_size: int, shared: bool = False) -> Pool:
+    """Make a pool, not yet open, of at most max_size connections that are opened when first needed.
+
+    They are `shared` where the way there leads through a transaction pooler.
+    """
     return AsyncConnectionPool(
         dsn,
         kwargs={
@@ -158,8 +167,9 @@ def pool(dsn: str, *, purpose: str, max_size: int) -> Pool:
             "connect_timeout": CONNECT_SECONDS,
             "application_name": f"creditsd {purpose}",
             "prepare_threshold": None,  # old transaction poolers cannot
+            **_PATIENCE,
         },
-        configure=_configure,
+        configure=_configure_shared if shared else _configure,
         check=AsyncConnectionPool.check_connection,
         min_size=0,
         max_size=max_size,
@@ -203,9 +213,14 @@ async def batch(connection: Connection, query: str, parameters: Any) -> Batch:
 
 
 async def _configure(connection: Connection) -> None:
+    await _configure_shared(connection)
+    await connection.execute(SESSION)
+
+
+async def _configure_shared(connection: Connection) -> None:
+    """Set up our side only: what is set in a session of a transaction pooler, the application would find there."""
     set_json_loads(_loads, connection)
     connection.add_notice_handler(_heed)
-    await connection.execute(SESSION)
 
 
 def _heed(notice: psycopg.errors.Diagnostic) -> None:

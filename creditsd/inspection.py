@@ -94,9 +94,14 @@ class Inspection:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, settings: Settings, *, purpose: str) -> AsyncIterator[Inspection]:
-        """Connect for as long as the block lasts. Raises SchemaError where the database is not as the settings say."""
-        async with connected(settings.dsn, purpose=purpose) as connection:
+    async def opened(cls, settings: Settings, *, purpose: str, direct: bool = False) -> AsyncIterator[Inspection]:
+        """Connect for as long as the block lasts; `direct` for what holds a lock, which would stay behind in a pooler.
+
+        Raises SchemaError where the database is not as the settings say.
+        """
+        shared = bool(settings.listen_dsn) and not direct
+        dsn = settings.dsn if shared else settings.listen_dsn or settings.dsn
+        async with connected(dsn, purpose=purpose, shared=shared) as connection:
             yield cls(connection, settings, await schema.missing(connection, settings))
 
     async def total(self, user_id: str) -> Total:

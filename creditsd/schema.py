@@ -81,19 +81,19 @@ async def install(settings: Settings) -> Installed:
     Gives up a lock on the table after `lock_timeout_seconds` and tries again for `lock_wait_seconds`, so that the
     application never queues behind us. Raises SchemaError, DatabaseUnavailable.
     """
-    async with connected(settings.dsn, purpose="install") as connection:
+    async with connected(settings.dsn, purpose="install", shared=bool(settings.listen_dsn)) as connection:
         return await _patiently(connection, settings, lambda: _install(connection, settings))
 
 
 async def uninstall(settings: Settings) -> Installed:
     """Remove the triggers and the schema with all it stores; fails where others have built on it."""
-    async with connected(settings.dsn, purpose="uninstall") as connection:
+    async with connected(settings.dsn, purpose="uninstall", shared=bool(settings.listen_dsn)) as connection:
         return await _patiently(connection, settings, lambda: _uninstall(connection))
 
 
 async def script(settings: Settings) -> str:
     """Return the SQL that `install` would run on a database where nothing is installed."""
-    async with connected(settings.dsn, purpose="install") as connection:
+    async with connected(settings.dsn, purpose="install", shared=bool(settings.listen_dsn)) as connection:
         source = await Source.inspect(connection, settings)
         parts = [
             *(_text(_compose(name, source)) for _, name in queries.migrations()),
