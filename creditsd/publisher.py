@@ -157,7 +157,8 @@ class Publisher:
             self._fresh_size -= len(totals)
             self._taken = totals[-1].version
             return totals
-        if self._cursor >= self._head:
+        head = self._head  # as it is now: what is stored while the page is read may not be in it
+        if self._cursor >= head:
             return ()
         async with borrowed(self._pool) as connection:
             found = await batch(
@@ -165,9 +166,9 @@ class Publisher:
                 queries.sql("queries/balances_after"),
                 {"version": self._cursor, "limit": self._sink.max_batch},
             )
-        self._taken = found.totals[-1].version if found.totals else self._head
+        self._taken = found.totals[-1].version if found.totals else head
         if not found.totals:
-            self._cursor = self._head
+            self._cursor = head
         return found.totals
 
     async def _deliver(self, totals: Sequence[Total]) -> None:
