@@ -52,6 +52,7 @@ class Stages:
     """What one leadership consists of; ends with its connections."""
 
     leader: Connection
+    user_id_type: str
     changes: Changes
     balances: Balances
     doorbell: Doorbell
@@ -181,6 +182,7 @@ class Daemon:
                 await doorbell.listen()
             stages = Stages(
                 leader,
+                installation.user_id_type,
                 Changes(leader, digest=installation.digest, **policy),
                 Balances(leader, **policy),
                 doorbell,
@@ -201,7 +203,7 @@ class Daemon:
         resumption = await stages.changes.resume()
         log.info("daemon.led", resyncing=resumption.resyncing, restarted=resumption.restarted)
         for publisher in self._publishers:
-            publisher.lead(resumption.newest)
+            publisher.lead(resumption.newest, stages.user_id_type)
         if resumption.restarted:
             await self._republish(stages, started_at=resumption.started_at, timeline=resumption.timeline)
         self._enter(resumption.resyncing)

@@ -14,15 +14,16 @@ import structlog
 
 from creditsd import queries
 from creditsd.database import Pool, batch, borrowed, row
+from creditsd.deliveries import Deliveries
 from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
-from creditsd.sinks import Rejection, Sink
+from creditsd.sinks import Sink
 
 log = structlog.get_logger()
 
 SAVE_SECONDS = 1.0
 FRESH_TOTALS = 4000  # handed over at most; who is further behind reads the table, where each user stands once
-REFUSED_USERS = 1000  # more than this, and it is the sink that is ill, not the deliveries
+REFUSED_TOGETHER = 20  # where so many are refused and none passes, it is the sink that is ill, not the deliveries
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -57,8 +58,8 @@ class Publisher:
         self._led = False
         self._registered = False
         self._opened = False
-        self._refused: dict[str, Total] = {}
-        self._retry_refused_at = 0.0
+        self._deliveries: Deliveries | None = None
+        self._user_id_type = ""
         self._backoff = Backoff()
         self._error: str | None = None
         self._error_saved: str | None = None
@@ -69,16 +70,17 @@ class Publisher:
     @property
     def behind(self) -> bool:
         """Whether something that is stored has not arrived."""
-        return self._cursor < self._head or bool(self._refused)
+        return self._cursor < self._head
 
     @property
     def error(self) -> str | None:
         """Why the sink stands still, or None."""
         return self._error
 
-    def lead(self, newest: int) -> None:
+    def lead(self, newest: int, user_id_type: str) -> None:
         """Begin, or go on after another daemon may have led: the database knows how far the sink is."""
         self._head = max(self._head, newest)
+        self._user_id_type = user_id_type
         self._led = True
         self._registered = False
         self._stir.set()
@@ -128,11 +130,15 @@ class Publisher:
         if not self._opened:
             await self._sink.open()
             self._opened = True
+        deliveries = self._deliveries
+        assert deliveries is not None
+        if deliveries.due_seconds == 0.0:
+            await self._deliver(await deliveries.due(self._sink.max_batch), deliveries, again=True)
         totals = await self._next()
         if totals:
-            await self._deliver(totals)
+            await self._deliver(totals, deliveries)
         elif not self._ending:
-            await self._idle()
+            await self._idle(deliveries)
         if self._dirty and time.monotonic() - self._saved_at >= SAVE_SECONDS:
             await self._save()
 
@@ -141,12 +147,12 @@ class Publisher:
             found = await row(connection, queries.sql("queries/sink_registered"), {"name": self.name})
         assert found is not None
         self._cursor = self._taken = self._saved = max(self._cursor, found[0])
+        self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type)
+        await self._deliveries.load()
         self._registered = True
 
     async def _next(self) -> Sequence[Total]:
-        """Return what to deliver now: the refused whose time has come, the fresh, or a page of the table."""
-        if self._refused and time.monotonic() >= self._retry_refused_at:
-            return sorted(self._refused.values(), key=lambda total: total.version)[: self._sink.max_batch]
+        """Return what to deliver now: what was handed over, or a page of the table."""
         if self._fresh:
             totals = self._fresh.popleft()
             self._fresh_size -= len(totals)
@@ -165,55 +171,33 @@ class Publisher:
             self._cursor = self._head
         return found.totals
 
-    async def _deliver(self, totals: Sequence[Total]) -> None:
+    async def _deliver(self, totals: Sequence[Total], deliveries: Deliveries, *, again: bool = False) -> None:
+        """Hand totals to the sink and settle what became of them; `again`, they are not next after the cursor."""
         size = self._sink.max_batch
         for start in range(0, len(totals), size):
             part = totals[start : start + size]
             refused = await self._sink.deliver(part)
-            self._settle(part, refused)
             log.debug("publisher.delivered", sink=self.name, totals=len(part), refused=len(refused))
-
-    def _settle(self, totals: Sequence[Total], rejections: Sequence[Rejection]) -> None:
-        """Move the cursor past what has arrived; a refused total waits aside, a newer one of that user replaces it."""
-        refused = {rejection.total.user_id: rejection for rejection in rejections}
-        for total in totals:
-            if total.user_id in refused:
-                self._refused[total.user_id] = total
-            else:
-                self._refused.pop(total.user_id, None)
-        self._cursor = max(self._cursor, totals[-1].version)
-        self._delivered += len(totals) - len(refused)
-        if not refused:
+            if not again and len(refused) == len(part) >= REFUSED_TOGETHER:
+                raise SinkUnavailable(f"sink {self.name}: refuses every delivery, e.g. {refused[0].reason}")
+            self._cursor = self._cursor if again else max(self._cursor, part[-1].version)
+            self._delivered += len(part) - len(refused)
+            if refused or deliveries.any:
+                await deliveries.settle(part, refused, cursor=self._cursor, delivered=self._delivered)
+                self._saved, self._delivered = self._cursor, 0
             self._note_recovery()
-            return
-        reason = next(iter(refused.values())).reason
-        self._retry_refused_at = time.monotonic() + self._backoff.next(rejections[0].retry_after_seconds)
-        self._note_error(
-            f"{len(self._refused)} deliveries refused, e.g. {reason}",
-            self._retry_refused_at - time.monotonic(),
-        )
-        if len(self._refused) > REFUSED_USERS:
-            self._cursor = self._safe_cursor
-            self._refused.clear()
-            raise SinkUnavailable(f"more than {REFUSED_USERS} deliveries refused, e.g. {reason}")
-
-    @property
-    def _safe_cursor(self) -> int:
-        """The cursor as it may be saved: before the first refused total."""
-        return min([self._cursor, *(total.version - 1 for total in self._refused.values())])
 
     @property
     def _dirty(self) -> bool:
-        return self._safe_cursor != self._saved or self._error != self._error_saved
+        return self._cursor != self._saved or self._error != self._error_saved
 
-    async def _idle(self) -> None:
+    async def _idle(self, deliveries: Deliveries) -> None:
         """Wait for a stir; meanwhile save what should be saved, and return to the refused in time."""
-        now = time.monotonic()
         waits = []
         if self._dirty:
-            waits.append(max(0.0, self._saved_at + SAVE_SECONDS - now))
-        if self._refused:
-            waits.append(max(0.0, self._retry_refused_at - now))
+            waits.append(max(0.0, self._saved_at + SAVE_SECONDS - time.monotonic()))
+        if deliveries.due_seconds is not None:
+            waits.append(deliveries.due_seconds)
         await self._pause(min(waits, default=None))
 
     async def _pause(self, seconds: float | None, *, deaf: bool = False) -> None:
@@ -227,7 +211,7 @@ class Publisher:
                         return
 
     async def _save(self) -> None:
-        cursor = self._safe_cursor
+        cursor = self._cursor
         if not self._registered or not self._dirty:
             return
         async with borrowed(self._pool) as connection:
@@ -258,8 +242,7 @@ class Publisher:
         say("publisher.paused", sink=self.name, reason=error, next_try_seconds=round(seconds, 2))
 
     def _note_recovery(self) -> None:
-        if not self._refused:
-            self._backoff = Backoff()
-            if self._error is not None:
-                log.info("publisher.recovered", sink=self.name)
-            self._error = None
+        self._backoff = Backoff()
+        if self._error is not None:
+            log.info("publisher.recovered", sink=self.name)
+        self._error = None
