@@ -31,7 +31,9 @@ EX_SOFTWARE = 70
 app = typer.Typer(
     name="creditsd",
     help="Keeps every user's total of credits current, from your table in PostgreSQL to every place that shows it.",
-    epilog="Settings: CREDITSD_… in the environment, over /etc/creditsd/creditsd.toml; `creditsd config` shows them.",
+    epilog="New here? `creditsd demo` needs no database. With one: set CREDITSD_DSN and CREDITSD_SINKS, then `creditsd "
+    "install` and `creditsd run`. Settings are CREDITSD_… in the environment, over /etc/creditsd/creditsd.toml; "
+    "`creditsd config` shows those in force.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -68,7 +70,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def common(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The TOML file with the settings.")
+        Path | None,
+        typer.Option(
+            "--config", "-c", metavar="FILE", help="The TOML file with the settings; CREDITSD_CONFIG names it too."
+        ),
     ] = None,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
@@ -79,10 +84,12 @@ def common(
 @app.command()
 def demo(
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Answer HTTP here.", show_default="8321, or any free one")
+        int | None,
+        typer.Option(min=1, max=65535, metavar="PORT", help="Answer HTTP here.", show_default="8321, or a free one"),
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(min=0.1, metavar="SECONDS", help="End by itself.", show_default="Ctrl-C ends it")
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="End by itself after so long.", show_default="at Ctrl-C"),
     ] = None,
 ) -> None:
     """Watch the whole thing work: a PostgreSQL of its own, simulated customers, and their totals as they change.
@@ -120,7 +127,8 @@ def uninstall() -> None:
 def run() -> None:
     """Run the daemon: recompute what changes, and publish it to every sink.
 
-    Installs nothing. The first start recomputes everyone. SIGTERM ends it after what is stored has arrived.
+    Run `creditsd install` once before; this installs nothing. The first start recomputes everyone and tells every
+    sink. SIGTERM or Ctrl-C ends it after what is stored has arrived.
     """
     settings = _invocation.settings()
     with screen.BackfillBar(errors_console) as bar:
@@ -144,7 +152,9 @@ def get(user_id: UserId) -> None:
 
 @app.command()
 def watch(
-    user_ids: Annotated[list[str] | None, typer.Argument(metavar="[USER_ID]...", show_default=False)] = None,
+    user_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="USER_ID", help="Whose; nobody named: everyone's.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show totals as they change: everyone's, or those of certain users, which are shown at once too."""

@@ -197,24 +197,32 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
 async def _uninstall(connection: Connection) -> Installed:
     if not (await rows(connection, queries.sql("queries/installed")))[0][0]:
         return Installed(done=[], notes=[])
-    for (name,) in await rows(connection, queries.sql("queries/outsiders")):
-        raise SchemaError(f"{name} is built on the schema creditsd: drop it first, then run `creditsd uninstall` again")
     done = []
     for relation, trigger in await rows(connection, queries.sql("queries/trigger_names")):
         await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), sql.SQL(relation)))
         done.append(f"dropped {trigger} of {relation}")
-    await connection.execute("DROP SCHEMA creditsd CASCADE")
+    try:
+        await _drop_functions(connection)
+        await connection.execute(queries.sql("uninstall").encode())
+    except errors.DependentObjectsStillExist as error:
+        said = (error.diag.message_detail or str(error)).splitlines()[0]
+        raise SchemaError(f"{said}: drop what is not ours first, then run `creditsd uninstall` again") from error
     return Installed(done=[*done, "dropped the schema creditsd"], notes=[])
 
 
 async def _replace(connection: Connection, source: Source, settings: Settings) -> None:
     """Make the view and every function anew; what the triggers hold on to is replaced in place."""
-    for (signature,) in await rows(connection, queries.sql("queries/functions")):
-        await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
+    await _drop_functions(connection)
     await connection.execute("DROP TYPE IF EXISTS creditsd.total")
     await connection.execute("DROP VIEW IF EXISTS creditsd.source")
     for statement in _repeatable(source, settings):
         await connection.execute(statement)
+
+
+async def _drop_functions(connection: Connection) -> None:
+    """Drop every function but those that triggers hold on to."""
+    for (signature,) in await rows(connection, queries.sql("queries/functions")):
+        await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
 
 
 async def _put_triggers(connection: Connection, source: Source) -> None:
@@ -300,7 +308,7 @@ def _repeatable(source: Source, settings: Settings) -> list[str]:
         _text(_compose("source", source)),
         *(_text(_compose(f"functions/{name}", source)) for name in FUNCTIONS),
         _text(capture),
-        "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA creditsd FROM PUBLIC;",
+        queries.sql("capture/rights"),
     ]
 
 

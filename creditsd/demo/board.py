@@ -111,5 +111,5 @@ class Board:
 
 
 def _step(total: Total) -> Decimal:
-    before = Decimal(0) if total.previous is None else Decimal(total.previous["credits"])
-    return total.credits - before
+    before = total.previous
+    return total.credits - (0 if before is None else Decimal(before["credits"]))

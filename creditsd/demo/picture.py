@@ -185,7 +185,7 @@ def _cells(arrival: Arrival, age: float) -> list[RenderableType]:
     total = arrival.total
     fresh, bright = age < FADING_SECONDS, age < BRIGHT_SECONDS
     tint = "green" if arrival.step > 0 else "red" if arrival.step < 0 else "yellow"
-    flash = f"bold white on {tint}" if bright else f"bold {tint}" if fresh else ""
+    flash = f"bold reverse {tint}" if bright else f"bold {tint}" if fresh else ""
     is_you = total.user_id == str(YOU)
     name = Text(f"{'▸' if is_you else ' '} {arrival.name}", style="bold" if is_you or fresh else "")
     if not arrival.age.ours and total.cause not in ("expiry", "backfill"):

@@ -7,9 +7,10 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET lock_timeout = '100ms'
-SET creditsd.expiring = 'on'
 AS $function$
 BEGIN
+    -- Tells our own trigger to mark nobody. As a SET of the function only a superuser could install it.
+    PERFORM set_config('creditsd.expiring', 'on', true);
     WITH empty AS (
         SELECT t.tableoid AS relation, t.ctid AS place
         FROM {table} AS t
@@ -24,6 +25,7 @@ BEGIN
     FROM empty
     WHERE t.ctid = empty.place
     AND t.tableoid = empty.relation;
+    PERFORM set_config('creditsd.expiring', '', true);
     RETURN true;
 EXCEPTION
     WHEN OTHERS THEN

@@ -106,22 +106,25 @@ def test_piped_it_prints_totals_as_they_change_and_leaves_nothing(place: Path) -
 
 
 def test_on_a_terminal_it_draws_the_totals_and_gives_the_screen_back(place: Path) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(
-            CREDITSD, demo("--duration", "4"), environment(place, TERM="xterm-256color", COLUMNS="100", LINES="30")
-        )
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        demo("--duration", "4"),
+        env=environment(place, TERM="xterm-256color", COLUMNS="100", LINES="30"),
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+    )
+    os.close(end)
     shown = b""
     while select.select([terminal], [], [], PATIENCE_SECONDS)[0]:
         try:
-            part = os.read(terminal, 65536)
-        except OSError:  # the terminal is closed
+            shown += os.read(terminal, 65536)
+        except OSError:  # its other end is closed
             break
-        shown += part
-    _, status = os.waitpid(pid, 0)
     os.close(terminal)
     text = shown.decode(errors="replace")
-    assert os.waitstatus_to_exitcode(status) == 0, text[-2000:]
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0, text[-2000:]
     assert "UPDATE user_credits SET credits = credits - 5 WHERE id = 1;" in text
     assert "after ms" in text
     assert "You" in text

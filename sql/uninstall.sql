@@ -1,0 +1,20 @@
+-- What is ours, by name: without CASCADE PostgreSQL refuses where others have built on it, or put their own beside it.
+DROP FUNCTION IF EXISTS
+    creditsd.capture_insert,
+    creditsd.capture_update,
+    creditsd.capture_delete,
+    creditsd.capture_truncate;
+
+DROP VIEW IF EXISTS creditsd.source;
+
+DROP TYPE IF EXISTS creditsd.total;
+
+DROP TABLE IF EXISTS
+    creditsd.sinks,
+    creditsd.balances,
+    creditsd.reader,
+    creditsd.resyncs,
+    creditsd.changes,
+    creditsd.installation;
+
+DROP SCHEMA creditsd;

@@ -1,0 +1,944 @@
+CREATE SCHEMA creditsd;
+COMMENT ON SCHEMA creditsd IS 'creditsd: each user''s total of credits, kept current and published. Made by "creditsd install", removed by "creditsd uninstall".';
+CREATE TYPE creditsd.total AS (
+	user_id uuid,
+	credits numeric,
+	membership_status text,
+	plan_type text,
+	can_buy boolean,
+	has_ever_had_subscription boolean,
+	subscription_id text,
+	membership text,
+	expires_at timestamp with time zone,
+	ends_at timestamp with time zone,
+	empties bigint
+);
+COMMENT ON TYPE creditsd.total IS 'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows without credits.';
+CREATE FUNCTION creditsd.begin_resync(cause text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    UPDATE creditsd.reader
+    SET resync_cause = cause, resync_after = NULL, resync_users = 0
+$$;
+COMMENT ON FUNCTION creditsd.begin_resync(cause text) IS 'Notes that everyone must be recomputed, from the beginning.';
+CREATE FUNCTION creditsd.capture_delete() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    marked uuid;
+BEGIN
+    BEGIN
+        marked := OLD."user_id";
+    EXCEPTION
+        WHEN undefined_column THEN
+            PERFORM creditsd.mark_everyone();
+    END;
+    IF marked IS NOT NULL THEN
+        INSERT INTO creditsd.changes (user_id)
+        VALUES (marked);
+    END IF;
+    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+        NOTIFY creditsd;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION creditsd.capture_delete() IS 'Marks the user of a deleted row.';
+CREATE FUNCTION creditsd.capture_insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    marked uuid;
+BEGIN
+    BEGIN
+        marked := NEW."user_id";
+    EXCEPTION
+        WHEN undefined_column THEN
+            PERFORM creditsd.mark_everyone();
+    END;
+    IF marked IS NOT NULL THEN
+        INSERT INTO creditsd.changes (user_id)
+        VALUES (marked);
+    END IF;
+    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+        NOTIFY creditsd;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION creditsd.capture_insert() IS 'Marks the user of a new row.';
+CREATE FUNCTION creditsd.capture_truncate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO creditsd.resyncs (cause)
+    VALUES ('truncate');
+    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+        NOTIFY creditsd;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION creditsd.capture_truncate() IS 'Marks everyone: the table was emptied.';
+CREATE FUNCTION creditsd.capture_update() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    marked uuid;
+    left_behind uuid;
+BEGIN
+    BEGIN
+        IF (OLD."user_id", OLD."credits", OLD."status", OLD."plan_type", OLD."membership", OLD."subscription_id", OLD."expires_at", OLD."created_at") IS NOT DISTINCT FROM (NEW."user_id", NEW."credits", NEW."status", NEW."plan_type", NEW."membership", NEW."subscription_id", NEW."expires_at", NEW."created_at") THEN
+            RETURN NULL;
+        END IF;
+        IF NEW."status"::text = 'expired'
+        AND OLD."status" IS DISTINCT FROM NEW."status"
+        AND current_setting('creditsd.expiring', true) = 'on' THEN
+            RETURN NULL; -- our own auto-expire, which sums in the same transaction
+        END IF;
+        marked := NEW."user_id";
+        IF OLD."user_id" IS DISTINCT FROM marked THEN
+            left_behind := OLD."user_id";
+        END IF;
+    EXCEPTION
+        WHEN undefined_column THEN
+            PERFORM creditsd.mark_everyone();
+    END;
+    IF marked IS NOT NULL THEN
+        INSERT INTO creditsd.changes (user_id)
+        VALUES (marked);
+    END IF;
+    IF left_behind IS NOT NULL THEN
+        INSERT INTO creditsd.changes (user_id)
+        VALUES (left_behind);
+    END IF;
+    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+        NOTIFY creditsd;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION creditsd.capture_update() IS 'Marks the user of a changed row, and the one it was taken from; nobody where no column of ours changed.';
+CREATE TABLE creditsd.balances (
+    user_id uuid NOT NULL,
+    version bigint NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    credits numeric NOT NULL,
+    membership_status text NOT NULL,
+    plan_type text NOT NULL,
+    can_buy boolean NOT NULL,
+    has_ever_had_subscription boolean NOT NULL,
+    subscription_id text,
+    membership text,
+    expires_at timestamp with time zone,
+    cause text NOT NULL,
+    previous json,
+    recheck_at timestamp with time zone,
+    CONSTRAINT balances_membership_status_check CHECK ((membership_status = ANY (ARRAY['active'::text, 'expired'::text, 'none'::text]))),
+    CONSTRAINT balances_plan_type_check CHECK ((plan_type = ANY (ARRAY['subscription'::text, 'one_time'::text, 'none'::text])))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000');
+COMMENT ON TABLE creditsd.balances IS 'The newest total of each user, written by creditsd alone.';
+COMMENT ON COLUMN creditsd.balances.version IS 'Grows with every published change: greater than any before it, and at least the microseconds since 1970 when it was made.';
+COMMENT ON COLUMN creditsd.balances.cause IS 'Why this version exists: change, expiry, auto-expire, backfill or repair.';
+COMMENT ON COLUMN creditsd.balances.previous IS 'The total before this version; null for the first.';
+COMMENT ON COLUMN creditsd.balances.recheck_at IS 'When time alone may change this total: the earliest end of a row that counts.';
+CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) RETURNS TABLE(page jsonb, total creditsd.balances)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    target pg_snapshot := coalesce(upto, pg_current_snapshot());
+    first_new xid8 := pg_snapshot_xmax(since);
+    room integer := max_changes;
+    next_xid xid8 := after_xid;
+    next_user uuid := after_user;
+    users uuid[] := ARRAY[]::uuid[];
+    found_users uuid[];
+    running xid8;
+    resync text;
+BEGIN
+    -- Those that were in progress then and are visible now. They come before every newer one, so the order is one.
+    FOR running IN
+        SELECT x
+        FROM pg_snapshot_xip(since) AS x
+        WHERE after_xid IS NULL OR x >= after_xid
+        ORDER BY x
+    LOOP
+        EXIT WHEN room <= 0;
+        CONTINUE WHEN NOT pg_visible_in_snapshot(running, target);
+        IF running = after_xid THEN
+            found_users := ARRAY(
+                SELECT c.user_id
+                FROM creditsd.changes AS c
+                WHERE c.xid = running
+                AND c.user_id > after_user
+                ORDER BY c.user_id
+                LIMIT room
+            );
+        ELSE
+            found_users := ARRAY(
+                SELECT c.user_id
+                FROM creditsd.changes AS c
+                WHERE c.xid = running
+                ORDER BY c.user_id
+                LIMIT room
+            );
+        END IF;
+        IF cardinality(found_users) > 0 THEN
+            room := room - cardinality(found_users);
+            users := users || found_users;
+            next_xid := running;
+            next_user := found_users[cardinality(found_users)];
+        END IF;
+    END LOOP;
+    -- Those that began since.
+    IF room > 0 THEN
+        IF next_xid IS NULL OR next_xid < first_new THEN
+            SELECT array_agg(n.user_id), (array_agg(n.xid))[count(*)::integer]
+            INTO found_users, running
+            FROM (
+                SELECT c.xid, c.user_id
+                FROM creditsd.changes AS c
+                WHERE c.xid >= first_new
+                AND c.xid < pg_snapshot_xmax(target)
+                AND pg_visible_in_snapshot(c.xid, target)
+                ORDER BY c.xid, c.user_id
+                LIMIT room
+            ) AS n;
+        ELSE
+            SELECT array_agg(n.user_id), (array_agg(n.xid))[count(*)::integer]
+            INTO found_users, running
+            FROM (
+                SELECT c.xid, c.user_id
+                FROM creditsd.changes AS c
+                WHERE (c.xid, c.user_id) > (next_xid, next_user)
+                AND c.xid < pg_snapshot_xmax(target)
+                AND pg_visible_in_snapshot(c.xid, target)
+                ORDER BY c.xid, c.user_id
+                LIMIT room
+            ) AS n;
+        END IF;
+        IF cardinality(found_users) > 0 THEN
+            room := room - cardinality(found_users);
+            users := users || found_users;
+            next_xid := running;
+            next_user := found_users[cardinality(found_users)];
+        END IF;
+    END IF;
+    SELECT r.cause
+    INTO resync
+    FROM creditsd.resyncs AS r
+    WHERE (r.xid >= first_new OR NOT pg_visible_in_snapshot(r.xid, since))
+    AND pg_visible_in_snapshot(r.xid, target)
+    LIMIT 1;
+    IF resync IS NOT NULL THEN
+        PERFORM creditsd.begin_resync(resync);
+        DELETE FROM creditsd.resyncs AS r
+        WHERE pg_visible_in_snapshot(r.xid, target);
+    END IF;
+    IF cardinality(users) > 0 THEN
+        users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u);
+        RETURN QUERY
+        SELECT NULL::jsonb, t
+        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, false) AS t;
+    END IF;
+    page := jsonb_build_object(
+        'snapshot', target,
+        'full', room <= 0,
+        'xid', next_xid,
+        'user_id', next_user,
+        'changes', max_changes - room,
+        'users', cardinality(users),
+        'resyncing', (SELECT r.resync_cause FROM creditsd.reader AS r),
+        'due_seconds', creditsd.due_seconds()
+    );
+    total := NULL;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users. Rows: the totals that changed, then one with the page.';
+CREATE FUNCTION creditsd.due_seconds() RETURNS double precision
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+    SELECT extract(epoch FROM b.recheck_at - clock_timestamp())::double precision
+    FROM creditsd.balances AS b
+    WHERE b.recheck_at IS NOT NULL
+    ORDER BY b.recheck_at
+    LIMIT 1
+$$;
+COMMENT ON FUNCTION creditsd.due_seconds() IS 'Seconds of the server''s clock until the earliest recheck_at; negative when it has passed, null when there is none.';
+CREATE FUNCTION creditsd.expire_empty(users uuid[]) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET lock_timeout TO '100ms'
+    AS $$
+BEGIN
+    -- Tells our own trigger to mark nobody. As a SET of the function only a superuser could install it.
+    PERFORM set_config('creditsd.expiring', 'on', true);
+    WITH empty AS (
+        SELECT t.tableoid AS relation, t.ctid AS place
+        FROM "public"."user_credits" AS t
+        WHERE t."user_id" = ANY (users)
+        AND t."status"::text = ANY ('{"active"}'::text[])
+        AND t."plan_type"::text = ANY ('{"one_time"}'::text[])
+        AND t."credits" <= 0
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE "public"."user_credits" AS t
+    SET "status" = 'expired'::text
+    FROM empty
+    WHERE t.ctid = empty.place
+    AND t.tableoid = empty.relation;
+    PERFORM set_config('creditsd.expiring', '', true);
+    RETURN true;
+EXCEPTION
+    WHEN OTHERS THEN
+        RAISE WARNING 'creditsd could not expire empty one-time rows: %', SQLERRM;
+        RETURN false;
+END
+$$;
+COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows without credits, except those that somebody holds; false where the table refused.';
+CREATE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF proof IS NOT NULL THEN
+        PERFORM pg_notify('creditsd', proof);
+    END IF;
+    RETURN jsonb_build_object(
+        'system_identifier', (SELECT s.system_identifier::text FROM pg_control_system() AS s),
+        'timeline', ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer,
+        'started_at', pg_postmaster_start_time(),
+        'partitions', creditsd.partitions()
+    );
+END
+$$;
+COMMENT ON FUNCTION creditsd.heartbeat(proof text) IS 'Rings the bell with a proof (unless null) that the daemon must hear; returns the server''s identity and the source''s partitions.';
+CREATE FUNCTION creditsd.mark_everyone() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.cause = 'column renamed') THEN
+        INSERT INTO creditsd.resyncs (cause)
+        VALUES ('column renamed');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION creditsd.mark_everyone() IS 'Marks everyone, once, where a capture trigger does not find a column any more: the application''s write passes all the same.';
+CREATE FUNCTION creditsd.partitions() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT coalesce(string_agg(p.relid::oid::text, ' ' ORDER BY p.relid::oid), '')
+    FROM pg_partition_tree('"public"."user_credits"'::regclass) AS p
+$$;
+COMMENT ON FUNCTION creditsd.partitions() IS 'The partitions of the source, as oids; only their difference matters.';
+CREATE FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) RETURNS TABLE(snapshot pg_snapshot, next_xid xid8, next_user uuid, deleted integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    since pg_snapshot;
+    first_new xid8;
+    room integer := max_changes;
+    running xid8;
+    last_xid xid8 := after_xid;
+    last_user uuid := after_user;
+    places tid[] := ARRAY[]::tid[];
+    page_places tid[];
+    page_xids xid8[];
+    page_users uuid[];
+BEGIN
+    -- Never beyond the saved cursor, whoever asks.
+    SELECT
+        r.purged,
+        CASE WHEN pg_snapshot_xmax(upto) <= pg_snapshot_xmax(r.snapshot) THEN upto ELSE r.snapshot END
+    INTO since, snapshot
+    FROM creditsd.reader AS r;
+    first_new := pg_snapshot_xmax(since);
+    FOR running IN
+        SELECT x
+        FROM pg_snapshot_xip(since) AS x
+        WHERE after_xid IS NULL OR x >= after_xid
+        ORDER BY x
+    LOOP
+        EXIT WHEN room <= 0;
+        CONTINUE WHEN NOT pg_visible_in_snapshot(running, snapshot);
+        SELECT array_agg(n.ctid), array_agg(n.user_id)
+        INTO page_places, page_users
+        FROM (
+            SELECT c.ctid, c.user_id
+            FROM creditsd.changes AS c
+            WHERE c.xid = running
+            AND (running IS DISTINCT FROM after_xid OR c.user_id >= after_user)
+            ORDER BY c.user_id
+            LIMIT room
+        ) AS n;
+        IF cardinality(page_places) > 0 THEN
+            room := room - cardinality(page_places);
+            places := places || page_places;
+            last_xid := running;
+            last_user := page_users[cardinality(page_users)];
+        END IF;
+    END LOOP;
+    IF room > 0 THEN
+        IF last_xid IS NULL OR last_xid < first_new THEN
+            SELECT array_agg(n.ctid), array_agg(n.xid), array_agg(n.user_id)
+            INTO page_places, page_xids, page_users
+            FROM (
+                SELECT c.ctid, c.xid, c.user_id
+                FROM creditsd.changes AS c
+                WHERE c.xid >= first_new
+                AND c.xid < pg_snapshot_xmax(snapshot)
+                AND pg_visible_in_snapshot(c.xid, snapshot)
+                ORDER BY c.xid, c.user_id
+                LIMIT room
+            ) AS n;
+        ELSE
+            -- From the last pair on, not after it: a pair may stand more than once.
+            SELECT array_agg(n.ctid), array_agg(n.xid), array_agg(n.user_id)
+            INTO page_places, page_xids, page_users
+            FROM (
+                SELECT c.ctid, c.xid, c.user_id
+                FROM creditsd.changes AS c
+                WHERE (c.xid, c.user_id) >= (last_xid, last_user)
+                AND c.xid < pg_snapshot_xmax(snapshot)
+                AND pg_visible_in_snapshot(c.xid, snapshot)
+                ORDER BY c.xid, c.user_id
+                LIMIT room
+            ) AS n;
+        END IF;
+        IF cardinality(page_places) > 0 THEN
+            room := room - cardinality(page_places);
+            places := places || page_places;
+            last_xid := page_xids[cardinality(page_xids)];
+            last_user := page_users[cardinality(page_users)];
+        END IF;
+    END IF;
+    DELETE FROM creditsd.changes AS c
+    WHERE c.ctid = ANY (places);
+    deleted := max_changes - room;
+    IF room > 0 THEN
+        UPDATE creditsd.reader AS r SET purged = snapshot;
+        next_xid := NULL;
+        next_user := NULL;
+    ELSE
+        next_xid := last_xid;
+        next_user := last_user;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) IS 'Deletes up to max_changes changes that are visible in upto (the saved cursor, where null) and not yet purged, from a position; next_xid is null when the pass is complete.';
+CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, republish boolean) RETURNS SETOF creditsd.balances
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    instant timestamptz;
+    newest bigint;
+    computed creditsd.total[];
+    emptied uuid[];
+    undone uuid[];
+    retry_after interval := '1 second';
+BEGIN
+    -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
+    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    instant := clock_timestamp();
+    newest := GREATEST(
+        (extract(epoch FROM instant) * 1000000)::bigint - 1,
+        (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
+    );
+    computed := ARRAY(SELECT t FROM creditsd.totals(users, instant, can_buy_policy, expire_empty) AS t);
+    IF expire_empty <> 'off' THEN
+        emptied := ARRAY(SELECT t.user_id FROM unnest(computed) AS t WHERE t.empties > 0);
+        IF cardinality(emptied) > 0 AND expire_empty = 'dry_run' THEN
+            RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
+        ELSIF cardinality(emptied) > 0 THEN
+            IF NOT creditsd.expire_empty(emptied) THEN
+                retry_after := '1 minute';
+            END IF;
+            undone := ARRAY(
+                SELECT t.user_id
+                FROM creditsd.totals(emptied, instant, can_buy_policy, expire_empty) AS t
+                WHERE t.empties > 0
+            );
+        END IF;
+    END IF;
+    RETURN QUERY
+    WITH found AS MATERIALIZED (
+        SELECT
+            t.user_id,
+            t.credits,
+            t.membership_status,
+            t.plan_type,
+            t.can_buy,
+            t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE AS has_ever_had_subscription,
+            t.subscription_id,
+            t.membership,
+            t.expires_at,
+            CASE WHEN t.empties > 0 AND expire_empty = 'on' THEN 'auto-expire' ELSE reason END AS cause,
+            LEAST(t.ends_at, CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END) AS recheck_at,
+            newest + row_number() OVER () AS version,
+            o.version AS old_version,
+            o.recheck_at AS old_recheck_at,
+            republish OR (
+                o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
+                o.subscription_id, o.membership, o.expires_at
+            ) IS DISTINCT FROM (
+                t.credits, t.membership_status, t.plan_type, t.can_buy,
+                t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
+                t.subscription_id, t.membership, t.expires_at
+            ) AS differs
+        FROM unnest(computed) AS t
+        LEFT JOIN creditsd.balances AS o ON o.user_id = t.user_id
+    ),
+    renewed AS (
+        UPDATE creditsd.balances AS b
+        SET version = f.version,
+            updated_at = instant,
+            credits = f.credits,
+            membership_status = f.membership_status,
+            plan_type = f.plan_type,
+            can_buy = f.can_buy,
+            has_ever_had_subscription = f.has_ever_had_subscription,
+            subscription_id = f.subscription_id,
+            membership = f.membership,
+            expires_at = f.expires_at,
+            cause = f.cause,
+            previous = json_build_object(
+                'version', b.version,
+                'updated_at', replace(to_char(b.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', ''),
+                'credits', b.credits,
+                'membershipStatus', b.membership_status,
+                'planType', b.plan_type,
+                'canBuy', b.can_buy,
+                'hasEverHadSubscription', b.has_ever_had_subscription,
+                'subscription_id', b.subscription_id,
+                'membership', b.membership,
+                'expires_at', replace(to_char(b.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
+            ),
+            recheck_at = f.recheck_at
+        FROM found AS f
+        WHERE f.differs
+        AND b.user_id = f.user_id
+        RETURNING b.*
+    ),
+    added AS (
+        INSERT INTO creditsd.balances AS b (
+            user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
+            subscription_id, membership, expires_at, cause, recheck_at
+        )
+        SELECT
+            f.user_id, f.version, instant, f.credits, f.membership_status, f.plan_type, f.can_buy,
+            f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at
+        FROM found AS f
+        WHERE f.old_version IS NULL
+        RETURNING b.*
+    ),
+    -- The same total, but time will change it at another moment than was thought.
+    retimed AS (
+        UPDATE creditsd.balances AS b
+        SET recheck_at = f.recheck_at
+        FROM found AS f
+        WHERE NOT f.differs
+        AND f.old_recheck_at IS DISTINCT FROM f.recheck_at
+        AND b.user_id = f.user_id
+    )
+    SELECT r.*
+    FROM renewed AS r
+    UNION ALL
+    SELECT a.*
+    FROM added AS a
+    ORDER BY version;
+END
+$$;
+COMMENT ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, republish boolean) IS 'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version. Takes its turn by an advisory lock.';
+CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text) RETURNS TABLE(page jsonb, total creditsd.balances)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    users uuid[] := ARRAY(
+        SELECT b.user_id
+        FROM creditsd.balances AS b
+        WHERE b.recheck_at <= clock_timestamp()
+        ORDER BY b.recheck_at
+        LIMIT max_users
+    );
+BEGIN
+    RETURN QUERY
+    SELECT NULL::jsonb, t
+    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, false) AS t;
+    page := jsonb_build_object('users', cardinality(users), 'due_seconds', creditsd.due_seconds());
+    total := NULL;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text) IS 'Recomputes up to max_users whose recheck_at has passed. Rows: the totals that changed, then one with the page.';
+CREATE FUNCTION creditsd.resume(policy_now text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    known creditsd.reader;
+    beat jsonb := creditsd.heartbeat(NULL);
+    here pg_snapshot := pg_current_snapshot();
+    reason text;
+    restarted boolean := false;
+BEGIN
+    SELECT r.* INTO known FROM creditsd.reader AS r;
+    IF NOT FOUND THEN
+        reason := 'first start';
+    ELSIF known.system_identifier::text <> beat ->> 'system_identifier' THEN
+        reason := 'another server';
+    ELSIF pg_snapshot_xmax(known.snapshot) > pg_snapshot_xmax(here) THEN
+        reason := 'cursor in the future';
+    ELSIF known.policy <> policy_now THEN
+        reason := 'policy changed';
+    ELSIF known.partitions <> beat ->> 'partitions' THEN
+        reason := 'partitions changed';
+    END IF;
+    restarted := known.started_at IS NOT NULL AND (
+        known.started_at <> (beat ->> 'started_at')::timestamptz
+        OR known.timeline <> (beat ->> 'timeline')::integer
+    );
+    IF known.snapshot IS NULL OR reason IN ('another server', 'cursor in the future') THEN
+        -- Transaction numbers of another history say nothing here: forget what they marked, everyone is looked at.
+        DELETE FROM creditsd.changes;
+        DELETE FROM creditsd.reader;
+        INSERT INTO creditsd.reader (
+            snapshot, purged, system_identifier, timeline, started_at, policy, partitions
+        )
+        VALUES (
+            here, here, (beat ->> 'system_identifier')::bigint, (beat ->> 'timeline')::integer,
+            (beat ->> 'started_at')::timestamptz, policy_now, beat ->> 'partitions'
+        );
+    ELSE
+        UPDATE creditsd.reader
+        SET policy = policy_now,
+            partitions = beat ->> 'partitions';
+    END IF;
+    IF reason IS NOT NULL THEN
+        PERFORM creditsd.begin_resync(reason);
+    END IF;
+    RETURN (
+        SELECT jsonb_build_object(
+            'snapshot', r.snapshot,
+            'resyncing', r.resync_cause,
+            'resynced_after', r.resync_after,
+            'restarted', restarted,
+            'newest', coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0)
+        ) || beat
+        FROM creditsd.reader AS r
+    );
+END
+$$;
+COMMENT ON FUNCTION creditsd.resume(policy_now text) IS 'Loads the cursor, begins a resync where the text of the policy, the partitions or the server''s history differ from those noted, and tells whether the server restarted since.';
+CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text) RETURNS TABLE(page jsonb, total creditsd.balances)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    cause text;
+    last_done text;
+    after_user uuid;
+    users uuid[];
+BEGIN
+    SELECT r.resync_cause, r.resync_after
+    INTO cause, last_done
+    FROM creditsd.reader AS r;
+    IF last_done IS NULL THEN
+        users := ARRAY(
+            SELECT both_sides.user_id
+            FROM (
+                (SELECT DISTINCT s.user_id FROM creditsd.source AS s WHERE s.user_id IS NOT NULL ORDER BY s.user_id LIMIT max_users)
+                UNION
+                (SELECT b.user_id FROM creditsd.balances AS b ORDER BY b.user_id LIMIT max_users)
+            ) AS both_sides
+            ORDER BY both_sides.user_id
+            LIMIT max_users
+        );
+    ELSE
+        after_user := last_done;
+        users := ARRAY(
+            SELECT both_sides.user_id
+            FROM (
+                (SELECT DISTINCT s.user_id FROM creditsd.source AS s WHERE s.user_id > after_user ORDER BY s.user_id LIMIT max_users)
+                UNION
+                (SELECT b.user_id FROM creditsd.balances AS b WHERE b.user_id > after_user ORDER BY b.user_id LIMIT max_users)
+            ) AS both_sides
+            ORDER BY both_sides.user_id
+            LIMIT max_users
+        );
+    END IF;
+    IF cause IS NOT NULL AND cardinality(users) > 0 THEN
+        RETURN QUERY
+        SELECT NULL::jsonb, t
+        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, false) AS t;
+    END IF;
+    IF cardinality(users) < max_users THEN
+        UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
+    ELSE
+        UPDATE creditsd.reader SET resync_after = users[max_users]::text, resync_users = resync_users + max_users;
+    END IF;
+    page := jsonb_build_object(
+        'users', cardinality(users),
+        'done', cardinality(users) < max_users,
+        'due_seconds', creditsd.due_seconds()
+    );
+    total := NULL;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) RETURNS SETOF creditsd.total
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    RETURN QUERY
+    SELECT
+        judged.user_id,
+        trim_scale(coalesce(sum(judged.credits) FILTER (WHERE judged.counts), 0)::numeric),
+        CASE
+            WHEN bool_or(judged.counts) THEN 'active'
+            WHEN count(judged.row_of) > 0 THEN 'expired'
+            ELSE 'none'
+        END,
+        CASE
+            WHEN bool_or(judged.subscription) FILTER (WHERE judged.leads) THEN 'subscription'
+            WHEN bool_or(judged.one_time) FILTER (WHERE judged.leads) THEN 'one_time'
+            ELSE 'none'
+        END,
+        CASE can_buy_policy
+            WHEN 'always' THEN true
+            WHEN 'no_credits' THEN coalesce(sum(judged.credits) FILTER (WHERE judged.counts), 0) <= 0
+            ELSE bool_or(judged.counts AND judged.subscription) IS NOT TRUE
+        END,
+        bool_or(judged.subscription) IS TRUE,
+        max(judged.subscription_id) FILTER (WHERE judged.leads),
+        max(judged.membership) FILTER (WHERE judged.leads),
+        max(judged.expires_at) FILTER (WHERE judged.leads),
+        min(judged.expires_at) FILTER (WHERE judged.counts),
+        count(*) FILTER (WHERE judged.empty)
+    FROM (
+        -- One sort for the whole batch finds every user's leader; an ordered aggregate would sort once a user.
+        SELECT
+            rated.*,
+            rated.counts AND row_number() OVER (
+                PARTITION BY rated.user_id
+                ORDER BY
+                    rated.counts DESC,
+                    rated.subscription DESC,
+                    rated.expires_at DESC NULLS FIRST,
+                    rated.created_at DESC NULLS LAST,
+                    rated.subscription_id,
+                    rated.membership
+            ) = 1 AS leads
+        FROM (
+            SELECT
+                asked.user_id,
+                line.user_id AS row_of,
+                line.credits,
+                line.subscription,
+                line.one_time,
+                line.subscription_id,
+                line.membership,
+                line.expires_at,
+                line.created_at,
+                (
+                    line.active
+                    AND (line.expires_at IS NULL OR line.expires_at > instant)
+                    AND NOT (expire_empty = 'on' AND line.one_time AND coalesce(line.credits, 1) <= 0)
+                ) IS TRUE AS counts,
+                (line.active AND line.one_time AND line.credits <= 0) IS TRUE AS empty
+            FROM unnest(users) AS asked (user_id)
+            LEFT JOIN creditsd.source AS line ON line.user_id = asked.user_id
+        ) AS rated
+    ) AS judged
+    GROUP BY judged.user_id;
+END
+$$;
+COMMENT ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'The rules: the total of each asked user at an instant. With expire_empty = on an empty one-time row has ceased to count before its status says so.';
+CREATE TABLE creditsd.changes (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    user_id uuid NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', autovacuum_analyze_threshold='1000000000', vacuum_truncate=off);
+COMMENT ON TABLE creditsd.changes IS 'Look at this user again: written by the triggers, with the change itself. Says nothing about what changed; rows may repeat.';
+COMMENT ON COLUMN creditsd.changes.xid IS 'The transaction that wrote the change; the reader keeps a snapshot of those it has read.';
+CREATE TABLE creditsd.installation (
+    single boolean DEFAULT true NOT NULL,
+    migration integer NOT NULL,
+    digest text NOT NULL,
+    source jsonb NOT NULL,
+    role text NOT NULL,
+    installed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT installation_single_check CHECK (single)
+);
+COMMENT ON TABLE creditsd.installation IS 'One row: what is installed here, and for which table.';
+COMMENT ON COLUMN creditsd.installation.migration IS 'The number of the newest migration applied.';
+COMMENT ON COLUMN creditsd.installation.digest IS 'Of the SQL of the view, the functions and the triggers.';
+COMMENT ON COLUMN creditsd.installation.source IS 'The table, columns and words that the view source and the triggers were made from.';
+COMMENT ON COLUMN creditsd.installation.role IS 'The restricted role that was granted what the daemon needs; empty for none.';
+CREATE TABLE creditsd.reader (
+    single boolean DEFAULT true NOT NULL,
+    snapshot pg_snapshot NOT NULL,
+    purged pg_snapshot NOT NULL,
+    system_identifier bigint NOT NULL,
+    timeline integer NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    policy text NOT NULL,
+    partitions text NOT NULL,
+    resync_cause text,
+    resync_after text,
+    resync_users bigint DEFAULT 0 NOT NULL,
+    saved_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT reader_single_check CHECK (single)
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+COMMENT ON TABLE creditsd.reader IS 'One row: how far the daemon has read, and of which server.';
+COMMENT ON COLUMN creditsd.reader.snapshot IS 'Every change visible in this snapshot has been recomputed.';
+COMMENT ON COLUMN creditsd.reader.purged IS 'Every change visible in this snapshot has been deleted from changes.';
+COMMENT ON COLUMN creditsd.reader.system_identifier IS 'The server it was read from; another one means a restore.';
+COMMENT ON COLUMN creditsd.reader.timeline IS 'Changes with a failover.';
+COMMENT ON COLUMN creditsd.reader.started_at IS 'When that server had started; later means that it restarted since.';
+COMMENT ON COLUMN creditsd.reader.policy IS 'can_buy and expire_empty in force; a change recomputes everyone.';
+COMMENT ON COLUMN creditsd.reader.partitions IS 'The partitions of the source; a change recomputes everyone.';
+COMMENT ON COLUMN creditsd.reader.resync_cause IS 'Why everyone is being recomputed; null when nobody is.';
+COMMENT ON COLUMN creditsd.reader.resync_after IS 'The last user that this resync has done; null at its beginning.';
+COMMENT ON COLUMN creditsd.reader.resync_users IS 'How many users this resync has done.';
+CREATE TABLE creditsd.resyncs (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    cause text NOT NULL
+);
+COMMENT ON TABLE creditsd.resyncs IS 'Look at everyone again: written by the truncate trigger and by "creditsd backfill".';
+CREATE TABLE creditsd.sinks (
+    name text NOT NULL,
+    cursor bigint DEFAULT 0 NOT NULL,
+    delivered bigint DEFAULT 0 NOT NULL,
+    last_error text,
+    last_error_at timestamp with time zone,
+    saved_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+COMMENT ON TABLE creditsd.sinks IS 'How far each sink has been told; a sink that is not configured any more keeps its row.';
+COMMENT ON COLUMN creditsd.sinks.cursor IS 'Every balance up to this version has arrived there.';
+COMMENT ON COLUMN creditsd.sinks.delivered IS 'How many totals have arrived, repetitions included.';
+COMMENT ON COLUMN creditsd.sinks.last_error IS 'Why it stands still; null while it does not.';
+CREATE TABLE public.user_credits (
+    id bigint NOT NULL,
+    user_id uuid,
+    credits integer,
+    status text,
+    plan_type text,
+    membership text,
+    subscription_id text,
+    expires_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now()
+);
+CREATE VIEW creditsd.source AS
+ SELECT user_id,
+    credits,
+    status,
+    ((status = ANY ('{active}'::text[])) IS TRUE) AS active,
+    plan_type,
+    ((plan_type = ANY ('{subscription}'::text[])) IS TRUE) AS subscription,
+    ((plan_type = ANY ('{one_time}'::text[])) IS TRUE) AS one_time,
+    membership,
+    subscription_id,
+        CASE
+            WHEN (expires_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
+            WHEN (expires_at < '0001-01-02 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
+            ELSE expires_at
+        END AS expires_at,
+        CASE
+            WHEN (created_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
+            WHEN (created_at < '0001-01-02 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
+            ELSE created_at
+        END AS created_at
+   FROM public.user_credits t;
+COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription and one_time, an end that never comes as null. Drop it to alter those columns, then run "creditsd install".';
+CREATE SEQUENCE public.user_credits_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+ALTER SEQUENCE public.user_credits_id_seq OWNED BY public.user_credits.id;
+ALTER TABLE ONLY public.user_credits ALTER COLUMN id SET DEFAULT nextval('public.user_credits_id_seq'::regclass);
+ALTER TABLE ONLY creditsd.balances
+    ADD CONSTRAINT balances_pkey PRIMARY KEY (user_id);
+ALTER TABLE ONLY creditsd.installation
+    ADD CONSTRAINT installation_pkey PRIMARY KEY (single);
+ALTER TABLE ONLY creditsd.reader
+    ADD CONSTRAINT reader_pkey PRIMARY KEY (single);
+ALTER TABLE ONLY creditsd.sinks
+    ADD CONSTRAINT sinks_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.user_credits
+    ADD CONSTRAINT user_credits_pkey PRIMARY KEY (id);
+CREATE INDEX balances_recheck_at ON creditsd.balances USING btree (recheck_at) WHERE (recheck_at IS NOT NULL);
+COMMENT ON INDEX creditsd.balances_recheck_at IS 'The expiry timer: the earliest is next.';
+CREATE UNIQUE INDEX balances_version ON creditsd.balances USING btree (version);
+COMMENT ON INDEX creditsd.balances_version IS 'The order in which publishers read.';
+CREATE INDEX changes_xid_user_id ON creditsd.changes USING btree (xid, user_id);
+COMMENT ON INDEX creditsd.changes_xid_user_id IS 'The order in which changes are read and purged.';
+CREATE INDEX user_credits_user_id ON public.user_credits USING btree (user_id);
+CREATE TRIGGER creditsd_delete AFTER DELETE ON public.user_credits FOR EACH ROW EXECUTE FUNCTION creditsd.capture_delete();
+ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_delete;
+CREATE TRIGGER creditsd_insert AFTER INSERT ON public.user_credits FOR EACH ROW EXECUTE FUNCTION creditsd.capture_insert();
+ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_insert;
+CREATE TRIGGER creditsd_truncate AFTER TRUNCATE ON public.user_credits FOR EACH STATEMENT EXECUTE FUNCTION creditsd.capture_truncate();
+ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_truncate;
+CREATE TRIGGER creditsd_update AFTER UPDATE ON public.user_credits FOR EACH ROW EXECUTE FUNCTION creditsd.capture_update();
+ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_update;
+ALTER TABLE creditsd.balances ENABLE ROW LEVEL SECURITY;
+CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING (((user_id)::text = ( SELECT ((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::jsonb ->> 'sub'::text))));
+COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own row.';
+REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.partitions() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, republish boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.resume(policy_now text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;
