@@ -2,7 +2,7 @@
 
 CREATE TABLE creditsd.deliveries (
     sink text NOT NULL,
-    user_id {user_id_type} NOT NULL,
+    user_id {user_id_type}{user_id_collation} NOT NULL,
     version bigint NOT NULL,
     attempt integer NOT NULL,
     next_at timestamptz,
@@ -29,3 +29,10 @@ ALTER TABLE creditsd.sinks
 
 COMMENT ON COLUMN creditsd.sinks.paused_at IS 'Since when nothing is delivered, because somebody said so; null while it is.';
 COMMENT ON COLUMN creditsd.sinks.disabled_reason IS 'Why we stopped by ourselves; null where we did not.';
+
+CREATE TABLE creditsd.repairs (
+    user_id {user_id_type}{user_id_collation} PRIMARY KEY
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+COMMENT ON TABLE creditsd.repairs IS
+'Tell everywhere of this user again, with a new version: written by "creditsd verify --repair", done and deleted by the daemon.';
