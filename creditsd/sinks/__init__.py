@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -62,6 +62,25 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Let go of everything, within a bounded time; may be called twice, and without `open`."""
+
+
+@runtime_checkable
+class Telling(Sink, Protocol):
+    """A sink that can be asked what it holds, many users at once; one without this cannot tell."""
+
+    async def held_many(self, user_ids: Sequence[str]) -> Sequence[int | None]:
+        """Ask which version the sink holds for each user, in their order; None where it holds none.
+
+        Raises SinkUnavailable.
+        """
+
+
+@runtime_checkable
+class Forgetting(Sink, Protocol):
+    """A sink that can take back what it was told of a user."""
+
+    async def forget(self, user_id: str) -> int:
+        """Erase all it holds of a user; return how many things that were. Raises SinkUnavailable."""
 
 
 def schemes() -> list[str]:
