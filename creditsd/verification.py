@@ -127,7 +127,7 @@ class Verification:
         suspects: list[str] = []
         page = await self._page(None)
         while page:
-            suspects += {drift.user_id for drift in await self._drifts(page)}
+            suspects += dict.fromkeys(drift.user_id for drift in await self._drifts(page))
             self._verdict.users += len(page)
             last = len(page) < self._limit
             if suspects and (last or len(suspects) >= self._limit):
@@ -169,7 +169,10 @@ class Verification:
             if not (drifts or waiting):
                 break
             await asyncio.sleep(SETTLE_SECONDS if waiting else 0)
-            drifts, waiting = await self._look([*{drift.user_id for drift in drifts}, *waiting])
+            drifting = {drift.user_id for drift in drifts}
+            drifts, waiting = await self._look(
+                [user_id for user_id in suspects if user_id in drifting or user_id in waiting]
+            )
             if not waiting:
                 break
         if waiting:
