@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from creditsd.settings import SinkSettings
 
 
-class SinkBusy(SinkUnavailable):
-    """The receiver is there and takes nothing now; it may say in how many seconds it will."""
-
-    def __init__(self, line: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(line)
-        self.retry_after_seconds = retry_after_seconds
-
-
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """One total its receiver refused while others may pass."""
@@ -36,6 +28,30 @@ class Rejection:
     reason: str
     status: int | None = None
     retry_after_seconds: float | None = None
+
+
+class SinkBusy(SinkUnavailable):
+    """The receiver takes nothing now; it may say in how many seconds it will.
+
+    The first `through` totals of the batch are settled all the same: they have arrived, but for those in `refused`.
+    """
+
+    def __init__(
+        self,
+        line: str,
+        retry_after_seconds: float | None = None,
+        *,
+        through: int = 0,
+        refused: Sequence[Rejection] = (),
+    ) -> None:
+        super().__init__(line)
+        self.retry_after_seconds = retry_after_seconds
+        self.through = through
+        self.refused = refused
+
+
+class SinkDisabled(SinkUnavailable):
+    """The receiver wants nothing any more: nothing is to be tried until a person says so."""
 
 
 class Sink(Protocol):
