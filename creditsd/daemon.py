@@ -114,6 +114,12 @@ class Daemon:
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
 
+    def _tell(self, payload: str) -> None:
+        """Pass on what a command has rung."""
+        if payload == "sinks":
+            for publisher in self._publishers:
+                publisher.tell()
+
     def _alive(self) -> bool:
         """Whether the line turns, or waits on purpose; a restart would not bring PostgreSQL back any sooner."""
         return time.monotonic() - self._turned_at < STUCK_SECONDS
@@ -177,6 +183,7 @@ class Daemon:
                 polls=polls,
                 poll_seconds=settings.poll_seconds,
                 busy_poll_seconds=settings.busy_poll_seconds,
+                told=self._tell,
             )
             if not polls:
                 await doorbell.listen()

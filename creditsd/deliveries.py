@@ -59,9 +59,12 @@ class Deliveries:
         return found.totals
 
     async def settle(
-        self, totals: Sequence[Total], refused: Sequence[Rejection], *, cursor: int, delivered: int
+        self, totals: Sequence[Total], refused: Sequence[Rejection], *, saved: int, cursor: int, delivered: int
     ) -> None:
-        """Store what became of a batch, and with it the sink's cursor: nothing refused is ever only in memory."""
+        """Store what became of a batch, and with it the sink's cursor: nothing refused is ever only in memory.
+
+        A cursor that is not `saved` any more has been set by somebody else, and stays.
+        """
         missed = {rejection.total.user_id for rejection in refused}
         async with borrowed(self._pool) as connection:
             found = await row(
@@ -76,6 +79,7 @@ class Deliveries:
                     "retry_afters": [rejection.retry_after_seconds for rejection in refused],
                     "delays": self._delays,
                     "arrived_ids": [total.user_id for total in totals if total.user_id not in missed],
+                    "saved": saved,
                     "cursor": cursor,
                     "delivered": delivered,
                 },

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -17,11 +18,12 @@ from creditsd.database import Pool, batch, borrowed, row
 from creditsd.deliveries import Deliveries
 from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
-from creditsd.sinks import Sink
+from creditsd.sinks import Rejection, Sink, SinkBusy, SinkDisabled
 
 log = structlog.get_logger()
 
 SAVE_SECONDS = 1.0
+LOOK_SECONDS = 10.0  # how often one that stands still looks whether it may go on, where no bell tells it
 FRESH_TOTALS = 4000  # handed over at most; who is further behind reads the table, where each user stands once
 REFUSED_TOGETHER = 20  # where so many are refused and none passes, it is the sink that is ill, not the deliveries
 FIRST_PAUSE_SECONDS = 0.2
@@ -61,6 +63,11 @@ class Publisher:
         self._deliveries: Deliveries | None = None
         self._user_id_type = ""
         self._backoff = Backoff()
+        self._told = False
+        self._halted: str | None = None
+        self._disabling: str | None = None
+        self._disable_after_seconds: float | None = getattr(sink, "disable_after_seconds", None)
+        self._refusal = ""
         self._error: str | None = None
         self._error_saved: str | None = None
         self._delivered = 0
@@ -75,7 +82,7 @@ class Publisher:
     @property
     def error(self) -> str | None:
         """Why the sink stands still, or None."""
-        return self._error
+        return self._halted or self._error
 
     def lead(self, newest: int, user_id_type: str) -> None:
         """Begin, or go on after another daemon may have led: the database knows how far the sink is."""
@@ -98,17 +105,18 @@ class Publisher:
         self._head = totals[-1].version
         self._stir.set()
 
+    def tell(self) -> None:
+        """Look soon at the sink's row, which somebody has changed, and try at once whatever waits for a next try."""
+        self._told = True
+        self._stir.set()
+
     async def run(self) -> None:
         """Publish until told to end, and then until nothing waits. A failure of sink or database only pauses."""
-        while not (self._ending and not self.behind):
+        while not (self._ending and (self._halted is not None or not self.behind)):
             try:
                 await (self._step() if self._led else self._pause(None))
             except (SinkUnavailable, DatabaseUnavailable, SchemaError) as error:
-                self._forget_fresh()
-                self._taken = self._cursor
-                seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
-                self._note_error(str(error), seconds)
-                await self._pause(seconds, deaf=True)
+                await self._stumble(error)
 
     async def end(self) -> None:
         """Let `run` return once nothing waits."""
@@ -125,8 +133,14 @@ class Publisher:
             await self._sink.close()
 
     async def _step(self) -> None:
+        if self._told or self._disabling is not None:
+            self._told = self._registered = False
         if not self._registered:
             await self._register()
+        if self._halted is not None:
+            await self._pause(LOOK_SECONDS, deaf=True)
+            self._registered = False
+            return
         if not self._opened:
             await self._sink.open()
             self._opened = True
@@ -144,9 +158,14 @@ class Publisher:
 
     async def _register(self) -> None:
         async with borrowed(self._pool) as connection:
+            if self._disabling is not None:
+                reason = {"name": self.name, "reason": self._disabling}
+                await row(connection, queries.sql("queries/sink_disabled"), reason)
             found = await row(connection, queries.sql("queries/sink_registered"), {"name": self.name})
         assert found is not None
-        self._cursor = self._taken = self._saved = max(self._cursor, found[0])
+        self._disabling = None
+        self._obey(found)
+        self._return_to_cursor()
         self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type)
         await self._deliveries.load()
         self._registered = True
@@ -176,16 +195,32 @@ class Publisher:
         size = self._sink.max_batch
         for start in range(0, len(totals), size):
             part = totals[start : start + size]
-            refused = await self._sink.deliver(part)
-            log.debug("publisher.delivered", sink=self.name, totals=len(part), refused=len(refused))
-            if not again and len(refused) == len(part) >= REFUSED_TOGETHER:
-                raise SinkUnavailable(f"sink {self.name}: refuses every delivery, e.g. {refused[0].reason}")
-            self._cursor = self._cursor if again else max(self._cursor, part[-1].version)
-            self._delivered += len(part) - len(refused)
-            if refused or deliveries.any:
-                await deliveries.settle(part, refused, cursor=self._cursor, delivered=self._delivered)
-                self._saved, self._delivered = self._cursor, 0
+            try:
+                refused = await self._sink.deliver(part)
+            except SinkBusy as busy:
+                if busy.through:
+                    await self._settle(part[: busy.through], busy.refused, deliveries, again=again)
+                    self._backoff = Backoff()
+                raise
+            await self._settle(part, refused, deliveries, again=again)
             self._note_recovery()
+
+    async def _settle(
+        self, part: Sequence[Total], refused: Sequence[Rejection], deliveries: Deliveries, *, again: bool
+    ) -> None:
+        """Move the cursor over what is through, and keep what was refused."""
+        log.debug("publisher.delivered", sink=self.name, totals=len(part), refused=len(refused))
+        if not again and len(refused) == len(part) >= REFUSED_TOGETHER:
+            raise SinkUnavailable(f"sink {self.name}: refuses every delivery, e.g. {refused[0].reason}")
+        self._cursor = self._cursor if again else max(self._cursor, part[-1].version)
+        self._delivered += len(part) - len(refused)
+        self._refusal = refused[0].reason if refused else ""
+        if refused or deliveries.any:
+            delivered, saved, self._delivered = self._delivered, self._saved, 0
+            await deliveries.settle(part, refused, saved=saved, cursor=self._cursor, delivered=delivered)
+            self._saved = self._cursor
+            if delivered == 0 and self._disable_after_seconds is not None:
+                await self._save(anyway=True)
 
     @property
     def _dirty(self) -> bool:
@@ -200,41 +235,84 @@ class Publisher:
             waits.append(deliveries.due_seconds)
         await self._pause(min(waits, default=None))
 
+    async def _stumble(self, error: Exception) -> None:
+        """Go back to the cursor, tell why, and wait as long as it takes to be worth another try."""
+        self._return_to_cursor()
+        if isinstance(error, SinkDisabled):
+            self._disabling = str(error)
+            return
+        seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
+        self._note_error(str(error), seconds)
+        if isinstance(error, SinkUnavailable):
+            with contextlib.suppress(DatabaseUnavailable, SchemaError):
+                await self._save(anyway=self._disable_after_seconds is not None)
+        if self._disabling is None:
+            await self._pause(seconds, deaf=True)
+
     async def _pause(self, seconds: float | None, *, deaf: bool = False) -> None:
-        """Wait for a stir, at most so long; deaf, for the whole time, unless we are ending."""
+        """Wait for a stir, at most so long; deaf, for the whole time, unless we are told something or are ending."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     await self._stir.wait()
                     self._stir.clear()
-                    if not deaf or self._ending:
+                    if not deaf or self._told or self._ending:
                         return
 
-    async def _save(self) -> None:
-        cursor = self._cursor
-        if not self._registered or not self._dirty:
+    async def _save(self, *, anyway: bool = False) -> None:
+        if not self._registered or not (self._dirty or anyway):
             return
+        state = {
+            "name": self.name,
+            "saved": self._saved,
+            "cursor": self._cursor,
+            "delivered": self._delivered,
+            "last_error": self._error,
+        }
         async with borrowed(self._pool) as connection:
-            await row(
-                connection,
-                queries.sql("queries/sink_saved"),
-                {
-                    "name": self.name,
-                    "cursor": cursor,
-                    "delivered": self._delivered,
-                    "last_error": self._error,
-                },
-            )
-        self._saved, self._saved_at, self._error_saved, self._delivered = (
-            cursor,
-            time.monotonic(),
-            self._error,
-            0,
-        )
+            found = await row(connection, queries.sql("queries/sink_saved"), state)
+        self._saved_at, self._error_saved, self._delivered = time.monotonic(), self._error, 0
+        if found is None:
+            self._registered = False  # somebody has deleted the row
+            return
+        self._saved = self._cursor
+        self._obey(found)
+
+    def _obey(self, found: Sequence[Any]) -> None:
+        """Do as the sink's row says: its cursor, whether to stand still, how long nothing has arrived."""
+        cursor, paused, disabled_reason, failing_seconds = found
+        if cursor != self._saved:  # another daemon has moved it, or a person
+            self._cursor = self._saved = cursor
+            self._return_to_cursor()
+        halted = "paused" if paused else None
+        if disabled_reason is not None:
+            halted = f"disabled: {disabled_reason}"
+        if halted != self._halted:
+            self._note_halt(halted, disabled_reason)
+        longest = self._disable_after_seconds
+        if halted is None and longest is not None and failing_seconds is not None and failing_seconds >= longest:
+            why = self._error or self._refusal or "for the reasons logged before"
+            self._disabling = f"nothing has arrived for {failing_seconds:.0f} s: {why}"
+
+    def _return_to_cursor(self) -> None:
+        """Drop what was handed over; the table has it."""
+        self._forget_fresh()
+        self._taken = self._cursor
 
     def _forget_fresh(self) -> None:
         self._fresh.clear()
         self._fresh_size = 0
+
+    def _note_halt(self, halted: str | None, disabled_reason: str | None) -> None:
+        self._halted = halted
+        if disabled_reason is not None:
+            mend = f"once it is meant to go on: creditsd sinks enable {self.name}"
+            log.error("publisher.disabled", sink=self.name, reason=disabled_reason, mend=mend)
+        elif halted is not None:
+            log.info("publisher.halted", sink=self.name, reason=halted)
+        else:
+            self._backoff, self._error = Backoff(), None
+            log.info("publisher.resumed", sink=self.name)
 
     def _note_error(self, error: str, seconds: float) -> None:
         say = log.warning if self._error is None else log.info

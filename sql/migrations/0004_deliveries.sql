@@ -25,10 +25,12 @@ COMMENT ON INDEX creditsd.deliveries_next_at IS 'The order in which a sink''s de
 
 ALTER TABLE creditsd.sinks
     ADD COLUMN paused_at timestamptz,
-    ADD COLUMN disabled_reason text;
+    ADD COLUMN disabled_reason text,
+    ADD COLUMN failing_since timestamptz;
 
 COMMENT ON COLUMN creditsd.sinks.paused_at IS 'Since when nothing is delivered, because somebody said so; null while it is.';
 COMMENT ON COLUMN creditsd.sinks.disabled_reason IS 'Why we stopped by ourselves; null where we did not.';
+COMMENT ON COLUMN creditsd.sinks.failing_since IS 'The first failure after which nothing has arrived; null once something does.';
 
 CREATE TABLE creditsd.repairs (
     user_id {user_id_type}{user_id_collation} PRIMARY KEY

@@ -1,5 +1,6 @@
 -- A batch is through: what was refused waits for its next try, whoever got a total has nothing waiting any more, and the
--- cursor moves, all at once. Returns how many deliveries died with this. `delays` are the pauses after each failed try.
+-- cursor moves (unless somebody has set it meanwhile), all at once. Returns how many deliveries died with this. `delays`
+-- are the pauses after each failed try.
 WITH refused AS (
     INSERT INTO creditsd.deliveries AS d (sink, user_id, version, attempt, next_at, last_status, last_error)
     SELECT
@@ -37,8 +38,9 @@ arrived AS (
     AND d.user_id = a.user_id
 )
 UPDATE creditsd.sinks
-SET cursor = %(cursor)s,
+SET cursor = CASE WHEN cursor = %(saved)s THEN %(cursor)s ELSE cursor END,
     delivered = delivered + %(delivered)s,
+    failing_since = CASE WHEN %(delivered)s = 0 THEN coalesce(failing_since, now()) END,
     saved_at = now()
 WHERE name = %(name)s
 RETURNING (SELECT count(*) FROM refused AS f WHERE f.next_at IS NULL)

@@ -928,7 +928,8 @@ CREATE TABLE creditsd.sinks (
     last_error_at timestamp with time zone,
     saved_at timestamp with time zone DEFAULT now() NOT NULL,
     paused_at timestamp with time zone,
-    disabled_reason text
+    disabled_reason text,
+    failing_since timestamp with time zone
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.sinks IS 'How far each sink has been told; a sink that is not configured any more keeps its row.';
@@ -937,6 +938,7 @@ COMMENT ON COLUMN creditsd.sinks.delivered IS 'How many totals have arrived, rep
 COMMENT ON COLUMN creditsd.sinks.last_error IS 'Why it stands still; null while it does not.';
 COMMENT ON COLUMN creditsd.sinks.paused_at IS 'Since when nothing is delivered, because somebody said so; null while it is.';
 COMMENT ON COLUMN creditsd.sinks.disabled_reason IS 'Why we stopped by ourselves; null where we did not.';
+COMMENT ON COLUMN creditsd.sinks.failing_since IS 'The first failure after which nothing has arrived; null once something does.';
 CREATE TABLE public.user_credits (
     id bigint NOT NULL,
     user_id uuid,
