@@ -47,7 +47,7 @@ class Valve:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Trial:
     """What became of a test message that arrived; `left` says what of it stays there."""
 
     user_id: str
@@ -86,7 +86,7 @@ class Valves:
         """Deliver there again, whoever or whatever stopped it."""
         await self._turn(name, "queries/sink_resumed")
 
-    async def test(self, name: str) -> Tested:
+    async def test(self, name: str) -> Trial:
         """Send one total of nobody's through the sink, and take it back where that can be done.
 
         Its version is 0, so nobody who keeps the higher version takes it for news; its cause is `test`. Raises
@@ -103,7 +103,7 @@ class Valves:
             seconds = time.monotonic() - began
             if refused:
                 raise SinkRejected(f"sink {name} refused the test message: {refused[0].reason}")
-            return Tested(user_id, seconds, await _taken_back(sink, user_id))
+            return Trial(user_id, seconds, await _taken_back(sink, user_id))
         finally:
             with contextlib.suppress(SinkUnavailable):
                 await sink.close()

@@ -10,7 +10,7 @@ import typer
 
 from creditsd import screen
 from creditsd.commands import Json, console, finish, invocation, say, say_json
-from creditsd.valves import Tested, Valve, Valves
+from creditsd.valves import Trial, Valve, Valves
 
 app = typer.Typer(
     name="sinks",
@@ -46,7 +46,7 @@ def send_test(name: SinkName, json: Json = False) -> None:
     is erased again. It passes the daemon by: a paused sink is tested too.
     """
 
-    async def ask() -> Tested:
+    async def ask() -> Trial:
         async with Valves.opened(invocation.settings()) as valves:
             return await valves.test(name)
 
