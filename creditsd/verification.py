@@ -19,6 +19,8 @@ from creditsd.sinks import Telling, make
 
 STORED = "stored"  # the place that is our own table; a sink of this name is none the worse for it
 
+SUSPECTS = 10_000  # are judged, and mended, together; never more than this and a page are in memory
+
 # The daemon saves its cursors every second; what has not settled after this much is no longer on its way.
 SETTLE_SECONDS = 0.3
 SETTLE_LOOKS = 6
@@ -130,7 +132,7 @@ class Verification:
             suspects += dict.fromkeys(drift.user_id for drift in await self._drifts(page))
             self._verdict.users += len(page)
             last = len(page) < self._limit
-            if suspects and (last or len(suspects) >= self._limit):
+            if suspects and (last or len(suspects) >= SUSPECTS):
                 await self._judge(suspects, repair=repair, report=report)
                 suspects = []
             progress(self._verdict.users, users, False)
