@@ -195,10 +195,11 @@ class Redis:
 
     async def close(self) -> None:
         """Close the connections, waiting 2 s at most for a server that does not let go."""
-        with contextlib.suppress(TimeoutError, *_FAILURES):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 for each in self._server.closing:
-                    await each.aclose()
+                    with contextlib.suppress(*_FAILURES):
+                        await each.aclose()
 
     def _call(self, totals: Sequence[Total]) -> tuple[Any, ...]:
         options = self._options

@@ -51,6 +51,10 @@ class Cluster:
             for node in others:
                 bus = node.client().config_get("cluster-port")["cluster-port"]
                 first.client().execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus)
+        await self.joined()
+
+    async def joined(self) -> None:
+        """Wait until every node says that all slots are served."""
         await eventually(self._whole)
 
     async def _whole(self) -> bool:

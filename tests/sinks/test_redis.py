@@ -21,8 +21,8 @@ from tests.sinks.valkey import Valkey, free_port
 @asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncIterator[Sink]:
     sink = make(SinkSettings(name="cache", url=url, options=options))
-    await sink.open()
     try:
+        await sink.open()
         yield sink
     finally:
         await sink.close()
