@@ -93,7 +93,7 @@ class Letters:
 
     async def _unknown_user(self, sink: str, user_id: str) -> InputError:
         others = [each.user_id for each in await self._listed(sink, None, dead=False, limit=NEAR)]
-        return InputError.unknown(f"delivery to {sink} is refused of user", user_id, others)
+        return InputError.unknown(f"refused delivery to {sink} is of user", user_id, others)
 
     def _typed(self, name: str) -> str:
         return queries.sql(name).replace("{user_id_type}", self._user_id_type)

@@ -175,23 +175,27 @@ def verdict(console: Console, found: Verdict, *, unseen: int) -> None:
     """Show what a verification found, after its drifts; `unseen` of those were too many to show."""
     if unseen:
         console.print(f"and {unseen} more: pipe the output to see them all", style="dim")
-    places = ", ".join(["what is stored", *(f"what {name} holds" for name in found.compared)])
+    places = " and ".join(["what is stored", *(f"what {name} holds" for name in found.compared)])
     if not found.drifted:
         console.print(Text(f"{found.users} users: {places} is true", style="green"))
     elif found.clean:
-        console.print(Text(f"{found.users} users: {found.drifted} had drifted, all mended", style="green"))
+        console.print(Text(f"{found.users} users: {_totals(found.drifted)} had drifted, all mended", style="green"))
     else:
         rest = f", {found.mended} mended" if found.mended else ""
-        console.print(Text(f"{found.users} users: {found.drifted} drifted{rest}", style="red"))
+        console.print(Text(f"{found.users} users: {_totals(found.drifted)} drifted{rest}", style="red"))
     if found.waiting:
-        why = "news is on its way to them" if found.led else "no daemon leads: start `creditsd run`"
+        why = (
+            "news is on its way to them, or their sink stands still"
+            if found.led
+            else "no daemon leads: start `creditsd run`"
+        )
         console.print(Text(f"{found.waiting} users wait and were not judged: {why}", style="yellow"))
 
 
 def forgotten(console: Console, found: Forgotten) -> None:
     """Show what became of a user in each place."""
     facts = Table.grid(padding=(0, 2))
-    gone = f"erased {found.balances} totals, {found.changes} changes, {found.deliveries} refused deliveries"
+    gone = f"erased {_totals(found.balances)}, {found.changes} marks of changes, {found.deliveries} refused deliveries"
     facts.add_row("our tables", Text(gone, style="green"))
     for each in found.sinks:
         style = {"erased": "green", "held nothing": "green", "unreachable": "red"}.get(each.outcome, "yellow")
@@ -271,6 +275,10 @@ def _because(valve: Valve) -> str:
             return "nothing has been told yet"
         case _:
             return ""
+
+
+def _totals(number: int) -> str:
+    return "1 total" if number == 1 else f"{number} totals"
 
 
 def _counted(number: int) -> str:

@@ -12,9 +12,9 @@ from creditsd.errors import InputError
 from creditsd.letters import Letters
 from creditsd.settings import Settings
 from tests.acceptance.command import creditsd, environment
-from tests.conftest import Database
-from tests.integration.leading import restricted
-from tests.integration.line import OTHER, USER, configured, installed, user
+from tests.conftest import Database, eventually
+from tests.integration.leading import leading, restricted
+from tests.integration.line import OTHER, USER, MemorySink, configured, installed, user
 
 SINKS = [{"name": "hook", "url": "stdout:"}, {"name": "cache", "url": "stdout:"}]
 
@@ -81,6 +81,24 @@ async def test_a_retry_is_due_at_once_and_begins_the_schedule_anew(
     }
     assert await asked(refused, "retry", "hook", None) == 2
     assert due(reference_table)["cache", USER] == (False, 3)
+
+
+async def test_a_dead_delivery_that_is_retried_arrives_at_once(reference_table: Database) -> None:
+    settings = await installed(reference_table)
+    reference_table.run("INSERT INTO user_credits (user_id, credits, status) VALUES (%s, 5, 'active')", [USER])
+    sink = MemorySink()
+    sink.refuses.add(USER)
+    async with leading(settings, ("memory", sink)):
+
+        async def refused() -> list[Any]:
+            return list(await asked(settings, "list", "memory", limit=1))
+
+        await eventually(refused)
+        reference_table.run("UPDATE creditsd.deliveries SET next_at = NULL, attempt = 10")
+        sink.refuses.clear()
+        assert await asked(settings, "retry", "memory", None) == 1
+        await sink.until_credits(USER, 5)
+        await eventually(refused, lambda found: found == [])
 
 
 async def test_what_is_dropped_is_gone_and_nothing_else(reference_table: Database, refused: Settings) -> None:
