@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +16,7 @@ import nats.js.errors
 import orjson
 from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, Header, KeyValueConfig, StreamConfig
+from nats.js.api import DiscardPolicy, Header
 from pydantic import BaseModel, Field, FilePath, PositiveFloat, PositiveInt, model_validator
 
 from creditsd.errors import ConfigError, SinkUnavailable
@@ -34,15 +35,13 @@ _TOO_LARGE = 10054
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 
 # What the others mean for the person who runs the server.
-_MENDS = {
-    10023: "it has no storage left for JetStream: give it more, or bound the stream",
-    10028: "it has no storage left for JetStream: give it more, or bound the stream",
-    10039: "JetStream is not enabled for this account: enable it there",
-    10047: "it has no storage left for JetStream: give it more, or bound the stream",
+_NO_JETSTREAM = "JetStream is not enabled: start nats-server with -js, and enable it for the account"
+_NO_STORAGE = "it has no storage left for JetStream: give it more, or bound the stream"
+_OTHER_STREAM = "another stream takes these subjects: set the option stream to its name, or choose another subject"
+_MENDS = dict.fromkeys((10023, 10028, 10047), _NO_STORAGE) | {
+    **dict.fromkeys((10039, 10076), _NO_JETSTREAM),
+    **dict.fromkeys((10060, 10065), _OTHER_STREAM),
     10059: "its stream is gone: it is made again at the next try",
-    10060: "another stream takes these subjects: set the option stream to its name, or the option subject",
-    10065: "another stream takes these subjects already: set the option stream to its name, or the option subject",
-    10076: "JetStream is not enabled: start nats-server with -js",
     10077: "its stream takes no more: raise its limits, or let it discard old messages",
 }
 
@@ -68,8 +67,6 @@ class Options(BaseModel, extra="forbid"):
         given = self.model_fields_set
         if self.bucket and given & {"stream", "subject"}:
             raise ValueError("totals go to a bucket or to a stream: keep bucket, or stream and subject")
-        if self.bucket and self.max_msgs_per_subject > 64:  # the protocol's own bound
-            raise ValueError("a bucket keeps 64 versions of a key at most: lower max_msgs_per_subject")
         if sum(map(bool, (self.token, self.creds, self.nkey))) > 1:
             raise ValueError("token, creds and nkey exclude each other: keep one")
         return self
@@ -103,9 +100,8 @@ class Nats:
         self._options = options
         self._link: _Link | None = None
         self._secrets = [each for each in (*login.values(), options.token, options.nkey, options.creds) if each]
-        bucket = options.bucket
-        self._stream = f"KV_{bucket}" if bucket else options.stream
-        self._prefix = f"$KV.{bucket}." if bucket else f"{options.subject}."
+        self._stream = f"KV_{options.bucket}" if options.bucket else options.stream
+        self._prefix = f"$KV.{options.bucket}." if options.bucket else f"{options.subject}."
 
     async def open(self) -> None:
         """Connect, and make the stream or bucket if there is none; one that exists is left as it is."""
@@ -125,8 +121,7 @@ class Nats:
 
     async def held(self, user_id: str) -> int | None:
         """Read the version of the user's last message; None if there is none, or none of ours."""
-        (version,) = await self.held_many([user_id])
-        return version
+        return (await self.held_many([user_id]))[0]
 
     async def held_many(self, user_ids: Sequence[str]) -> Sequence[int | None]:
         """Read the version of each user's last message, all at once."""
@@ -137,18 +132,16 @@ class Nats:
     async def forget(self, user_id: str) -> int:
         """Erase the user's messages, or the key with its history; return how many there were."""
         link = await self._connected()
-        subject = self._prefix + encode_user(user_id)
-        (erased,) = await self._together(link, [self._purge(link, subject)])
+        (erased,) = await self._together(link, [self._purge(link, self._prefix + encode_user(user_id))])
         return int(erased)
 
     async def close(self) -> None:
         """Close the connection, waiting 2 s at most for a server that does not let go."""
         link, self._link = self._link, None
-        if link is None:
-            return
-        with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await link.client.close()
+        if link is not None:
+            with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await link.client.close()
 
     async def _store(self, link: _Link, total: Total) -> Rejection | None:
         user = encode_user(total.user_id)
@@ -275,22 +268,18 @@ class Nats:
     def _credentials(self, client: Client) -> dict[str, Any]:
         """Give secrets as functions, which the client calls once it knows whether the line is encrypted."""
 
-        def revealed(secret: str) -> Any:
-            def reveal() -> str:
-                self._insist_on_tls(client)
-                return secret
+        def reveal(secret: str) -> str:
+            self._insist_on_tls(client)
+            return secret
 
-            return reveal
-
-        login = {key: revealed(value) for key, value in self._login.items()}
         options = self._options
-        if options.token:
-            login["token"] = revealed(options.token)
-        if options.creds:
-            login["user_credentials"] = RawCredentials(options.creds)
-        if options.nkey:
-            login["nkeys_seed_str"] = options.nkey.strip()
-        return login
+        login = {key: partial(reveal, value) for key, value in self._login.items()}
+        given = {
+            "token": partial(reveal, options.token) if options.token else None,
+            "user_credentials": RawCredentials(options.creds) if options.creds else None,
+            "nkeys_seed_str": options.nkey.strip() or None,
+        }
+        return given | login
 
     def _insist_on_tls(self, client: Client) -> None:
         """Refuse a line in the clear for nats+tls: the client encrypts only if the server asks for it."""
@@ -303,31 +292,25 @@ class Nats:
             await jetstream.stream_info(self._stream)
         except nats.js.errors.NotFoundError:
             if options.bucket:
-                bucket = KeyValueConfig(
-                    bucket=options.bucket, history=options.max_msgs_per_subject, replicas=options.replicas
-                )
-                await jetstream.create_key_value(bucket)
+                history, replicas = options.max_msgs_per_subject, options.replicas
+                await jetstream.create_key_value(bucket=options.bucket, history=history, replicas=replicas)
                 return
-            stream = StreamConfig(
+            await jetstream.add_stream(
                 name=self._stream,
                 subjects=[f"{self._prefix}*"],
                 max_msgs_per_subject=options.max_msgs_per_subject,
                 discard=DiscardPolicy.OLD,
                 num_replicas=options.replicas,
             )
-            await jetstream.add_stream(stream)
 
     def _unavailable(self, error: Exception) -> SinkUnavailable:
-        return SinkUnavailable(f"{self._label}: {self._meaning(error)}")
-
-    def _meaning(self, error: Exception) -> str:
         match error:
             case nats.js.errors.APIError(err_code=int(code)) if code in _MENDS:
                 meaning = _MENDS[code]
             case nats.js.errors.NoStreamResponseError():
                 meaning = f"no stream takes {self._prefix}*: add it to the subjects of {self._stream}"
             case nats.js.errors.ServiceUnavailableError() | nats.errors.NoRespondersError():
-                meaning = _MENDS[10076]
+                meaning = _NO_JETSTREAM
             case nats.errors.SecureConnRequiredError():
                 meaning = "it offers no TLS: configure it there, or use nats:// on a line you trust"
             case ssl.SSLCertVerificationError():
@@ -340,7 +323,7 @@ class Nats:
                 meaning = "it refuses the user, password, token or key: mend the url or the credentials"
             case _:
                 meaning = self._said(error) or type(error).__name__
-        return meaning
+        return SinkUnavailable(f"{self._label}: {meaning}")
 
     def _said(self, error: Exception) -> str:
         said = " ".join(str(error).split())
