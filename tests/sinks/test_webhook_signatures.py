@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import pytest
+from aiohttp import web
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from standardwebhooks import Webhook as Verifier
@@ -128,3 +130,24 @@ def test_a_short_secret_is_warned_of() -> None:
     with capture_logs() as events:
         make(SinkSettings(name="billing", url="webhook+https://h/x", options={"secret": "c2hvcnQ="}))
     assert [each["event"] for each in events] == ["webhook.secret_short"]
+
+
+async def test_who_had_to_wait_is_signed_again_because_the_timestamp_is_the_attempts(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, so that the second total, signed together with the first, waits for the first one's answer."""
+    moment = time.time()
+    monkeypatch.setattr(time, "time", lambda: moment)
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        nonlocal moment
+        moment += 100
+        return web.Response()
+
+    receiver.answer = late
+    async with opened(receiver, concurrency=1) as sink:
+        await sink.deliver([total("u1"), total("u2")])
+    first, second = (int(each.headers["webhook-timestamp"]) for each in receiver.deliveries)
+    assert second == first + 100
+    for each in receiver.deliveries:
+        each.verify()
