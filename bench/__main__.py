@@ -12,12 +12,12 @@ from typing import Any
 import orjson
 from rich.console import Console
 
-from bench import catchup, latency, line, writers
+from bench import catchup, latency, line, webhooks, writers
 from bench.load import SERVER_SETTINGS
 from tests.servers import Postgres, Valkey
 
 RESULTS = Path(__file__).with_name("results") / "latest.json"
-PARTS = ("writers", "latency", "catchup")
+PARTS = ("writers", "latency", "catchup", "webhooks")
 
 
 def main() -> None:
@@ -47,11 +47,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--changes", type=int, default=200, help="of each latency block")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the backfill")
     parser.add_argument("--users", type=int, default=200_000, help="of the backfill")
+    parser.add_argument("--webhooks", type=int, default=20_000, help="of each contender in each round")
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.changes = 1, 1, 50
-        options.rows, options.users = 50_000, 10_000
+        options.rows, options.users, options.webhooks = 50_000, 10_000, 5_000
     return options
 
 
@@ -79,6 +80,12 @@ def measure(
             blocks = latency.measure(server, valkey, rounds=rounds, changes=changes, with_creditsd=with_creditsd)
             latency.show(console, blocks)
             return {"summary": latency.summarise(blocks), "milliseconds": blocks}
+        case "webhooks":
+            rates = webhooks.measure(
+                server, valkey, rounds=options.rounds, users=options.webhooks, with_creditsd=with_creditsd
+            )
+            webhooks.show(console, rates)
+            return rates
         case _:
             if not with_creditsd:
                 return None

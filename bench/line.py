@@ -33,7 +33,7 @@ def installed() -> bool:
 class Line:
     """A database with creditsd installed in it, a Valkey, and the daemon between them when it is started."""
 
-    def __init__(self, dsn: str, valkey: Valkey) -> None:
+    def __init__(self, dsn: str, valkey: Valkey, *, sinks: str = "") -> None:
         self.dsn, self.valkey = dsn, valkey
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +41,7 @@ class Line:
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CREDITSD_")},
             "CREDITSD_DSN": dsn,
-            "CREDITSD_SINKS": valkey.url,
+            "CREDITSD_SINKS": sinks or valkey.url,
             "CREDITSD_HTTP__LISTEN": f"127.0.0.1:{self._port}",
             "CREDITSD_LOG__LEVEL": "warning",
         }

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import structlog
 import tomli_w
 import typer
-import uvloop
-from rich.console import Console
 
-from creditsd import __version__, log, schema, screen
+from creditsd import __version__, schema, screen
+from creditsd.commands import (
+    Json,
+    UserId,
+    console,
+    deliveries,
+    errors_console,
+    fail,
+    finish,
+    forget,
+    invocation,
+    say,
+    say_json,
+    sinks,
+    verify,
+)
 from creditsd.daemon import Daemon
 from creditsd.demo import show as show_demo
 from creditsd.errors import CreditsdError
 from creditsd.inspection import Inspection
 from creditsd.mask import mask_dsn
-from creditsd.model import Total, encode
-from creditsd.settings import Settings, load, masked
-
-T = TypeVar("T")
+from creditsd.model import Total
+from creditsd.settings import masked
 
 EX_SOFTWARE = 70
 
@@ -40,25 +49,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, as when the output is piped.")]
-UserId = Annotated[str, typer.Argument(metavar="USER_ID", help="A user's id, as in your table.", show_default=False)]
-
-console = Console()
-errors_console = Console(stderr=True)
-
-
-@dataclasses.dataclass(slots=True)
-class _Invocation:
-    config: Path | None = None
-
-    def settings(self) -> Settings:
-        settings = load(self.config)
-        log.configure(settings.log)
-        return settings
-
-
-_invocation = _Invocation()
 
 
 def _version(wanted: bool) -> None:
@@ -78,7 +68,7 @@ def common(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Take what is common to all commands."""
-    _invocation.config = config
+    invocation.config = config
 
 
 @app.command()
@@ -109,18 +99,18 @@ def install(
     Repeat it after an upgrade, after changing the table's settings, or after adding partitions: it does what is
     missing, in one transaction. The application never queues for a lock of ours: it is given up and tried again.
     """
-    settings = _invocation.settings()
+    settings = invocation.settings()
     settings = settings.model_copy(update={"role": role}) if role else settings
     if print_:
-        sys.stdout.write(_run(schema.script(settings)))
+        sys.stdout.write(finish(schema.script(settings)))
         return
-    _tell(_run(schema.install(settings)), otherwise="nothing to do: everything is installed")
+    _tell(finish(schema.install(settings)), otherwise="nothing to do: everything is installed")
 
 
 @app.command()
 def uninstall() -> None:
     """Remove the triggers and the schema `creditsd`, with everything in it. Your table stays as it is."""
-    _tell(_run(schema.uninstall(_invocation.settings())), otherwise="nothing to do: creditsd is not installed")
+    _tell(finish(schema.uninstall(invocation.settings())), otherwise="nothing to do: creditsd is not installed")
 
 
 @app.command()
@@ -130,9 +120,9 @@ def run() -> None:
     Run `creditsd install` once before; this installs nothing. The first start recomputes everyone and tells every
     sink. SIGTERM or Ctrl-C ends it after what is stored has arrived.
     """
-    settings = _invocation.settings()
-    with screen.BackfillBar(errors_console) as bar:
-        _run(Daemon(settings, progress=bar.show if errors_console.is_terminal else None).run())
+    settings = invocation.settings()
+    with screen.Bar(errors_console) as bar:
+        finish(Daemon(settings, progress=bar.show if errors_console.is_terminal else None).run())
 
 
 @app.command()
@@ -140,13 +130,13 @@ def get(user_id: UserId) -> None:
     """Print a user's total, computed now from the table, as JSON."""
 
     async def total() -> Total:
-        async with Inspection.opened(_invocation.settings(), purpose="get") as inspection:
+        async with Inspection.opened(invocation.settings(), purpose="get") as inspection:
             return await inspection.total(user_id)
 
     try:
-        _json({"success": True, "data": _run(total(), raising=True).document()})
+        say_json({"success": True, "data": finish(total(), raising=True).document()})
     except CreditsdError as error:
-        _json({"success": False, "error": mask_dsn(str(error))})
+        say_json({"success": False, "error": mask_dsn(str(error))})
         raise typer.Exit(error.exit_code) from None
 
 
@@ -161,16 +151,16 @@ def watch(
 
     async def show() -> None:
         seen: dict[str, Total] = {}
-        async with Inspection.opened(_invocation.settings(), purpose="watch") as inspection:
+        async with Inspection.opened(invocation.settings(), purpose="watch") as inspection:
             async for total in inspection.watch(user_ids or []):
                 if json or not console.is_terminal:
-                    _json(total.document())
+                    say_json(total.document())
                 else:
                     console.print(screen.total_line(total, before=seen.get(total.user_id)))
                 if len(seen) < 10_000 or total.user_id in seen:
                     seen[total.user_id] = total
 
-    _run(show())
+    finish(show())
 
 
 @app.command()
@@ -178,14 +168,14 @@ def explain(user_id: UserId, json: Json = False) -> None:
     """Say of each of a user's rows whether it counts, and why; the total; and what each sink has."""
 
     async def ask() -> Any:
-        async with Inspection.opened(_invocation.settings(), purpose="explain") as inspection:
+        async with Inspection.opened(invocation.settings(), purpose="explain") as inspection:
             return await inspection.explain(user_id)
 
-    found = _run(ask())
+    found = finish(ask())
     if not json and console.is_terminal:
         screen.explanation(console, found)
         return
-    _json(
+    say_json(
         {
             "total": found.total.document(),
             "stored": None if found.stored is None else found.stored.document(),
@@ -199,12 +189,12 @@ def explain(user_id: UserId, json: Json = False) -> None:
 def backfill() -> None:
     """Recompute everyone. The daemon does it where one runs; otherwise it is done here, and published when one does."""
 
-    async def ask(bar: screen.BackfillBar) -> bool:
-        async with Inspection.opened(_invocation.settings(), purpose="backfill", direct=True) as inspection:
+    async def ask(bar: screen.Bar) -> bool:
+        async with Inspection.opened(invocation.settings(), purpose="backfill", direct=True) as inspection:
             return await inspection.backfill(bar.show)
 
-    with screen.BackfillBar(errors_console) as bar:
-        by_daemon = _run(ask(bar))
+    with screen.Bar(errors_console) as bar:
+        by_daemon = finish(ask(bar))
     errors_console.print("done by the daemon" if by_daemon else "done; no daemon runs, so nothing is published yet")
 
 
@@ -213,20 +203,26 @@ def status(json: Json = False) -> None:
     """Show who leads, what waits, what the doorbell does, and how each sink is."""
 
     async def ask() -> Any:
-        async with Inspection.opened(_invocation.settings(), purpose="status") as inspection:
+        async with Inspection.opened(invocation.settings(), purpose="status") as inspection:
             return await inspection.status()
 
-    found = _run(ask())
+    found = finish(ask())
     if json or not console.is_terminal:
-        _json(dataclasses.asdict(found))
+        say_json(dataclasses.asdict(found))
     else:
         screen.status(console, found)
+
+
+app.command()(verify.verify)
+app.command()(forget.forget)
+app.add_typer(deliveries.app)
+app.add_typer(sinks.app)
 
 
 @app.command()
 def config() -> None:
     """Print the settings in force as TOML, with every secret masked."""
-    sys.stdout.write(tomli_w.dumps(masked(_invocation.settings())))
+    sys.stdout.write(tomli_w.dumps(masked(invocation.settings())))
 
 
 def main() -> NoReturn:
@@ -234,7 +230,7 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except CreditsdError as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -248,31 +244,8 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _run(work: Coroutine[Any, Any, T], *, raising: bool = False) -> T:
-    """Run on uvloop to the end; failures end the process with their line, unless `raising`."""
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work)
-    except CreditsdError as error:
-        if raising:
-            raise
-        _fail(error)
-
-
-def _fail(error: CreditsdError) -> NoReturn:
-    errors_console.print(
-        f"creditsd: {mask_dsn(str(error))}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
-    sys.exit(error.exit_code)
-
-
-def _json(document: Any) -> None:
-    sys.stdout.buffer.write(encode(document) + b"\n")
-    sys.stdout.buffer.flush()
-
-
 def _tell(outcome: schema.Installed, *, otherwise: str) -> None:
     for line in outcome.done or [otherwise]:
-        errors_console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line)
     for line in outcome.notes:
-        errors_console.print(f"note: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        say(line, note=True)

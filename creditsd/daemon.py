@@ -52,6 +52,7 @@ class Stages:
     """What one leadership consists of; ends with its connections."""
 
     leader: Connection
+    user_id_type: str
     changes: Changes
     balances: Balances
     doorbell: Doorbell
@@ -112,6 +113,12 @@ class Daemon:
             "doorbell": self._stages.doorbell.state if self._stages is not None else None,
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
+
+    def _tell(self, payload: str) -> None:
+        """Pass on what a command has rung."""
+        if payload == "sinks":
+            for publisher in self._publishers:
+                publisher.tell()
 
     def _alive(self) -> bool:
         """Whether the line turns, or waits on purpose; a restart would not bring PostgreSQL back any sooner."""
@@ -176,11 +183,13 @@ class Daemon:
                 polls=polls,
                 poll_seconds=settings.poll_seconds,
                 busy_poll_seconds=settings.busy_poll_seconds,
+                told=self._tell,
             )
             if not polls:
                 await doorbell.listen()
             stages = Stages(
                 leader,
+                installation.user_id_type,
                 Changes(leader, digest=installation.digest, **policy),
                 Balances(leader, **policy),
                 doorbell,
@@ -201,7 +210,7 @@ class Daemon:
         resumption = await stages.changes.resume()
         log.info("daemon.led", resyncing=resumption.resyncing, restarted=resumption.restarted)
         for publisher in self._publishers:
-            publisher.lead(resumption.newest)
+            publisher.lead(resumption.newest, stages.user_id_type)
         if resumption.restarted:
             await self._republish(stages, resumption)
         self._enter(resumption.resyncing)

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from creditsd.errors import ConfigError, DatabaseUnavailable, SchemaError
+from creditsd.errors import ConfigError, DatabaseUnavailable, InputError, SchemaError
 from creditsd.mask import mask_dsn
 from creditsd.model import Total
 
@@ -210,6 +210,15 @@ async def batch(connection: Connection, query: str, parameters: Any) -> Batch:
         else:
             page = said
     return Batch(totals, page)
+
+
+@contextmanager
+def read_as(user_id_type: str, user_id: str) -> Iterator[None]:
+    """Raise InputError where the server cannot read what a person gave as a user's id."""
+    try:
+        yield
+    except (errors.InvalidTextRepresentation, errors.NumericValueOutOfRange, errors.CharacterNotInRepertoire) as error:
+        raise InputError(f"{user_id!r} is not a user's id here: the table's are {user_id_type}") from error
 
 
 async def _configure(connection: Connection) -> None:

@@ -17,6 +17,7 @@ import contextlib
 import secrets
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
@@ -58,12 +59,14 @@ class Doorbell:
         polls: bool,
         poll_seconds: float,
         busy_poll_seconds: float,
+        told: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._listener = listener
         self._keeper = keeper
         self._polls = polls
         self._poll_seconds = poll_seconds
         self._busy_poll_seconds = busy_poll_seconds
+        self._told = told
         self._stir = asyncio.Event()  # whatever a rest must look up for
         self._rung = False  # a ring, a grant, the end: the changes should be looked at
         self._turn = asyncio.Event()  # keeping() has something to do
@@ -97,13 +100,15 @@ class Doorbell:
             await self._listener.execute(f"LISTEN {CHANNEL}")
 
     async def listening(self) -> None:
-        """Hear the bell until the connection ends. Raises DatabaseUnavailable."""
+        """Hear the bell until the connection ends, and pass on what is no ring. Raises DatabaseUnavailable."""
         with translated():
             async for heard in self._listener.notifies():
                 if not heard.payload:
                     self.stir()
                 elif heard.payload == self._proof:
                     self._hear_proof()
+                else:
+                    self._told(heard.payload)
 
     async def keeping(self) -> None:
         """Take and release K as `rest` wants it, on its own connection: one that waits for a lock is deaf.

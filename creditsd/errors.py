@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+from typing import Self
+
 
 class CreditsdError(Exception):
     """A failure with one clear line for people; this class itself means a bug of ours."""
@@ -40,6 +44,13 @@ class SinkRejected(CreditsdError):  # noqa: N818  reads as the state it reports
 
 
 class InputError(CreditsdError):
-    """What was asked cannot be answered for anyone: an id that is none."""
+    """What was asked for is not there, or cannot be: an id that is none, a sink nobody knows."""
 
     exit_code = 65  # EX_DATAERR
+
+    @classmethod
+    def unknown(cls, what: str, name: str, known: Sequence[str]) -> Self:
+        """Say that there is none of this name, and the nearest there is; few are all listed."""
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        listed = f"there are {', '.join(known[:10])}{', …' if len(known) > 10 else ''}" if known else "there is none"
+        return cls(f"no {what} {name!r}: {f'did you mean {near[0]}?' if near else listed}")

@@ -9,15 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
-
-from psycopg import errors
 
 from creditsd import queries, schema
 from creditsd.balances import Balances
 from creditsd.changes import Changes
-from creditsd.database import Connection, batch, connected, row, rows
-from creditsd.errors import InputError, SinkUnavailable
+from creditsd.database import Connection, batch, connected, read_as, row, rows
+from creditsd.errors import SinkUnavailable
 from creditsd.model import Total
 from creditsd.settings import Settings
 from creditsd.sinks import make
@@ -106,7 +103,7 @@ class Inspection:
 
     async def total(self, user_id: str) -> Total:
         """Compute a user's total now; nobody's is zero. Raises InputError for what cannot be a user's id."""
-        with _readable(user_id, self._installation.user_id_type):
+        with read_as(self._installation.user_id_type, user_id):
             found = await batch(
                 self._connection, self._typed("queries/total_now"), {"user_id": user_id, **self._policy}
             )
@@ -114,7 +111,7 @@ class Inspection:
 
     async def stored(self, user_id: str) -> Total | None:
         """Return the newest published total of a user, or None."""
-        with _readable(user_id, self._installation.user_id_type):
+        with read_as(self._installation.user_id_type, user_id):
             found = await batch(self._connection, self._typed("queries/balance"), {"user_id": user_id})
         return found.totals[0] if found.totals else None
 
@@ -219,11 +216,3 @@ class Inspection:
 
     def _typed(self, name: str) -> str:
         return queries.sql(name).replace("{user_id_type}", self._installation.user_id_type)
-
-
-@contextlib.contextmanager
-def _readable(user_id: str, user_id_type: str) -> Any:
-    try:
-        yield
-    except (errors.InvalidTextRepresentation, errors.NumericValueOutOfRange, errors.CharacterNotInRepertoire) as error:
-        raise InputError(f"{user_id!r} is not a user's id here: the table's are {user_id_type}") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 MASK = "***"
 
-_SECRET_NAME = re.compile(r"secret|passw|token|key", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"secret|passw|token|key|creds", re.IGNORECASE)
 _SECRET_LOG_KEY = re.compile(r"secret|passw|token|api_?key", re.IGNORECASE)
 
 # The last @ ends user and password, although RFC 3986 says the first: whoever forgot to escape an @ or a /

@@ -9,20 +9,23 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from creditsd import queries
 from creditsd.database import Pool, batch, borrowed, row
+from creditsd.deliveries import Deliveries
 from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
-from creditsd.sinks import Rejection, Sink
+from creditsd.sinks import Rejection, Sink, SinkBusy, SinkDisabled
 
 log = structlog.get_logger()
 
 SAVE_SECONDS = 1.0
+LOOK_SECONDS = 10.0  # how often one that stands still looks whether it may go on, where no bell tells it
 FRESH_TOTALS = 4000  # handed over at most; who is further behind reads the table, where each user stands once
-REFUSED_USERS = 1000  # more than this, and it is the sink that is ill, not the deliveries
+REFUSED_TOGETHER = 20  # where so many are refused and none passes, it is the sink that is ill, not the deliveries
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -57,9 +60,14 @@ class Publisher:
         self._led = False
         self._registered = False
         self._opened = False
-        self._refused: dict[str, Total] = {}
-        self._retry_refused_at = 0.0
+        self._deliveries: Deliveries | None = None
+        self._user_id_type = ""
         self._backoff = Backoff()
+        self._told = False
+        self._halted: str | None = None
+        self._disabling: str | None = None
+        self._disable_after_seconds: float | None = getattr(sink, "disable_after_seconds", None)
+        self._refusal = ""
         self._error: str | None = None
         self._error_saved: str | None = None
         self._delivered = 0
@@ -69,16 +77,17 @@ class Publisher:
     @property
     def behind(self) -> bool:
         """Whether something that is stored has not arrived."""
-        return self._cursor < self._head or bool(self._refused)
+        return self._cursor < self._head
 
     @property
     def error(self) -> str | None:
         """Why the sink stands still, or None."""
-        return self._error
+        return self._halted or self._error
 
-    def lead(self, newest: int) -> None:
+    def lead(self, newest: int, user_id_type: str) -> None:
         """Begin, or go on after another daemon may have led: the database knows how far the sink is."""
         self._head = max(self._head, newest)
+        self._user_id_type = user_id_type
         self._led = True
         self._registered = False
         self._stir.set()
@@ -96,24 +105,23 @@ class Publisher:
         self._head = totals[-1].version
         self._stir.set()
 
+    def tell(self) -> None:
+        """Look soon at the sink's row, which somebody has changed, and try at once whatever waits for a next try."""
+        self._told = True
+        self._stir.set()
+
     async def run(self) -> None:
         """Publish until told to end, and then what is left; a failure of sink or database only pauses until then.
 
-        What was refused, or fails once we end, is left to the next start: the saved cursor stands before it.
+        What fails once we end is left to the next start: the saved cursor stands before it.
         """
-        while not (self._ending and self._cursor >= self._head):
+        while not (self._ending and (self._halted is not None or not self.behind)):
             try:
                 await (self._step() if self._led else self._pause(None))
             except (SinkUnavailable, DatabaseUnavailable, SchemaError) as error:
-                self._forget_fresh()
-                self._taken = self._cursor
-                seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
-                self._note_error(str(error), seconds)
+                await self._stumble(error)
                 if self._ending:
                     return
-                if not isinstance(error, DatabaseUnavailable):
-                    await self._save_quietly()  # `status` tells why a sink stands still
-                await self._pause(seconds, deaf=True)
 
     async def end(self) -> None:
         """Let `run` return once nothing waits."""
@@ -128,30 +136,45 @@ class Publisher:
             await self._sink.close()
 
     async def _step(self) -> None:
+        if self._told or self._disabling is not None:
+            self._told = self._registered = False
         if not self._registered:
             await self._register()
+        if self._halted is not None:
+            await self._pause(LOOK_SECONDS, deaf=True)
+            self._registered = False
+            return
         if not self._opened:
             await self._sink.open()
             self._opened = True
+        deliveries = self._deliveries
+        assert deliveries is not None
+        if deliveries.due_seconds == 0.0:
+            await self._deliver(await deliveries.due(self._sink.max_batch), deliveries, again=True)
         totals = await self._next()
         if totals:
-            await self._deliver(totals)
+            await self._deliver(totals, deliveries)
         elif not self._ending:
-            await self._idle()
+            await self._idle(deliveries)
         if self._dirty and time.monotonic() - self._saved_at >= SAVE_SECONDS:
             await self._save()
 
     async def _register(self) -> None:
         async with borrowed(self._pool) as connection:
+            if self._disabling is not None:
+                reason = {"name": self.name, "reason": self._disabling}
+                await row(connection, queries.sql("queries/sink_disabled"), reason)
             found = await row(connection, queries.sql("queries/sink_registered"), {"name": self.name})
         assert found is not None
-        self._cursor = self._taken = self._saved = max(self._cursor, found[0])
+        self._disabling = None
+        self._obey(found)
+        self._return_to_cursor()
+        self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type)
+        await self._deliveries.load()
         self._registered = True
 
     async def _next(self) -> Sequence[Total]:
-        """Return what to deliver now: the refused whose time has come, the fresh, or a page of the table."""
-        if self._refused and time.monotonic() >= self._retry_refused_at:
-            return sorted(self._refused.values(), key=lambda total: total.version)[: self._sink.max_batch]
+        """Return what to deliver now: what was handed over, or a page of the table."""
         if self._fresh:
             totals = self._fresh.popleft()
             self._fresh_size -= len(totals)
@@ -171,93 +194,120 @@ class Publisher:
             self._cursor = head
         return found.totals
 
-    async def _deliver(self, totals: Sequence[Total]) -> None:
+    async def _deliver(self, totals: Sequence[Total], deliveries: Deliveries, *, again: bool = False) -> None:
+        """Hand totals to the sink and settle what became of them; `again`, they are not next after the cursor."""
         size = self._sink.max_batch
         for start in range(0, len(totals), size):
             part = totals[start : start + size]
-            refused = await self._sink.deliver(part)
-            self._settle(part, refused)
-            log.debug("publisher.delivered", sink=self.name, totals=len(part), refused=len(refused))
-
-    def _settle(self, totals: Sequence[Total], rejections: Sequence[Rejection]) -> None:
-        """Move the cursor past what has arrived; a refused total waits aside, a newer one of that user replaces it."""
-        refused = {rejection.total.user_id: rejection for rejection in rejections}
-        for total in totals:
-            if total.user_id in refused:
-                self._refused[total.user_id] = total
-            else:
-                self._refused.pop(total.user_id, None)
-        self._cursor = max(self._cursor, totals[-1].version)
-        self._delivered += len(totals) - len(refused)
-        if not refused:
+            try:
+                refused = await self._sink.deliver(part)
+            except SinkBusy as busy:
+                if busy.through:
+                    await self._settle(part[: busy.through], busy.refused, deliveries, again=again)
+                    self._backoff = Backoff()
+                raise
+            await self._settle(part, refused, deliveries, again=again)
             self._note_recovery()
-            return
-        reason = next(iter(refused.values())).reason
-        self._retry_refused_at = time.monotonic() + self._backoff.next(rejections[0].retry_after_seconds)
-        self._note_error(
-            f"{len(self._refused)} deliveries refused, e.g. {reason}",
-            self._retry_refused_at - time.monotonic(),
-        )
-        if len(self._refused) > REFUSED_USERS:
-            self._cursor = self._safe_cursor
-            self._refused.clear()
-            raise SinkUnavailable(f"more than {REFUSED_USERS} deliveries refused, e.g. {reason}")
 
-    @property
-    def _safe_cursor(self) -> int:
-        """The cursor as it may be saved: before the first refused total."""
-        return min([self._cursor, *(total.version - 1 for total in self._refused.values())])
+    async def _settle(
+        self, part: Sequence[Total], refused: Sequence[Rejection], deliveries: Deliveries, *, again: bool
+    ) -> None:
+        """Move the cursor over what is through, and keep what was refused."""
+        log.debug("publisher.delivered", sink=self.name, totals=len(part), refused=len(refused))
+        if not again and len(refused) == len(part) >= REFUSED_TOGETHER:
+            raise SinkUnavailable(f"sink {self.name}: refuses every delivery, e.g. {refused[0].reason}")
+        self._cursor = self._cursor if again else max(self._cursor, part[-1].version)
+        self._delivered += len(part) - len(refused)
+        self._refusal = refused[0].reason if refused else ""
+        if refused or deliveries.any:
+            delivered, saved, self._delivered = self._delivered, self._saved, 0
+            await deliveries.settle(part, refused, saved=saved, cursor=self._cursor, delivered=delivered)
+            self._saved = self._cursor
+            if delivered == 0 and self._disable_after_seconds is not None:
+                await self._save(anyway=True)
 
     @property
     def _dirty(self) -> bool:
-        return self._safe_cursor != self._saved or self._error != self._error_saved
+        return self._cursor != self._saved or self._error != self._error_saved
 
-    async def _idle(self) -> None:
+    async def _idle(self, deliveries: Deliveries) -> None:
         """Wait for a stir; meanwhile save what should be saved, and return to the refused in time."""
-        now = time.monotonic()
         waits = []
         if self._dirty:
-            waits.append(max(0.0, self._saved_at + SAVE_SECONDS - now))
-        if self._refused:
-            waits.append(max(0.0, self._retry_refused_at - now))
+            waits.append(max(0.0, self._saved_at + SAVE_SECONDS - time.monotonic()))
+        if deliveries.due_seconds is not None:
+            waits.append(deliveries.due_seconds)
         await self._pause(min(waits, default=None))
 
+    async def _stumble(self, error: Exception) -> None:
+        """Go back to the cursor, tell why, and wait as long as it takes to be worth another try."""
+        self._return_to_cursor()
+        if isinstance(error, SinkDisabled):
+            self._disabling = str(error)
+            return
+        seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
+        self._note_error(str(error), seconds)
+        if isinstance(error, SinkUnavailable):
+            await self._save_quietly(
+                anyway=self._disable_after_seconds is not None
+            )  # `status` tells why we stand still
+        if self._disabling is None and not self._ending:
+            await self._pause(seconds, deaf=True)
+
     async def _pause(self, seconds: float | None, *, deaf: bool = False) -> None:
-        """Wait for a stir, at most so long; deaf, for the whole time, unless we are ending."""
+        """Wait for a stir, at most so long; deaf, for the whole time, unless we are told something or are ending."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     await self._stir.wait()
                     self._stir.clear()
-                    if not deaf or self._ending:
+                    if not deaf or self._told or self._ending:
                         return
 
-    async def _save(self) -> None:
-        cursor = self._safe_cursor
-        if not self._registered or not self._dirty:
+    async def _save(self, *, anyway: bool = False) -> None:
+        if not self._registered or not (self._dirty or anyway):
             return
+        state = {
+            "name": self.name,
+            "saved": self._saved,
+            "cursor": self._cursor,
+            "delivered": self._delivered,
+            "last_error": self._error,
+        }
         async with borrowed(self._pool) as connection:
-            await row(
-                connection,
-                queries.sql("queries/sink_saved"),
-                {
-                    "name": self.name,
-                    "cursor": cursor,
-                    "delivered": self._delivered,
-                    "last_error": self._error,
-                },
-            )
-        self._saved, self._saved_at, self._error_saved, self._delivered = (
-            cursor,
-            time.monotonic(),
-            self._error,
-            0,
-        )
+            found = await row(connection, queries.sql("queries/sink_saved"), state)
+        self._saved_at, self._error_saved, self._delivered = time.monotonic(), self._error, 0
+        if found is None:
+            self._registered = False  # somebody has deleted the row
+            return
+        self._saved = self._cursor
+        self._obey(found)
 
-    async def _save_quietly(self) -> None:
+    def _obey(self, found: Sequence[Any]) -> None:
+        """Do as the sink's row says: its cursor, whether to stand still, how long nothing has arrived."""
+        cursor, paused, disabled_reason, failing_seconds = found
+        if cursor != self._saved:  # another daemon has moved it, or a person
+            self._cursor = self._saved = cursor
+            self._return_to_cursor()
+        halted = "paused" if paused else None
+        if disabled_reason is not None:
+            halted = f"disabled: {disabled_reason}"
+        if halted != self._halted:
+            self._note_halt(halted, disabled_reason)
+        longest = self._disable_after_seconds
+        if halted is None and longest is not None and failing_seconds is not None and failing_seconds >= longest:
+            why = self._error or self._refusal or "for the reasons logged before"
+            self._disabling = f"nothing has arrived for {failing_seconds:.0f} s: {why}"
+
+    def _return_to_cursor(self) -> None:
+        """Drop what was handed over; the table has it."""
+        self._forget_fresh()
+        self._taken = self._cursor
+
+    async def _save_quietly(self, *, anyway: bool = False) -> None:
         """Save what can be saved; without it more is delivered again, which is harmless."""
         try:
-            await self._save()
+            await self._save(anyway=anyway)
         except (DatabaseUnavailable, SchemaError) as error:
             log.warning("publisher.left_unsaved", sink=self.name, reason=str(error))
 
@@ -265,14 +315,24 @@ class Publisher:
         self._fresh.clear()
         self._fresh_size = 0
 
+    def _note_halt(self, halted: str | None, disabled_reason: str | None) -> None:
+        self._halted = halted
+        if disabled_reason is not None:
+            mend = f"once it is meant to go on: creditsd sinks enable {self.name}"
+            log.error("publisher.disabled", sink=self.name, reason=disabled_reason, mend=mend)
+        elif halted is not None:
+            log.info("publisher.halted", sink=self.name, reason=halted)
+        else:
+            self._backoff, self._error = Backoff(), None
+            log.info("publisher.resumed", sink=self.name)
+
     def _note_error(self, error: str, seconds: float) -> None:
         say = log.warning if self._error is None else log.info
         self._error = error
         say("publisher.paused", sink=self.name, reason=error, next_try_seconds=round(seconds, 2))
 
     def _note_recovery(self) -> None:
-        if not self._refused:
-            self._backoff = Backoff()
-            if self._error is not None:
-                log.info("publisher.recovered", sink=self.name)
-            self._error = None
+        self._backoff = Backoff()
+        if self._error is not None:
+            log.info("publisher.recovered", sink=self.name)
+        self._error = None

@@ -37,6 +37,7 @@ FUNCTIONS = (
     "recompute_due",
     "resync_next",
     "purge",
+    "forget",
 )
 
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended('creditsd install', 0))"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Self
 
@@ -11,8 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
+from creditsd.erasure import Forgotten
 from creditsd.inspection import COUNTED, Explanation, Status
+from creditsd.letters import Letter
 from creditsd.model import Total, digits
+from creditsd.valves import Valve
+from creditsd.verification import Drift, Verdict
 
 DOORBELL = {
     "asleep": "asleep: writers ring",
@@ -21,6 +26,16 @@ DOORBELL = {
     "nobody": "nobody listens",
 }
 
+_NUMBERS = ("queue", "delivered", "refused", "dead")
+_STATE_STYLE = {
+    "current": "green",
+    "behind": "yellow",
+    "new": "dim",
+    "paused": "yellow",
+    "not configured": "dim",
+    "disabled": "red",
+    "failing": "red",
+}
 _STATUS_STYLE = {"active": "green", "expired": "yellow", "none": "dim"}
 
 
@@ -95,11 +110,105 @@ def status(console: Console, found: Status) -> None:
         console.print("no sink has been told anything yet", style="dim")
 
 
-class BackfillBar:
-    """How far a backfill is; appears when there is something to show and stays when it is over."""
+def letters(console: Console, found: Sequence[Letter]) -> None:
+    """Show refused deliveries, one a line."""
+    if not found:
+        console.print("nothing is refused", style="green")
+        return
+    table = _columns("sink", "user", "tries", "next", "status", "said", right=("tries", "status"))
+    for each in found:
+        status = "" if each.last_status is None else str(each.last_status)
+        table.add_row(
+            each.sink, Text(each.user_id, "cyan"), str(each.attempt), _next(each.next_at), status, Text(each.last_error)
+        )
+    console.print(table)
 
-    def __init__(self, console: Console) -> None:
+
+def letter(console: Console, found: Letter) -> None:
+    """Show one refused delivery in full."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("sink", Text(found.sink))
+    facts.add_row("user", Text(found.user_id, "cyan"))
+    facts.add_row("version", str(found.version))
+    facts.add_row("refused", f"{_ago(found.refused_at)}, tried {found.attempt} times, last {_ago(found.tried_at)}")
+    facts.add_row("next try", _next(found.next_at))
+    facts.add_row("status", "none" if found.last_status is None else str(found.last_status))
+    facts.add_row("said", Text(found.last_error))
+    console.print(facts)
+
+
+def valves(console: Console, found: Sequence[Valve]) -> None:
+    """Show every sink: what it is, how it is, and why."""
+    if not found:
+        console.print("no sink is configured: set CREDITSD_SINKS, or [[sinks]] in the settings' file", style="yellow")
+        return
+    table = _columns("sink", "scheme", "state", "queue", "delivered", "refused", "dead", "because", right=_NUMBERS)
+    for each in found:
+        numbers = (_counted(each.queue), str(each.delivered), str(each.refused), str(each.dead))
+        table.add_row(
+            each.name, each.scheme or "", Text(each.state, _STATE_STYLE[each.state]), *numbers, Text(_because(each))
+        )
+    console.print(table)
+
+
+def drift_line(drift: Drift) -> Text:
+    """Write one drift as a line."""
+    line = Text(no_wrap=True)
+    line.append("mended  " if drift.mended else "drift   ", style="green" if drift.mended else "red")
+    line.append(f"{drift.user_id}  ", style="cyan")
+    line.append(f"{drift.place}: ", style="bold")
+    match drift.kind:
+        case "missing":
+            line.append("it is missing")
+        case "wrong":
+            stored = "null" if drift.stored_credits is None else digits(drift.stored_credits)
+            same = stored == digits(drift.true_credits)
+            line.append(
+                f"{stored} credits, but another plan" if same else f"{stored}, not {digits(drift.true_credits)}"
+            )
+        case "older" | "newer":
+            line.append(f"version {drift.held_version} is {drift.kind} than {drift.stored_version}")
+    return line
+
+
+def verdict(console: Console, found: Verdict, *, unseen: int) -> None:
+    """Show what a verification found, after its drifts; `unseen` of those were too many to show."""
+    if unseen:
+        console.print(f"and {unseen} more: pipe the output to see them all", style="dim")
+    places = " and ".join(["what is stored", *(f"what {name} holds" for name in found.compared)])
+    if not found.drifted:
+        console.print(Text(f"{found.users} users: {places} is true", style="green"))
+    elif found.clean:
+        console.print(Text(f"{found.users} users: {_totals(found.drifted)} had drifted, all mended", style="green"))
+    else:
+        rest = f", {found.mended} mended" if found.mended else ""
+        console.print(Text(f"{found.users} users: {_totals(found.drifted)} drifted{rest}", style="red"))
+    if found.waiting:
+        why = (
+            "news is on its way to them, or their sink stands still"
+            if found.led
+            else "no daemon leads: start `creditsd run`"
+        )
+        console.print(Text(f"{found.waiting} users wait and were not judged: {why}", style="yellow"))
+
+
+def forgotten(console: Console, found: Forgotten) -> None:
+    """Show what became of a user in each place."""
+    facts = Table.grid(padding=(0, 2))
+    gone = f"erased {_totals(found.balances)}, {found.changes} marks of changes, {found.deliveries} refused deliveries"
+    facts.add_row("our tables", Text(gone, style="green"))
+    for each in found.sinks:
+        style = {"erased": "green", "held nothing": "green", "unreachable": "red"}.get(each.outcome, "yellow")
+        facts.add_row(f"sink {each.sink}", Text(each.said, style=style))
+    console.print(facts)
+
+
+class Bar:
+    """How far something is that goes through everyone; appears when there is something to show, and stays."""
+
+    def __init__(self, console: Console, what: str = "backfill") -> None:
         self._console = console
+        self._what = what
         self._progress: Progress | None = None
         self._began = 0.0
 
@@ -121,7 +230,7 @@ class BackfillBar:
 
     def _begin(self) -> Progress:
         columns = (
-            TextColumn("backfill"),
+            TextColumn(self._what),
             BarColumn(),
             TaskProgressColumn(),
             MofNCompleteColumn(),
@@ -130,7 +239,7 @@ class BackfillBar:
             TimeElapsedColumn(),
         )
         progress = Progress(*columns, console=self._console)
-        progress.add_task("backfill", total=None, rate="")
+        progress.add_task(self._what, total=None, rate="")
         progress.start()
         return progress
 
@@ -138,6 +247,38 @@ class BackfillBar:
         if self._progress is not None:
             self._progress.stop()
         self._progress = None
+
+
+def _columns(*names: str, right: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
+
+
+def _next(moment: datetime | None) -> Text:
+    if moment is None:
+        return Text("dead", style="red")
+    seconds = (moment - datetime.now(UTC)).total_seconds()
+    return Text("now" if seconds <= 0 else f"in {_span(seconds)}", style="yellow")
+
+
+def _because(valve: Valve) -> str:
+    match valve.state:
+        case "disabled":
+            return valve.disabled_reason or ""
+        case "paused":
+            return f"since {_ago(valve.paused_at)}: creditsd sinks resume {valve.name}"
+        case "failing":
+            return f"{valve.last_error} ({_ago(valve.last_error_at)})"
+        case "new":
+            return "nothing has been told yet"
+        case _:
+            return ""
+
+
+def _totals(number: int) -> str:
+    return "1 total" if number == 1 else f"{number} totals"
 
 
 def _counted(number: int) -> str:
@@ -151,8 +292,11 @@ def _clock(moment: datetime) -> str:
 def _ago(moment: datetime | None) -> str:
     if moment is None:
         return "never"
-    seconds = max(0, (datetime.now(UTC) - moment).total_seconds())
+    return f"{_span(max(0, (datetime.now(UTC) - moment).total_seconds()))} ago"
+
+
+def _span(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,9 +1,9 @@
 -- All that the daemon's role needs. It has no right on the user's table: the functions reach it for their owner.
 GRANT USAGE ON SCHEMA creditsd TO {role};
 GRANT SELECT ON ALL TABLES IN SCHEMA creditsd TO {role};
-GRANT INSERT ON creditsd.resyncs TO {role};
+GRANT INSERT ON creditsd.resyncs, creditsd.repairs TO {role};
 GRANT UPDATE ON creditsd.reader TO {role};
-GRANT INSERT, UPDATE, DELETE ON creditsd.sinks TO {role};
+GRANT INSERT, UPDATE, DELETE ON creditsd.sinks, creditsd.deliveries TO {role};
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA creditsd TO {role};
 DROP POLICY IF EXISTS balances_daemon ON creditsd.balances;
 CREATE POLICY balances_daemon ON creditsd.balances TO {role} USING (true);

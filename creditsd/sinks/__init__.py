@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from creditsd.settings import SinkSettings
 
 
-class SinkBusy(SinkUnavailable):
-    """The receiver is there and takes nothing now; it may say in how many seconds it will."""
-
-    def __init__(self, line: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(line)
-        self.retry_after_seconds = retry_after_seconds
-
-
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """One total its receiver refused while others may pass."""
@@ -36,6 +28,30 @@ class Rejection:
     reason: str
     status: int | None = None
     retry_after_seconds: float | None = None
+
+
+class SinkBusy(SinkUnavailable):
+    """The receiver takes nothing now; it may say in how many seconds it will.
+
+    The first `through` totals of the batch are settled all the same: they have arrived, but for those in `refused`.
+    """
+
+    def __init__(
+        self,
+        line: str,
+        retry_after_seconds: float | None = None,
+        *,
+        through: int = 0,
+        refused: Sequence[Rejection] = (),
+    ) -> None:
+        super().__init__(line)
+        self.retry_after_seconds = retry_after_seconds
+        self.through = through
+        self.refused = refused
+
+
+class SinkDisabled(SinkUnavailable):
+    """The receiver wants nothing any more: nothing is to be tried until a person says so."""
 
 
 class Sink(Protocol):
@@ -62,6 +78,25 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Let go of everything, within a bounded time; may be called twice, and without `open`."""
+
+
+@runtime_checkable
+class Telling(Sink, Protocol):
+    """A sink that can be asked what it holds, many users at once; one without this cannot tell."""
+
+    async def held_many(self, user_ids: Sequence[str]) -> Sequence[int | None]:
+        """Ask which version the sink holds for each user, in their order; None where it holds none.
+
+        Raises SinkUnavailable.
+        """
+
+
+@runtime_checkable
+class Forgetting(Sink, Protocol):
+    """A sink that can take back what it was told of a user."""
+
+    async def forget(self, user_id: str) -> int:
+        """Erase all it holds of a user; return how many things that were. Raises SinkUnavailable."""
 
 
 def schemes() -> list[str]:

@@ -3,55 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import errno
 import hashlib
 import ipaddress
 import os
-import re
-import socket
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Literal
+from itertools import islice
+from typing import Literal
 
 import aiohttp
 import orjson
 import structlog
 import yarl
+from multidict import istr
 from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt
-from standardwebhooks import Webhook as Signer
 
-from creditsd import __version__
+from creditsd import __version__, signatures
+from creditsd.addresses import Guard
 from creditsd.errors import ConfigError, SinkUnavailable
 from creditsd.model import Total, encode
-from creditsd.sinks import Rejection, SinkBusy
+from creditsd.signatures import Signer
+from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
 
 log = structlog.get_logger()
 
-MAX_BATCH = 512
+MAX_BATCH = 1024
 
 _CLOSE_SECONDS = 2.0
+_BODY_SECONDS = 1.0  # the status has been read by then, and the body only explains it
 _ANSWER_BYTES = 1024
 _REASON_LENGTH = 200
 _LONGEST_PAUSE_SECONDS = 86_400.0
-_SECRET_BYTES = 24  # the specification asks for 24 to 64
 
 # The receiver, or what stands before it, says that it is not the delivery's fault.
 _TRY_LATER = frozenset({429, 502, 503, 504})
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
-_MAKE_A_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)"'  # noqa: S105  no secret, a recipe
+# Signing a few at a time costs a third of signing each as it is sent: the processor finds everything at hand. Whoever
+# then had to wait is signed again, because the timestamp is the attempt's.
+_WRITTEN_TOGETHER = 16
+_SIGNED_SECONDS = 1.0
 
-# Addresses that Python, or some version of it, calls global and that reach a cloud's insides all the same:
-# Azure's host agent; the IETF's protocol block, where Oracle keeps its metadata; IPv6's former private block.
-_INSIDE = tuple(ipaddress.ip_network(each) for each in ("168.63.129.16/32", "192.0.0.0/24", "fec0::/10"))
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# How many totals must find nobody before the endpoint counts as away; fewer may have themselves to blame. Each try
+# that found nobody asks for twice as many, so that no few users, however ill, stop everyone else.
+_FEWEST_MISSES = 4
+_MOST_MISSES = 64
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# As the client keeps them, which spares it to look at every letter of them, every time.
+_ID, _TIMESTAMP, _SIGNATURE = istr("webhook-id"), istr("webhook-timestamp"), istr("webhook-signature")
 
 
 class Options(BaseModel, extra="forbid"):
@@ -61,19 +67,77 @@ class Options(BaseModel, extra="forbid"):
     secrets: list[str] = Field(default=[], repr=False)
     events: list[Literal["credits.updated"]] = Field(default=["credits.updated"], min_length=1)
     allow_cidrs: list[IPvAnyNetwork] = []
+    proxy: str = Field(default="", repr=False)
+    ca_file: str = ""
     timeout_seconds: PositiveFloat = Field(default=15.0, allow_inf_nan=False)
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
     concurrency: PositiveInt = 64
+    disable_after_seconds: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """How one attempt ended: `arrived`, `refused` (its own fault) or `unavailable` (the receiver's)."""
+    """How one attempt ended: `arrived`, `refused` (its fault), `unavailable` (the receiver's), or `gone` for good."""
 
-    kind: Literal["arrived", "refused", "unavailable"]
+    kind: Literal["arrived", "refused", "unavailable", "gone"]
     reason: str = ""
     status: int | None = None
     retry_after_seconds: float | None = None
+
+
+_ARRIVED = _Outcome("arrived")
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A total as it is sent, signed at a time."""
+
+    total: Total
+    body: bytes
+    headers: dict[str, str]
+    signed_at: float
+
+
+@dataclass(slots=True)
+class _Round:
+    """The totals of one batch. They begin in order, so those that have begun are always the first of the batch."""
+
+    waiting: Iterator[Total]
+    write: Callable[[Total], _Message]
+    patience: int
+    written: deque[_Message] = field(default_factory=deque)
+    outcomes: dict[str, _Outcome] = field(default_factory=dict)
+    begun: int = 0
+    answered: bool = False
+    failed: _Outcome | None = None
+
+    def next(self) -> _Message | None:
+        """Return what to send next; None at the end, once the endpoint asks for patience, or if it seems to be away."""
+        if self.failed is not None and (self.answered or self.failed.kind == "gone" or self.begun >= self.patience):
+            return None
+        if not self.written:
+            self.written.extend(map(self.write, islice(self.waiting, _WRITTEN_TOGETHER)))
+            if not self.written:
+                return None
+        self.begun += 1
+        message = self.written.popleft()
+        return message if time.time() - message.signed_at < _SIGNED_SECONDS else self.write(message.total)
+
+    def note(self, total: Total, outcome: _Outcome) -> None:
+        """Keep how an attempt ended."""
+        self.outcomes[total.user_id] = outcome
+        match outcome.kind:
+            case "gone":
+                self.failed = outcome
+            case "unavailable":
+                self.failed = self.failed or outcome
+            case _:
+                self.answered = True
+
+    def pause_seconds(self) -> float | None:
+        """Return how long the endpoint asks to be left alone: the longest of what it said."""
+        failed = (each for each in self.outcomes.values() if each.kind == "unavailable")
+        return max((each.retry_after_seconds for each in failed if each.retry_after_seconds is not None), default=None)
 
 
 class Webhook:
@@ -81,23 +145,38 @@ class Webhook:
 
     max_batch = MAX_BATCH
 
-    def __init__(self, name: str, url: yarl.URL, signers: Sequence[Signer], options: Options) -> None:
+    def __init__(
+        self, name: str, url: yarl.URL, signers: Sequence[Signer], options: Options, trust: ssl.SSLContext | None
+    ) -> None:
         self._name = name
         self._url = url
         self._label = f"sink {name}: {url.host}:{url.port}"
         self._signers = signers
         self._options = options
-        keys = [secret.strip().removeprefix("whsec_").rstrip("=") for secret in _given(options)]
-        self._secrets = [each for each in (url.password, *keys) if each]
+        self._trust = trust
+        self._proxy = yarl.URL(options.proxy) if options.proxy else None
+        keys = [signatures.bare(secret) for secret in _given(options)]
+        passwords = (url.password, self._proxy.password if self._proxy else None)
+        self._secrets = [each for each in (*passwords, *keys) if each]
+        self._width = float(options.concurrency)
+        self._misses = 0
         self._session: aiohttp.ClientSession | None = None
+        self.disable_after_seconds = options.disable_after_seconds
 
     async def open(self) -> None:
         """Make the connection pool; an endpoint cannot be asked whether it is there without a delivery."""
         await self.close()
         options = self._options
+        guard = Guard(options.allow_cidrs)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=options.concurrency, socket_factory=self._socket),
-            timeout=aiohttp.ClientTimeout(total=options.timeout_seconds, sock_connect=options.connect_timeout_seconds),
+            connector=aiohttp.TCPConnector(
+                limit=options.concurrency,
+                # Behind a proxy there is one address we ever connect to, and it was chosen by whoever runs us.
+                socket_factory=None if self._proxy else guard.socket,
+                ssl=self._trust or True,
+            ),
+            # The time-out of the whole is our own, in _post: the client's costs a sixth of all a request costs.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # nobody asked for it, and a small body could be a large one
             headers={
@@ -106,30 +185,27 @@ class Webhook:
                 "Accept-Encoding": "identity",
             },
         )
+        for each in self._signers:
+            if each.public_key is not None:
+                log.info("webhook.signed_by", sink=self._name, public_key=each.public_key)
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
-        """POST each total, `concurrency` at once; their order is told by the version only.
+        """POST each total, many at once; their order is told by the version only.
 
-        As long as no attempt has been answered, each failure ends one of the parallel lines, so that a dead
-        endpoint is found out in one time-out and not in many.
+        The first answer that asks for patience ends the batch: raises SinkBusy, which says how many of it are through.
+        Raises SinkDisabled when the endpoint is gone for good.
         """
         if self._session is None:
             raise SinkUnavailable(f"{self._label}: is not open")
-        outcomes: dict[str, _Outcome] = {}
-        waiting = iter(totals)
+        lines = min(int(self._width), len(totals))
+        patience = max(lines, min(_FEWEST_MISSES << min(self._misses, 8), _MOST_MISSES))
+        attempt = _Round(iter(totals), self._write, patience)
         # The tasks end with this call, so the daemon's own group still is the only thing that lasts.
-        async with asyncio.TaskGroup() as lines:
-            for _ in range(min(self._options.concurrency, len(totals))):
-                lines.create_task(self._line(self._session, waiting, outcomes))
-        failed = [outcome for outcome in outcomes.values() if outcome.kind == "unavailable"]
-        if totals and len(failed) == len(outcomes):
-            pauses = [each.retry_after_seconds for each in failed if each.retry_after_seconds is not None]
-            raise SinkBusy(f"{self._label}: {failed[0].reason}", max(pauses, default=None))
-        return [
-            Rejection(total, outcome.reason, outcome.status, outcome.retry_after_seconds)
-            for total in totals
-            if (outcome := outcomes[total.user_id]).kind != "arrived"
-        ]
+        async with asyncio.TaskGroup() as group:
+            for _ in range(lines):
+                group.create_task(self._line(self._session, attempt))
+        self._pace(attempt)
+        return self._judge(totals, attempt)
 
     async def held(self, user_id: str) -> int | None:  # noqa: ARG002  the protocol's signature
         """Tell nothing: an endpoint cannot be asked."""
@@ -143,53 +219,76 @@ class Webhook:
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await session.close()
 
-    async def _line(
-        self, session: aiohttp.ClientSession, waiting: Iterator[Total], outcomes: dict[str, _Outcome]
-    ) -> None:
-        for total in waiting:
-            outcomes[total.user_id] = await self._post(session, total)
-            if all(outcome.kind == "unavailable" for outcome in outcomes.values()):
-                return
+    async def _line(self, session: aiohttp.ClientSession, attempt: _Round) -> None:
+        while (message := attempt.next()) is not None:
+            attempt.note(message.total, await self._post(session, message))
 
-    async def _post(self, session: aiohttp.ClientSession, total: Total) -> _Outcome:
-        body = _body(total)
+    def _pace(self, attempt: _Round) -> None:
+        """Halve the requests at once for an endpoint that asks for patience; add one for each round without."""
+        if any(each.status in _TRY_LATER for each in attempt.outcomes.values()):
+            self._width = max(1.0, self._width / 2)
+        elif attempt.failed is None:
+            grown = self._width + min(1.0, attempt.begun / self._width)
+            self._width = min(grown, float(self._options.concurrency))
+
+    def _judge(self, totals: Sequence[Total], attempt: _Round) -> Sequence[Rejection]:
+        refused = [
+            Rejection(total, outcome.reason, outcome.status, outcome.retry_after_seconds)
+            for total in totals[: attempt.begun]
+            if (outcome := attempt.outcomes[total.user_id]).kind != "arrived"
+        ]
+        failed = attempt.failed
+        if failed is None:
+            self._misses = 0
+            return refused
+        if failed.kind == "gone":
+            raise SinkDisabled(f"{self._label}: {failed.reason}")
+        pause = attempt.pause_seconds()
+        if not attempt.answered:
+            self._misses += 1
+            raise SinkBusy(f"{self._label}: {failed.reason}", pause)
+        self._misses = 0
+        if attempt.begun == len(totals) and pause is None:
+            return refused
+        raise SinkBusy(f"{self._label}: {failed.reason}", pause, through=attempt.begun, refused=refused)
+
+    async def _post(self, session: aiohttp.ClientSession, message: _Message) -> _Outcome:
         try:
-            async with session.post(
-                self._url, data=body, headers=self._headers(total, body), allow_redirects=False
-            ) as response:
+            async with (
+                asyncio.timeout(self._options.timeout_seconds),
+                session.post(
+                    self._url, data=message.body, headers=message.headers, allow_redirects=False, proxy=self._proxy
+                ) as response,
+            ):
                 return await self._outcome(response)
         except TimeoutError:
             return _Outcome("unavailable", "no answer in time")
         except (aiohttp.ClientError, OSError) as error:
             return _Outcome("unavailable", self._said(_why(error)))
 
-    def _headers(self, total: Total, body: bytes) -> dict[str, str]:
-        identity = webhook_id(self._name, total)
-        now = datetime.now(UTC)
-        text = body.decode()
-        signatures = [signer.sign(identity, now, text) for signer in self._signers]
-        return {
-            "webhook-id": identity,
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": " ".join(signatures),
-        }
+    def _write(self, total: Total) -> _Message:
+        body, now = _body(total), time.time()
+        identity, timestamp = webhook_id(self._name, total), str(int(now))
+        content = f"{identity}.{timestamp}.".encode() + body
+        signed = " ".join([each.sign(content) for each in self._signers])
+        return _Message(total, body, {_ID: identity, _TIMESTAMP: timestamp, _SIGNATURE: signed}, now)
 
     async def _outcome(self, response: aiohttp.ClientResponse) -> _Outcome:
-        """Judge by the status alone; of the body at most 1 KiB is ever taken, for the reason."""
-        status = response.status
-        answer = b""
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-            answer = await response.content.read(_ANSWER_BYTES)
+        """Judge by the status alone; of the body at most 1 KiB is ever taken, for the reason, and not for long."""
+        status, answer = response.status, b""
+        if not response.content.at_eof():
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                async with asyncio.timeout(_BODY_SECONDS):
+                    answer = await response.content.read(_ANSWER_BYTES)
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            return _Outcome("arrived")
+            return _ARRIVED
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             said = "redirects are not followed: set the url it leads to"
         else:
             said = self._said(answer.decode(errors="replace"))
         reason = f"answered {status}: {said}" if said else f"answered {status}"
         pause = retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC))
-        kind: Literal["unavailable", "refused"] = "unavailable" if status in _TRY_LATER else "refused"
-        return _Outcome(kind, reason[:_REASON_LENGTH], status, pause)
+        return _Outcome(_kind(status), reason[:_REASON_LENGTH], status, pause)
 
     def _said(self, text: str) -> str:
         """Make a stranger's words fit for a log: one line, printable, bounded, without our secrets."""
@@ -198,23 +297,6 @@ class Webhook:
         words = "".join(each if each.isprintable() else " " for each in text).split()
         return " ".join(words)[: _REASON_LENGTH - 20]
 
-    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
-        """Make the socket for one resolved address, or refuse it.
-
-        This is the last step before the connection, so no later answer of a name server can get around it.
-        """
-        family, kind, protocol, _, address = info
-        host = ipaddress.ip_address(address[0].partition("%")[0])
-        if is_inside(host) and not self._allowed(host):
-            raise PermissionError(
-                errno.EACCES, f"{host} is not a public address: list it in allow_cidrs if it is meant"
-            )
-        return socket.socket(family, kind, protocol)
-
-    def _allowed(self, host: Address) -> bool:
-        plain = _unwrapped(host)
-        return any(plain in network or host in network for network in self._options.allow_cidrs)
-
 
 def webhook_id(sink: str, total: Total) -> str:
     """Name the message: the same on every attempt and after every restart, another for every version."""
@@ -222,22 +304,16 @@ def webhook_id(sink: str, total: Total) -> str:
     return f"msg_{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
 
 
-def is_inside(host: Address) -> bool:
-    """Tell whether an address is anything but one of the public internet."""
-    plain = _unwrapped(host)
-    if not plain.is_global or plain.is_multicast or plain.is_reserved:
-        return True
-    return any(plain in network for network in _INSIDE)
-
-
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
     """Read Retry-After, seconds or a date (RFC 9110, 10.2.3); more than a day counts as a day."""
     text = (header or "").strip()
+    if not text:
+        return None
     if text.isascii() and text.isdigit():
         return min(float(text), _LONGEST_PAUSE_SECONDS)
     try:
         date = parsedate_to_datetime(text)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         return None
     seconds = (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
     return min(max(seconds, 0.0), _LONGEST_PAUSE_SECONDS)
@@ -249,37 +325,50 @@ def create(name: str, url: str, options: Options) -> Webhook:
     transport = scheme.lower().removeprefix("webhook+")
     if transport not in ("https", "http"):
         raise ConfigError(f"sink {name}: the url must begin with webhook+https:// or webhook+http://")
-    target = _target(name, f"{transport}:{rest}")
-    given = _given(options)
-    if not given:
-        raise ConfigError(f"sink {name}: webhooks are signed and need a secret: {_MAKE_A_SECRET}")
-    keys = [_key(name, secret) for secret in given]
-    if any(len(key) < _SECRET_BYTES for key in keys):
-        log.warning("webhook.secret_short", sink=name, wanted_bytes=_SECRET_BYTES)
-    return Webhook(name, target, [Signer(key) for key in keys], options)
-
-
-def _target(name: str, url: str) -> yarl.URL:
+    target = _target(f"{transport}:{rest}")
+    if target is None:
+        raise ConfigError(f"sink {name}: the url is not webhook+https://host[:port]/path")
+    if not _given(options):
+        raise ConfigError(f"sink {name}: {signatures.required()}")
     try:
+        signers = [signatures.signer(secret) for secret in _given(options)]
+        if options.proxy:
+            _check_proxied(target, options)
+        trust = ssl.create_default_context(cafile=options.ca_file) if options.ca_file else None
+    except ValueError as error:
+        raise ConfigError(f"sink {name}: {error}") from None
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"sink {name}: ca_file {options.ca_file}: {error.strerror or error}") from None
+    if any(each.weak for each in signers):
+        log.warning("webhook.secret_short", sink=name, wanted_bytes=signatures.SECRET_BYTES)
+    return Webhook(name, target, signers, options, trust)
+
+
+def _target(url: str) -> yarl.URL | None:
+    with contextlib.suppress(ValueError):  # its text would quote the url, and with it the password
         target = yarl.URL(url)
         if target.host and target.port:
             return target
-    except ValueError:  # its text would quote the url, and with it the password
-        pass
-    raise ConfigError(f"sink {name}: the url is not webhook+https://host[:port]/path")
+    return None
+
+
+def _check_proxied(target: yarl.URL, options: Options) -> None:
+    """Check what of the guard is left to us: the proxy resolves names, but an address in the url is no name."""
+    proxy = _target(options.proxy)
+    if proxy is None or proxy.scheme not in ("http", "https"):
+        raise ValueError("proxy is not http://[user:password@]host:port")
+    try:
+        host = ipaddress.ip_address(target.host or "")
+    except ValueError:
+        return
+    try:
+        Guard(options.allow_cidrs).check(host)
+    except PermissionError as error:
+        raise ValueError(error.strerror) from None
 
 
 def _given(options: Options) -> list[str]:
     return [secret for secret in (options.secret, *options.secrets) if secret]
-
-
-def _key(name: str, secret: str) -> bytes:
-    """Decode strictly: the signing library drops what is not base64 and would sign with the rest."""
-    text = secret.strip().removeprefix("whsec_")
-    bare = text.rstrip("=")
-    if not _BASE64.fullmatch(text) or len(bare) % 4 == 1:
-        raise ConfigError(f"sink {name}: the secret is not whsec_ and base64: {_MAKE_A_SECRET}")
-    return base64.b64decode(bare + "=" * (-len(bare) % 4))
 
 
 def _body(total: Total) -> bytes:
@@ -288,17 +377,18 @@ def _body(total: Total) -> bytes:
     return encode({"type": "credits.updated", "timestamp": total.updated_at.astimezone(UTC), "data": data})
 
 
-def _unwrapped(host: Address) -> Address:
-    """Look through the IPv6 forms that lead to an IPv4 address."""
-    if isinstance(host, ipaddress.IPv6Address):
-        if host in _NAT64:
-            return ipaddress.IPv4Address(int(host) & 0xFFFF_FFFF)
-        return host.ipv4_mapped or host.sixtofour or host
-    return host
+def _kind(status: int) -> Literal["unavailable", "refused", "gone"]:
+    if status == HTTPStatus.GONE:
+        return "gone"
+    return "unavailable" if status in _TRY_LATER else "refused"
 
 
 def _why(error: Exception) -> str:
     """Say what went wrong without the url, which may carry a password."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status} {error.message}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"no HTTP: {error.message}"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ConnectionError) and cause.errno is not None:
         return os.strerror(cause.errno)  # asyncio's own text only repeats the address

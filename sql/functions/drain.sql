@@ -28,6 +28,7 @@ DECLARE
     next_user {user_id_type} := after_user;
     users {user_id_type}[] := ARRAY[]::{user_id_type}[];
     found_users {user_id_type}[];
+    repaired {user_id_type}[] := ARRAY[]::{user_id_type}[];
     running xid8;
     resync text;
 BEGIN
@@ -110,15 +111,29 @@ BEGIN
         DELETE FROM creditsd.resyncs AS r
         WHERE pg_visible_in_snapshot(r.xid, target);
     END IF;
+    -- Whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
+    IF EXISTS (SELECT FROM creditsd.repairs) THEN
+        WITH taken AS (
+            DELETE FROM creditsd.repairs AS r
+            WHERE r.user_id IN (SELECT a.user_id FROM creditsd.repairs AS a ORDER BY a.user_id LIMIT max_changes)
+            RETURNING r.user_id
+        )
+        SELECT coalesce(array_agg(t.user_id), repaired)
+        INTO repaired
+        FROM taken AS t;
+        RETURN QUERY
+        SELECT NULL::jsonb, t
+        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, true) AS t;
+    END IF;
     IF cardinality(users) > 0 THEN
-        users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u);
+        users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u WHERE u <> ALL (repaired));
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, false) AS t;
     END IF;
     page := jsonb_build_object(
         'snapshot', target,
-        'full', room <= 0,
+        'full', room <= 0 OR cardinality(repaired) >= max_changes,
         'xid', next_xid,
         'user_id', next_user,
         'changes', max_changes - room,
@@ -132,4 +147,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.drain IS
-'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users. Rows: the totals that changed, then one with the page.';
+'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, and those in repairs. Rows: the totals that changed, then one with the page.';

@@ -120,6 +120,8 @@ BEGIN
             f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at
         FROM found AS f
         WHERE f.old_version IS NULL
+        -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
+        AND (f.membership_status <> 'none' OR republish)
         RETURNING b.*
     ),
     -- The same total, but time will change it at another moment than was thought.

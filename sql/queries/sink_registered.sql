@@ -1,6 +1,11 @@
--- The sink's cursor; a new sink begins at nothing, and so is told of everyone.
+-- The sink's cursor, whether it stands still, and for how many seconds nothing has arrived; a new sink begins at nothing,
+-- and so is told of everyone.
 INSERT INTO creditsd.sinks (name)
 VALUES (%(name)s)
 ON CONFLICT (name) DO UPDATE
 SET name = excluded.name
-RETURNING cursor
+RETURNING
+    cursor,
+    paused_at IS NOT NULL,
+    disabled_reason,
+    extract(epoch FROM clock_timestamp() - failing_since)::float8

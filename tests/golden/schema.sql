@@ -157,6 +157,7 @@ DECLARE
     next_user uuid := after_user;
     users uuid[] := ARRAY[]::uuid[];
     found_users uuid[];
+    repaired uuid[] := ARRAY[]::uuid[];
     running xid8;
     resync text;
 BEGIN
@@ -239,15 +240,29 @@ BEGIN
         DELETE FROM creditsd.resyncs AS r
         WHERE pg_visible_in_snapshot(r.xid, target);
     END IF;
+    -- Whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
+    IF EXISTS (SELECT FROM creditsd.repairs) THEN
+        WITH taken AS (
+            DELETE FROM creditsd.repairs AS r
+            WHERE r.user_id IN (SELECT a.user_id FROM creditsd.repairs AS a ORDER BY a.user_id LIMIT max_changes)
+            RETURNING r.user_id
+        )
+        SELECT coalesce(array_agg(t.user_id), repaired)
+        INTO repaired
+        FROM taken AS t;
+        RETURN QUERY
+        SELECT NULL::jsonb, t
+        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, true) AS t;
+    END IF;
     IF cardinality(users) > 0 THEN
-        users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u);
+        users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u WHERE u <> ALL (repaired));
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, false) AS t;
     END IF;
     page := jsonb_build_object(
         'snapshot', target,
-        'full', room <= 0,
+        'full', room <= 0 OR cardinality(repaired) >= max_changes,
         'xid', next_xid,
         'user_id', next_user,
         'changes', max_changes - room,
@@ -259,7 +274,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, and those in repairs. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.due_seconds() RETURNS double precision
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -305,6 +320,41 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows without credits, except those that somebody holds; false where the table refused. Sum the users up afterwards: no change marks them.';
+CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, balances integer, changes integer, deliveries integer, remaining bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    DELETE FROM creditsd.changes AS c
+    WHERE c.user_id = forgotten;
+    GET DIAGNOSTICS changes = ROW_COUNT;
+    DELETE FROM creditsd.repairs AS r
+    WHERE r.user_id = forgotten;
+    DELETE FROM creditsd.deliveries AS d
+    WHERE d.user_id = forgotten;
+    GET DIAGNOSTICS deliveries = ROW_COUNT;
+    -- A resync notes the last user it has done, and goes on after it: the one before will do.
+    UPDATE creditsd.reader AS r
+    SET resync_after = (
+        SELECT b.user_id::text
+        FROM creditsd.balances AS b
+        WHERE b.user_id < forgotten
+        ORDER BY b.user_id DESC
+        LIMIT 1
+    )
+    WHERE r.resync_after = forgotten::text;
+    DELETE FROM creditsd.balances AS b
+    WHERE b.user_id = forgotten
+    RETURNING b.version INTO version;
+    GET DIAGNOSTICS balances = ROW_COUNT;
+    remaining := (SELECT count(*) FROM creditsd.source AS s WHERE s.user_id = forgotten);
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION creditsd.forget(forgotten uuid) IS 'Erases a user: returns the version that was stored, how many rows of each table went, and how many rows the user still has in the source.';
 CREATE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -555,6 +605,8 @@ BEGIN
             f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at
         FROM found AS f
         WHERE f.old_version IS NULL
+        -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
+        AND (f.membership_status <> 'none' OR republish)
         RETURNING b.*
     ),
     -- The same total, but time will change it at another moment than was thought.
@@ -798,6 +850,23 @@ CREATE TABLE creditsd.changes (
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', autovacuum_analyze_threshold='1000000000', vacuum_truncate=off);
 COMMENT ON TABLE creditsd.changes IS 'Look at this user again: written by the triggers, with the change itself. Says nothing about what changed; rows may repeat.';
 COMMENT ON COLUMN creditsd.changes.xid IS 'The transaction that wrote the change; the reader keeps a snapshot of those it has read.';
+CREATE TABLE creditsd.deliveries (
+    sink text NOT NULL,
+    user_id uuid NOT NULL,
+    version bigint NOT NULL,
+    attempt integer NOT NULL,
+    next_at timestamp with time zone,
+    last_status integer,
+    last_error text NOT NULL,
+    refused_at timestamp with time zone DEFAULT now() NOT NULL,
+    tried_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000');
+COMMENT ON TABLE creditsd.deliveries IS 'Totals that a sink refused: at most one a user, the newest. Tried again at next_at; without one it is a dead letter.';
+COMMENT ON COLUMN creditsd.deliveries.version IS 'The total that was refused; a newer one that arrives takes this row away.';
+COMMENT ON COLUMN creditsd.deliveries.attempt IS 'How often this version was tried.';
+COMMENT ON COLUMN creditsd.deliveries.next_at IS 'When it is tried again; null once the schedule is at its end.';
+COMMENT ON COLUMN creditsd.deliveries.refused_at IS 'When this version was refused first.';
 CREATE TABLE creditsd.installation (
     single boolean DEFAULT true NOT NULL,
     migration integer NOT NULL,
@@ -839,6 +908,11 @@ COMMENT ON COLUMN creditsd.reader.partitions IS 'The partitions of the source; a
 COMMENT ON COLUMN creditsd.reader.resync_cause IS 'Why everyone is being recomputed; null when nobody is.';
 COMMENT ON COLUMN creditsd.reader.resync_after IS 'The last user that this resync has done; null at its beginning.';
 COMMENT ON COLUMN creditsd.reader.resync_users IS 'How many users this resync has done.';
+CREATE TABLE creditsd.repairs (
+    user_id uuid NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+COMMENT ON TABLE creditsd.repairs IS 'Tell everywhere of this user again, with a new version: written by "creditsd verify --repair", done and deleted by the daemon.';
 CREATE TABLE creditsd.resyncs (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     cause text NOT NULL
@@ -850,13 +924,19 @@ CREATE TABLE creditsd.sinks (
     delivered bigint DEFAULT 0 NOT NULL,
     last_error text,
     last_error_at timestamp with time zone,
-    saved_at timestamp with time zone DEFAULT now() NOT NULL
+    saved_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused_at timestamp with time zone,
+    disabled_reason text,
+    failing_since timestamp with time zone
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.sinks IS 'How far each sink has been told; a sink that is not configured any more keeps its row.';
 COMMENT ON COLUMN creditsd.sinks.cursor IS 'Every balance up to this version has arrived there.';
 COMMENT ON COLUMN creditsd.sinks.delivered IS 'How many totals have arrived, repetitions included.';
 COMMENT ON COLUMN creditsd.sinks.last_error IS 'Why it stands still; null while it does not.';
+COMMENT ON COLUMN creditsd.sinks.paused_at IS 'Since when nothing is delivered, because somebody said so; null while it is.';
+COMMENT ON COLUMN creditsd.sinks.disabled_reason IS 'Why we stopped by ourselves; null where we did not.';
+COMMENT ON COLUMN creditsd.sinks.failing_since IS 'The first failure after which nothing has arrived; null once something does.';
 CREATE TABLE public.user_credits (
     id bigint NOT NULL,
     user_id uuid,
@@ -900,10 +980,14 @@ ALTER SEQUENCE public.user_credits_id_seq OWNED BY public.user_credits.id;
 ALTER TABLE ONLY public.user_credits ALTER COLUMN id SET DEFAULT nextval('public.user_credits_id_seq'::regclass);
 ALTER TABLE ONLY creditsd.balances
     ADD CONSTRAINT balances_pkey PRIMARY KEY (user_id);
+ALTER TABLE ONLY creditsd.deliveries
+    ADD CONSTRAINT deliveries_pkey PRIMARY KEY (sink, user_id);
 ALTER TABLE ONLY creditsd.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (single);
 ALTER TABLE ONLY creditsd.reader
     ADD CONSTRAINT reader_pkey PRIMARY KEY (single);
+ALTER TABLE ONLY creditsd.repairs
+    ADD CONSTRAINT repairs_pkey PRIMARY KEY (user_id);
 ALTER TABLE ONLY creditsd.sinks
     ADD CONSTRAINT sinks_pkey PRIMARY KEY (name);
 ALTER TABLE ONLY public.user_credits
@@ -914,6 +998,8 @@ CREATE UNIQUE INDEX balances_version ON creditsd.balances USING btree (version);
 COMMENT ON INDEX creditsd.balances_version IS 'The order in which publishers read.';
 CREATE INDEX changes_xid_user_id ON creditsd.changes USING btree (xid, user_id);
 COMMENT ON INDEX creditsd.changes_xid_user_id IS 'The order in which changes are read and purged.';
+CREATE INDEX deliveries_next_at ON creditsd.deliveries USING btree (sink, next_at) WHERE (next_at IS NOT NULL);
+COMMENT ON INDEX creditsd.deliveries_next_at IS 'The order in which a sink''s deliveries are tried again.';
 CREATE INDEX user_credits_user_id ON public.user_credits USING btree (user_id);
 CREATE TRIGGER creditsd_delete AFTER DELETE ON public.user_credits FOR EACH ROW EXECUTE FUNCTION creditsd.capture_delete();
 ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_delete;
@@ -931,6 +1017,7 @@ REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.forget(forgotten uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.partitions() FROM PUBLIC;

@@ -13,8 +13,8 @@ from tests.sinks import harness
 
 
 def test_every_file_is_a_scheme_and_has_a_harness() -> None:
-    assert {"redis", "stdout", "webhook"} <= set(schemes())
-    assert harness.find() == schemes()
+    assert {"kafka", "nats", "redis", "stdout", "webhook"} <= set(schemes())
+    assert {name.split("_")[0] for name in harness.find()} == set(schemes())
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,15 @@ def test_every_file_is_a_scheme_and_has_a_harness() -> None:
         ("stdout:", "creditsd.sinks.stdout"),
         ("redis://h", "creditsd.sinks.redis"),
         ("rediss://h", "creditsd.sinks.redis"),
+        ("redis+cluster://h", "creditsd.sinks.redis"),
+        ("rediss+sentinel://h/mymaster", "creditsd.sinks.redis"),
+        ("nats://h", "creditsd.sinks.nats"),
+        ("nats+tls://h", "creditsd.sinks.nats"),
         ("webhook+https://h/x", "creditsd.sinks.webhook"),
         ("webhook+http://h/x", "creditsd.sinks.webhook"),
     ],
 )
-def test_the_scheme_finds_the_file(
-    url: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_scheme_finds_the_file(url: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as out:
         monkeypatch.setattr(sys, "stdout", out)
         options = {"secret": "a" * 32} if url.startswith("webhook") else {}
@@ -42,7 +44,7 @@ def test_the_scheme_finds_the_file(
     [
         ("redsi://:hunter2@h", "unknown scheme 'redsi': did you mean redis?"),
         ("webhooks+https://h", "must begin with webhook+https://"),
-        ("https://:hunter2@h", "known: redis, stdout, webhook"),
+        ("https://:hunter2@h", "known: kafka, nats, redis, stdout, webhook"),
         ("stdout://somewhere", "write the url as stdout:"),
     ],
 )

@@ -24,8 +24,9 @@ def free_port() -> int:
 
 
 class Valkey:
-    def __init__(self, password: str = "", *arguments: str) -> None:
+    def __init__(self, password: str = "", *arguments: str, binary: str | Path = BINARY) -> None:
         self.password = password
+        self._binary = binary
         self.port = free_port()
         self._arguments = arguments
         self._process: subprocess.Popen[str] | None = None
@@ -37,7 +38,7 @@ class Valkey:
         return f"redis://{login}127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        command = [str(BINARY), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command = [str(self._binary), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         if self.password:
             command += ["--requirepass", self.password]
         self._process = subprocess.Popen(

@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -97,6 +98,24 @@ class Receiver:
             return await self.answer(request)
         finally:
             self.at_once -= 1
+
+
+@asynccontextmanager
+async def opened(receiver: Receiver, **options: Any) -> AsyncIterator[Sink]:
+    sink = receiver.make(**options)
+    await sink.open()
+    try:
+        yield sink
+    finally:
+        await sink.close()
+
+
+def always(status: int, text: str = "", **headers: str) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=status, text=text, headers=named)
+
+    return answer
 
 
 class WebhookHarness:

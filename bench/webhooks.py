@@ -1,0 +1,151 @@
+"""How many webhooks a second reach a local receiver over 64 connections, against what the HTTP client alone reaches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import orjson
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from bench.figures import Figure
+from bench.line import Line
+from bench.load import fill
+from creditsd.model import Total, encode
+from creditsd.settings import SinkSettings
+from creditsd.sinks import make
+from tests.servers import Postgres, Valkey, free_port
+
+CONNECTIONS = 64
+SECRET = "whsec_aW4gYSBiZW5jaCB0aGVyZSBpcyBub3RoaW5nIHRvIGhpZGU="
+
+CONTENDERS = {
+    "aiohttp alone": "one body, sent again and again",
+    "the sink": "each total encoded, signed, judged",
+    "the line": "creditsd run: read from PostgreSQL, too",
+}
+
+
+def measure(
+    server: Postgres, valkey: Valkey, *, rounds: int, users: int, with_creditsd: bool
+) -> dict[str, list[float]]:
+    """Return the webhooks a second of each round, the contenders taking turns."""
+    line = None
+    with receiver() as port:
+        url = f"http://127.0.0.1:{port}/hooks/credits"
+        sink = {"name": "hook", "url": f"webhook+{url}", "secret": SECRET, "allow_cidrs": ["127.0.0.1"]}
+        if with_creditsd:
+            dsn = fill(server, "webhooks", rows=users, users=users)
+            line = Line(dsn, valkey, sinks=orjson.dumps([sink]).decode())
+            line.install()
+            published(line, port, users)  # the first time everyone has to be recomputed, too
+        found: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            found.setdefault("aiohttp alone", []).append(uvloop.run(alone(url, users)))
+            found.setdefault("the sink", []).append(uvloop.run(through_the_sink(sink, users)))
+            if line is not None:
+                server.psql("UPDATE creditsd.sinks SET cursor = 0", dbname="webhooks")
+                found.setdefault("the line", []).append(published(line, port, users))
+    return found
+
+
+@contextlib.contextmanager
+def receiver() -> Iterator[int]:
+    """Run the receiver in a process of its own; yields its port."""
+    port = free_port()
+    with subprocess.Popen([sys.executable, "-m", "bench.receiver", str(port)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield port
+        finally:
+            process.terminate()
+
+
+def told(port: int, method: str = "GET") -> dict[str, Any]:
+    """Ask the receiver what has come; DELETE makes it forget."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return dict(orjson.loads(answer.read()))
+
+
+async def alone(url: str, requests: int) -> float:
+    """POST the same bytes over and over with nothing but the client."""
+    body, left = encode({"type": "credits.updated", "data": total(1).document()}), iter(range(requests))
+    headers = {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+
+        async def one() -> None:
+            for _ in left:
+                async with session.post(url, data=body, headers=headers) as response:
+                    await response.read()
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+        return requests / (time.perf_counter() - begun)
+
+
+async def through_the_sink(settings: dict[str, Any], requests: int) -> float:
+    """Deliver so many totals by the sink itself."""
+    sink = make(SinkSettings.model_validate(settings | {"concurrency": CONNECTIONS}))
+    totals = [total(number) for number in range(requests)]
+    await sink.open()
+    begun = time.perf_counter()
+    for start in range(0, requests, sink.max_batch):
+        assert not await sink.deliver(totals[start : start + sink.max_batch])
+    seconds = time.perf_counter() - begun
+    await sink.close()
+    return requests / seconds
+
+
+def published(line: Line, port: int, users: int) -> float:
+    """Run the daemon until everyone's webhook has come; counted from the first to the last."""
+    told(port, "DELETE")
+    deadline = time.monotonic() + 120
+    with line:
+        while True:
+            time.sleep(0.5)  # asking costs the receiver little, yet not nothing
+            heard = told(port)
+            if heard["requests"] >= users:
+                return float(heard["requests"] / heard["seconds"])
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"only {heard['requests']} of {users} webhooks came:\n{line.log()}")
+
+
+def total(number: int) -> Total:
+    """Make up somebody's total."""
+    return Total(
+        user_id=f"00000000-0000-0000-0000-{number:012d}",
+        version=1_763_800_000_000_000 + number,
+        updated_at=datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=UTC),
+        credits=Decimal(number),
+        membership_status="active",
+        plan_type="subscription",
+        can_buy=False,
+        has_ever_had_subscription=True,
+        subscription_id=f"sub_{number}",
+        membership="Pro",
+        expires_at=datetime(2026, 12, 22, tzinfo=UTC),
+    )
+
+
+def show(console: Console, found: dict[str, list[float]]) -> None:
+    """Print the rates, and their ratios taken round by round."""
+    table = Table("", "", "webhooks/s", "ratio")
+    table.title = f"webhooks to a local receiver, {CONNECTIONS} connections"
+    floor = Figure(tuple(found["aiohttp alone"]))
+    for name, rates in found.items():
+        figure = Figure(tuple(rates))
+        table.add_row(name, CONTENDERS[name], str(figure), figure.ratio_to(floor).as_ratio())
+    console.print(table)

@@ -1,0 +1,89 @@
+"""What a sink refused: waits in the database for its next try, and ends as a dead letter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from creditsd import queries
+from creditsd.database import Pool, batch, borrowed, row
+from creditsd.model import Total
+from creditsd.sinks import Rejection
+
+log = structlog.get_logger()
+
+# The schedule Standard Webhooks recommends: the pause after each failed try, the first of which was at once.
+DELAYS_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
+
+
+class Deliveries:
+    """The refused deliveries of one sink: at most one a user, and what is tried again is always the newest total."""
+
+    def __init__(
+        self, sink: str, pool: Pool, *, user_id_type: str, delays_seconds: Sequence[float] = DELAYS_SECONDS
+    ) -> None:
+        self._sink = sink
+        self._pool = pool
+        self._delays = list(delays_seconds)
+        self._settled = queries.sql("queries/deliveries_settled").replace("{user_id_type}", user_id_type)
+        self._due_at: float | None = None
+        self.waiting = 0
+        self.dead = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether a delivery may take a waiting or dead one's place."""
+        return self.waiting + self.dead > 0
+
+    @property
+    def due_seconds(self) -> float | None:
+        """In how many seconds the next try is due; None when nothing waits."""
+        return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
+
+    async def load(self) -> None:
+        """Look what waits."""
+        async with borrowed(self._pool) as connection:
+            found = await row(connection, queries.sql("queries/deliveries_waiting"), {"name": self._sink})
+        assert found is not None
+        self.waiting, self.dead, due_seconds = found
+        self._due_at = None if due_seconds is None else time.monotonic() + due_seconds
+
+    async def due(self, limit: int) -> Sequence[Total]:
+        """Return the newest totals of those whose next try is due, at most `limit`."""
+        async with borrowed(self._pool) as connection:
+            found = await batch(connection, queries.sql("queries/deliveries_due"), {"name": self._sink, "limit": limit})
+        if not found.totals:
+            await self.load()
+        return found.totals
+
+    async def settle(
+        self, totals: Sequence[Total], refused: Sequence[Rejection], *, saved: int, cursor: int, delivered: int
+    ) -> None:
+        """Store what became of a batch, and with it the sink's cursor: nothing refused is ever only in memory.
+
+        A cursor that is not `saved` any more has been set by somebody else, and stays.
+        """
+        missed = {rejection.total.user_id for rejection in refused}
+        async with borrowed(self._pool) as connection:
+            found = await row(
+                connection,
+                self._settled,
+                {
+                    "name": self._sink,
+                    "user_ids": [rejection.total.user_id for rejection in refused],
+                    "versions": [rejection.total.version for rejection in refused],
+                    "statuses": [rejection.status for rejection in refused],
+                    "reasons": [rejection.reason for rejection in refused],
+                    "retry_afters": [rejection.retry_after_seconds for rejection in refused],
+                    "delays": self._delays,
+                    "arrived_ids": [total.user_id for total in totals if total.user_id not in missed],
+                    "saved": saved,
+                    "cursor": cursor,
+                    "delivered": delivered,
+                },
+            )
+        if found is not None and found[0]:
+            log.error("deliveries.died", sink=self._sink, deliveries=found[0], mend="see `creditsd deliveries list`")
+        await self.load()

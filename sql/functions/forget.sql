@@ -1,0 +1,47 @@
+-- Erases a user from every table of ours. Takes its turn with the recomputes, so none of them can store what is deleted here.
+CREATE FUNCTION creditsd.forget(forgotten {user_id_type})
+RETURNS TABLE (
+    version bigint,
+    balances integer,
+    changes integer,
+    deliveries integer,
+    remaining bigint
+)
+LANGUAGE plpgsql
+VOLATILE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
+AS $function$
+#variable_conflict use_column
+BEGIN
+    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    DELETE FROM creditsd.changes AS c
+    WHERE c.user_id = forgotten;
+    GET DIAGNOSTICS changes = ROW_COUNT;
+    DELETE FROM creditsd.repairs AS r
+    WHERE r.user_id = forgotten;
+    DELETE FROM creditsd.deliveries AS d
+    WHERE d.user_id = forgotten;
+    GET DIAGNOSTICS deliveries = ROW_COUNT;
+    -- A resync notes the last user it has done, and goes on after it: the one before will do.
+    UPDATE creditsd.reader AS r
+    SET resync_after = (
+        SELECT b.user_id::text
+        FROM creditsd.balances AS b
+        WHERE b.user_id < forgotten
+        ORDER BY b.user_id DESC
+        LIMIT 1
+    )
+    WHERE r.resync_after = forgotten::text;
+    DELETE FROM creditsd.balances AS b
+    WHERE b.user_id = forgotten
+    RETURNING b.version INTO version;
+    GET DIAGNOSTICS balances = ROW_COUNT;
+    remaining := (SELECT count(*) FROM creditsd.source AS s WHERE s.user_id = forgotten);
+    RETURN NEXT;
+END
+$function$;
+
+COMMENT ON FUNCTION creditsd.forget IS
+'Erases a user: returns the version that was stored, how many rows of each table went, and how many rows the user still has in the source.';

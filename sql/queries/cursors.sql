@@ -1,0 +1,3 @@
+-- The version up to which each sink has been told.
+SELECT s.name, s.cursor
+FROM creditsd.sinks AS s

@@ -1,0 +1,6 @@
+-- Try a sink's refused deliveries now, one user's or all, and begin their schedule anew.
+UPDATE creditsd.deliveries AS d
+SET next_at = now(), attempt = 0
+WHERE d.sink = %(sink)s
+AND (%(user_id)s::text IS NULL OR d.user_id = %(user_id)s::text::{user_id_type})
+RETURNING d.user_id::text

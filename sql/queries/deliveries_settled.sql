@@ -1,0 +1,46 @@
+-- A batch is through: what was refused waits for its next try, whoever got a total has nothing waiting any more, and the
+-- cursor moves (unless somebody has set it meanwhile), all at once. Returns how many deliveries died with this. `delays`
+-- are the pauses after each failed try.
+WITH refused AS (
+    INSERT INTO creditsd.deliveries AS d (sink, user_id, version, attempt, next_at, last_status, last_error)
+    SELECT
+        %(name)s,
+        r.user_id,
+        r.version,
+        1,
+        now() + make_interval(secs => GREATEST(r.retry_after, (%(delays)s::float8[])[1] * (0.8 + 0.4 * random()))),
+        r.status,
+        r.reason
+    FROM unnest(
+        %(user_ids)s::text[]::{user_id_type}[], %(versions)s::bigint[], %(statuses)s::integer[], %(reasons)s::text[],
+        %(retry_afters)s::float8[]
+    ) AS r (user_id, version, status, reason, retry_after)
+    ON CONFLICT (sink, user_id) DO UPDATE
+    SET version = excluded.version,
+        attempt = CASE WHEN d.version = excluded.version THEN d.attempt + 1 ELSE 1 END,
+        next_at = CASE
+            WHEN d.version <> excluded.version THEN excluded.next_at
+            ELSE now() + make_interval(secs => GREATEST(
+                extract(epoch FROM excluded.next_at - now())::float8,
+                (%(delays)s::float8[])[d.attempt + 1] * (0.8 + 0.4 * random())
+            ) * CASE WHEN d.attempt < cardinality(%(delays)s::float8[]) THEN 1 END)
+        END,
+        last_status = excluded.last_status,
+        last_error = excluded.last_error,
+        refused_at = CASE WHEN d.version = excluded.version THEN d.refused_at ELSE now() END,
+        tried_at = now()
+    RETURNING d.next_at
+),
+arrived AS (
+    DELETE FROM creditsd.deliveries AS d
+    USING unnest(%(arrived_ids)s::text[]::{user_id_type}[]) AS a (user_id)
+    WHERE d.sink = %(name)s
+    AND d.user_id = a.user_id
+)
+UPDATE creditsd.sinks
+SET cursor = CASE WHEN cursor = %(saved)s THEN %(cursor)s ELSE cursor END,
+    delivered = delivered + %(delivered)s,
+    failing_since = CASE WHEN %(delivered)s = 0 THEN coalesce(failing_since, now()) END,
+    saved_at = now()
+WHERE name = %(name)s
+RETURNING (SELECT count(*) FROM refused AS f WHERE f.next_at IS NULL)
