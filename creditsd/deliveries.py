@@ -21,12 +21,10 @@ DELAYS_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_0
 class Deliveries:
     """The refused deliveries of one sink: at most one a user, and what is tried again is always the newest total."""
 
-    def __init__(
-        self, sink: str, pool: Pool, *, user_id_type: str, delays_seconds: Sequence[float] = DELAYS_SECONDS
-    ) -> None:
+    def __init__(self, sink: str, pool: Pool, *, user_id_type: str) -> None:
         self._sink = sink
         self._pool = pool
-        self._delays = list(delays_seconds)
+        self._delays = list(DELAYS_SECONDS)
         self._settled = queries.sql("queries/deliveries_settled").replace("{user_id_type}", user_id_type)
         self._due_at: float | None = None
         self.waiting = 0

@@ -31,9 +31,7 @@ CONTAINER_VERSIONS = (17, 16, 14)
 _numbers = itertools.count(1)
 
 
-async def eventually(
-    read: Callable[[], Awaitable[T]], holds: Callable[[T], object] = bool, seconds: float = 10
-) -> T:
+async def eventually(read: Callable[[], Awaitable[T]], holds: Callable[[T], object] = bool, seconds: float = 10) -> T:
     """Read a datum until it is as wanted, and return it; after `seconds` fail with the last one read.
 
     The only place in the tests that polls. Use it for what nobody announces, such as a row in a table or a
@@ -64,9 +62,7 @@ class Database:
             return cursor.fetchall() if cursor.description is not None else []
 
     @contextlib.asynccontextmanager
-    async def connect(
-        self, *, autocommit: bool = True
-    ) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
+    async def connect(self, *, autocommit: bool = True) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
         """Open a connection that is closed at the end of the block, without a commit."""
         connection = await psycopg.AsyncConnection.connect(self.dsn, autocommit=autocommit)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
+from creditsd import deliveries as deliveries_module
 from creditsd import publisher as publisher_module
 from creditsd.database import batch, pool
 from creditsd.errors import SinkUnavailable
@@ -34,6 +35,7 @@ Publishing = Callable[..., AbstractAsyncContextManager[Publisher]]
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher_module, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(publisher_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.02,) * 50)
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ async def publishing(settings: Settings) -> AsyncIterator[Publishing]:
         async def run(sink: Sink, name: str = "memory", newest: int | None = 0) -> AsyncIterator[Publisher]:
             publisher = Publisher(name, sink, connections)
             if newest is not None:
-                publisher.lead(newest)
+                publisher.lead(newest, "uuid")
             task = asyncio.create_task(publisher.run())
             try:
                 yield publisher
@@ -79,6 +81,16 @@ def cursor(database: Database, name: str = "memory") -> Any:
     """What is saved of a sink: cursor, delivered, last error."""
     rows = database.run("SELECT cursor, delivered, last_error FROM creditsd.sinks WHERE name = %s", [name])
     return rows[0] if rows else None
+
+
+def waiting(database: Database, which: str = "true") -> Callable[[], Awaitable[int]]:
+    """Read how many deliveries wait, or are dead."""
+
+    async def count() -> int:
+        ((found,),) = database.run(f"SELECT count(*) FROM creditsd.deliveries WHERE {which}")
+        return int(found)
+
+    return count
 
 
 async def current(publisher: Publisher) -> None:
@@ -215,7 +227,7 @@ async def test_leading_again_takes_up_what_another_daemon_has_saved(
             await line.settle()
         versions = sorted(total for (total,) in installation.run("SELECT version FROM creditsd.balances"))
         installation.run("UPDATE creditsd.sinks SET cursor = %s", [versions[1]])
-        publisher.lead(versions[2])
+        publisher.lead(versions[2], "uuid")
         await current(publisher)
     assert [total.version for total in sink.totals] == [versions[2]]
 
@@ -320,37 +332,7 @@ async def test_a_busy_sink_is_left_alone_as_long_as_it_asks(
         sink.failure = None
 
 
-async def test_a_refused_total_is_tried_again_while_others_pass(publishing: Publishing) -> None:
-    sink = MemorySink()
-    sink.refuses = {USER}
-    async with publishing(sink) as publisher:
-        publisher.offer([made(1, USER), made(2, OTHER)])
-        await sink.until(lambda: sink.tries >= 3)
-        assert sink.newest == {OTHER: made_like(sink, OTHER, 2)}
-        assert publisher.behind
-        assert "not today" in str(publisher.error)
-        sink.refuses = set()
-        await current(publisher)
-        assert sink.newest[USER].version == 1
-        assert publisher.error is None
-
-
-async def test_a_newer_total_replaces_the_refused_one(publishing: Publishing) -> None:
-    sink = MemorySink()
-    sink.refuses = {USER}
-    async with publishing(sink) as publisher:
-        publisher.offer([made(1, USER)])
-        await sink.until(lambda: sink.tries >= 2)
-        publisher.offer([made(2, USER)])
-        await sink.until(lambda: any(total.version == 2 for total in sink.totals))
-        sink.refuses = set()
-        await current(publisher)
-    after = [total.version for total in sink.totals]
-    assert sink.newest[USER].version == 2
-    assert 1 not in after[after.index(2) :]
-
-
-async def test_the_saved_cursor_stands_before_what_was_refused(
+async def test_a_refused_total_waits_in_the_database_while_others_pass(
     installation: Database, line: Line, publishing: Publishing
 ) -> None:
     for name in (USER, OTHER):
@@ -358,22 +340,73 @@ async def test_the_saved_cursor_stands_before_what_was_refused(
         await line.settle()
     sink = MemorySink()
     sink.refuses = {USER}
-    async with publishing(sink, newest=await newest(line)):
-        await sink.until(lambda: sink.tries >= 1)
-    refused = installation.run("SELECT version FROM creditsd.balances WHERE user_id = %s", [USER])
-    saved = cursor(installation)
-    assert saved[0] < refused[0][0]
-    assert "not today" in saved[2]
-    sink.refuses = set()
     async with publishing(sink, newest=await newest(line)) as publisher:
         await current(publisher)
-    assert set(sink.newest) == {USER, OTHER}
+        assert set(sink.newest) == {OTHER}
+        assert publisher.error is None
+        await sink.until(lambda: sink.tries >= 3)
+        ((attempt, error),) = installation.run("SELECT attempt, last_error FROM creditsd.deliveries")
+        assert attempt >= 2
+        assert "not today" in error
+        sink.refuses = set()
+        await sink.until(lambda: USER in sink.newest)
+        await eventually(waiting(installation), lambda found: not found)
+
+
+async def test_a_newer_total_replaces_the_refused_one(
+    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    installation.run(ADD, [USER, 1])
+    await line.settle()
+    sink = MemorySink()
+    sink.refuses = {USER}
+    async with publishing(sink, newest=await newest(line)) as publisher:
+        await current(publisher)
+        sink.refuses = set()
+        installation.run(ADD, [USER, 1])
+        publisher.offer(await line.settle())
+        await sink.until_credits(USER, 2)
+        await eventually(waiting(installation), lambda found: not found)
+
+
+async def test_what_is_tried_again_is_the_newest_total(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    installation.run(ADD, [USER, 1])
+    await line.settle()
+    sink = MemorySink()
+    sink.refuses = {USER}
+    async with publishing(sink, newest=await newest(line)):
+        await eventually(waiting(installation), lambda found: found == 1)
+    installation.run(ADD, [USER, 1])
+    await line.settle()
+    sink.refuses, sink.deliveries = set(), []
+    async with publishing(sink, newest=await newest(line)):
+        await sink.until_credits(USER, 2)
+    assert {total.credits for total in sink.totals} == {2}
+
+
+async def test_a_refusal_survives_a_restart_and_ends_as_a_dead_letter(
+    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.01, 0.01))
+    installation.run(ADD, [USER, 1])
+    await line.settle()
+    sink = MemorySink()
+    sink.refuses = {USER}
+    async with publishing(sink, newest=await newest(line)):
+        await eventually(waiting(installation), lambda found: found == 1)
+    async with publishing(sink, newest=await newest(line)):
+        await eventually(waiting(installation, "next_at IS NULL"), lambda found: found == 1)
+    assert installation.run("SELECT attempt FROM creditsd.deliveries") == [(3,)]
+    assert sink.tries == 3
 
 
 async def test_a_sink_that_refuses_everyone_is_ill_and_keeps_no_list(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher_module, "REFUSED_USERS", 3)
+    monkeypatch.setattr(publisher_module, "REFUSED_TOGETHER", 3)
     for number in range(6):
         installation.run(ADD, [user(number), 1])
     await line.settle()
@@ -381,8 +414,8 @@ async def test_a_sink_that_refuses_everyone_is_ill_and_keeps_no_list(
     sink.refuses = {user(number) for number in range(6)}
     async with publishing(sink, newest=await newest(line)) as publisher:
         await sink.until(lambda: sink.tries >= 2)
-        assert len(publisher._refused) <= 6
-        assert "refused" in str(publisher.error)
+        assert installation.run("SELECT count(*) FROM creditsd.deliveries") == [(0,)]
+        assert "refuses every delivery" in str(publisher.error)
         sink.refuses = set()
         await current(publisher)
     assert len(sink.newest) == 6

@@ -56,16 +56,12 @@ def test_nothing_set_is_the_contract() -> None:
     settings = load(None)
     assert settings == Settings()
     assert settings.source.relation == ("public", "user_credits")
-    assert settings.source.columns.model_dump() == {
-        name: name for name in settings.source.columns.model_dump()
-    }
+    assert settings.source.columns.model_dump() == {name: name for name in settings.source.columns.model_dump()}
     assert settings.http.address == ("127.0.0.1", 8321)
 
 
 def test_the_environment_wins_over_the_file(toml: Any, setenv: Any) -> None:
-    config = toml(
-        'dsn = "host=file"\npoll_seconds = 2\n[source]\ntable = "a.b"\n[source.columns]\nmembership = "plan"'
-    )
+    config = toml('dsn = "host=file"\npoll_seconds = 2\n[source]\ntable = "a.b"\n[source.columns]\nmembership = "plan"')
     setenv(DSN="host=env", SOURCE__COLUMNS__EXPIRES_AT="until", MAX_BATCH_USERS="7")
     settings = load(config)
     assert (settings.dsn, settings.poll_seconds, settings.max_batch_users) == ("host=env", 2.0, 7)
@@ -87,9 +83,7 @@ def test_the_file_is_the_argument_else_the_variable_else_the_default(
 def test_secrets_come_from_files_beside_the_configuration(toml: Any, tmp_path: Path) -> None:
     (tmp_path / "dsn").write_text("host=db password=hidden\n")
     (tmp_path / "signing").write_text("whsec_abc\r\n")
-    config = toml(
-        'dsn_file = "dsn"\n[[sinks]]\nname = "b"\nurl = "webhook+https://h/x"\nsecret_file = "signing"'
-    )
+    config = toml('dsn_file = "dsn"\n[[sinks]]\nname = "b"\nurl = "webhook+https://h/x"\nsecret_file = "signing"')
     settings = load(config)
     assert settings.dsn == "host=db password=hidden"
     assert settings.sinks[0].options == {"secret": "whsec_abc"}
