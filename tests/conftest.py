@@ -31,9 +31,7 @@ CONTAINER_VERSIONS = (17, 16, 14)
 _numbers = itertools.count(1)
 
 
-async def eventually(
-    read: Callable[[], Awaitable[T]], holds: Callable[[T], object] = bool, seconds: float = 10
-) -> T:
+async def eventually(read: Callable[[], Awaitable[T]], holds: Callable[[T], object] = bool, seconds: float = 10) -> T:
     """Read a datum until it is as wanted, and return it; after `seconds` fail with the last one read.
 
     The only place in the tests that polls. Use it for what nobody announces, such as a row in a table or a
@@ -64,9 +62,7 @@ class Database:
             return cursor.fetchall() if cursor.description is not None else []
 
     @contextlib.asynccontextmanager
-    async def connect(
-        self, *, autocommit: bool = True
-    ) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
+    async def connect(self, *, autocommit: bool = True) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
         """Open a connection that is closed at the end of the block, without a commit."""
         connection = await psycopg.AsyncConnection.connect(self.dsn, autocommit=autocommit)
         try:
@@ -163,10 +159,11 @@ def own_postgres() -> Iterator[Callable[..., Postgres]]:
 
 
 @contextlib.contextmanager
-def _fresh_database(server: Reachable) -> Iterator[Database]:
+def fresh_database(server: Reachable, template: str = "template1") -> Iterator[Database]:
+    """Make a database for as long as the block lasts; fail where somebody is still connected at its end."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     try:
-        yield Database(server, name, server.create_database(name))
+        yield Database(server, name, server.create_database(name, template))
         _fail_if_connected(server, name)
     finally:
         server.drop_database(name)
@@ -184,14 +181,14 @@ def _fail_if_connected(server: Reachable, name: str) -> None:
 @pytest.fixture
 def database(postgres_server: Reachable) -> Iterator[Database]:
     """An empty database, once a version of PostgreSQL."""
-    with _fresh_database(postgres_server) as fresh:
+    with fresh_database(postgres_server) as fresh:
         yield fresh
 
 
 @pytest.fixture
 def database18(servers: Servers) -> Iterator[Database]:
     """An empty database on the newest version only, for what does not depend on the version."""
-    with _fresh_database(servers.get(SERVERS[0])) as fresh:
+    with fresh_database(servers.get(SERVERS[0])) as fresh:
         yield fresh
 
 
