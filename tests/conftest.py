@@ -159,10 +159,11 @@ def own_postgres() -> Iterator[Callable[..., Postgres]]:
 
 
 @contextlib.contextmanager
-def _fresh_database(server: Reachable) -> Iterator[Database]:
+def fresh_database(server: Reachable, template: str = "template1") -> Iterator[Database]:
+    """Make a database for as long as the block lasts; fail where somebody is still connected at its end."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     try:
-        yield Database(server, name, server.create_database(name))
+        yield Database(server, name, server.create_database(name, template))
         _fail_if_connected(server, name)
     finally:
         server.drop_database(name)
@@ -180,14 +181,14 @@ def _fail_if_connected(server: Reachable, name: str) -> None:
 @pytest.fixture
 def database(postgres_server: Reachable) -> Iterator[Database]:
     """An empty database, once a version of PostgreSQL."""
-    with _fresh_database(postgres_server) as fresh:
+    with fresh_database(postgres_server) as fresh:
         yield fresh
 
 
 @pytest.fixture
 def database18(servers: Servers) -> Iterator[Database]:
     """An empty database on the newest version only, for what does not depend on the version."""
-    with _fresh_database(servers.get(SERVERS[0])) as fresh:
+    with fresh_database(servers.get(SERVERS[0])) as fresh:
         yield fresh
 
 

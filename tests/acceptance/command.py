@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -63,6 +64,12 @@ async def creditsd(*args: str, env: Mapping[str, str]) -> Done:
             await process.wait()
     assert process.returncode is not None
     return Done(process.returncode, out.decode(), err.decode())
+
+
+def install(dsn: str) -> None:
+    """Install in a database, as tests need it that begin after that."""
+    done = subprocess.run([COMMAND, "install"], env=environment(CREDITSD_DSN=dsn), check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 class Running:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 
-from tests.acceptance.command import Done, creditsd, environment
-from tests.conftest import Database
-from tests.servers import Valkey
+from tests.acceptance.command import Done, creditsd, environment, install
+from tests.conftest import SERVERS, Database, Servers, fresh_database
+from tests.servers import REFERENCE_TABLE, Valkey
 
 ONE = "00000000-0000-0000-0000-000000000001"
 TWO = "00000000-0000-0000-0000-000000000002"
@@ -55,12 +57,24 @@ def operator(reference_table18: Database) -> Operator:
     return Operator(reference_table18, environment(CREDITSD_DSN=reference_table18.dsn))
 
 
+@pytest.fixture(scope="session")
+def installed_template(servers: Servers) -> Iterator[str]:
+    """A database in which all that has been done, to be copied."""
+    server, name = servers.get(SERVERS[0]), f"acceptance_{os.getpid()}"
+    dsn = server.create_database(name)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(REFERENCE_TABLE.encode())
+        connection.execute(ROWS.encode())
+    install(dsn)
+    yield name
+    server.drop_database(name)
+
+
 @pytest.fixture
-async def installed(operator: Operator, valkey: Valkey) -> Operator:
+def installed(servers: Servers, installed_template: str, valkey: Valkey) -> Iterator[Operator]:
     """The same with creditsd installed, and a Valkey to publish to."""
-    operator.env["CREDITSD_SINKS"] = valkey.url
-    await operator.install()
-    return operator
+    with fresh_database(servers.get(SERVERS[0]), installed_template) as copy:
+        yield Operator(copy, environment(CREDITSD_DSN=copy.dsn, CREDITSD_SINKS=valkey.url))
 
 
 Fails = Callable[..., Awaitable[str]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.acceptance.command import Running, creditsd, environment, running
-from tests.conftest import Database
+from tests.acceptance.command import Running, environment, install, running
+from tests.conftest import SERVERS, Database, Servers, fresh_database
 from tests.faults.load import Load, fill
 from tests.faults.truth import until_true
 from tests.servers import REFERENCE_TABLE, Postgres, Valkey
@@ -62,24 +63,44 @@ class Line:
             return cursor.fetchall() if cursor.description is not None else []
 
 
-async def prepared(dsn: str, valkey: Valkey, directory: Path, sink: str | None = None) -> Line:
-    """Install creditsd beside the reference table and some users."""
-    env = environment(CREDITSD_DSN=dsn, CREDITSD_SINKS=sink or valkey.url)
-    done = await creditsd("install", env=env)
-    assert done.code == 0, done.err
-    await asyncio.to_thread(fill, dsn, USERS)
-    return Line(dsn, valkey, env, directory)
+def line_of(dsn: str, valkey: Valkey, directory: Path) -> Line:
+    """A line whose daemons read one database and publish to one Valkey."""
+    return Line(dsn, valkey, environment(CREDITSD_DSN=dsn, CREDITSD_SINKS=valkey.url), directory)
+
+
+def prepare(dsn: str) -> None:
+    """Make the reference table and some users, and install creditsd beside them."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(REFERENCE_TABLE.encode())
+    fill(dsn, USERS)
+    install(dsn)
+
+
+@pytest.fixture(scope="session")
+def prepared_template(servers: Servers) -> Iterator[str]:
+    """A database in which all that has been done, to be copied."""
+    server, name = servers.get(SERVERS[0]), f"faults_{os.getpid()}"
+    prepare(server.create_database(name))
+    yield name
+    server.drop_database(name)
 
 
 @pytest.fixture
-async def line(reference_table18: Database, valkey: Valkey, tmp_path: Path) -> Line:
+def prepared(servers: Servers, prepared_template: str) -> Iterator[Database]:
+    """A database with some users and creditsd installed."""
+    with fresh_database(servers.get(SERVERS[0]), prepared_template) as copy:
+        yield copy
+
+
+@pytest.fixture
+def line(prepared: Database, valkey: Valkey, tmp_path: Path) -> Line:
     """A line on the servers of the session."""
-    return await prepared(reference_table18.dsn, valkey, tmp_path)
+    return line_of(prepared.dsn, valkey, tmp_path)
 
 
 @pytest.fixture
-async def own_line(own_postgres: Callable[..., Postgres], valkey: Valkey, tmp_path: Path) -> tuple[Postgres, Line]:
+def own_line(own_postgres: Callable[..., Postgres], valkey: Valkey, tmp_path: Path) -> tuple[Postgres, Line]:
     """A line on a PostgreSQL of its own, which may be killed. Nothing is flushed: a killed process loses no page."""
-    server = await asyncio.to_thread(own_postgres)
-    await asyncio.to_thread(server.psql, REFERENCE_TABLE)
-    return server, await prepared(server.dsn(), valkey, tmp_path)
+    server = own_postgres()
+    prepare(server.dsn())
+    return server, line_of(server.dsn(), valkey, tmp_path)

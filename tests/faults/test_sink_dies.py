@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 
 from tests.conftest import Database, eventually
-from tests.faults.conftest import USERS, Line, prepared
+from tests.faults.conftest import USERS, Line, line_of
 from tests.faults.load import user
 from tests.faults.truth import client, differences, held, truth, witnessing
 from tests.servers import Valkey
 
 
 async def test_a_sink_that_was_away_gets_one_message_for_each_user_that_changed(
-    reference_table18: Database, own_valkey: Callable[..., Valkey], tmp_path: Path
+    prepared: Database, own_valkey: Callable[..., Valkey], tmp_path: Path
 ) -> None:
     valkey = own_valkey("--appendonly", "yes", "--appendfsync", "always")
-    line = await prepared(reference_table18.dsn, valkey, tmp_path)
+    line = line_of(prepared.dsn, valkey, tmp_path)
     async with line.leading() as daemon:
         await line.until_true()
         valkey.kill()
@@ -35,10 +35,10 @@ async def test_a_sink_that_was_away_gets_one_message_for_each_user_that_changed(
 
 
 async def test_killed_under_load_and_back_with_its_data_it_is_told_the_rest(
-    reference_table18: Database, own_valkey: Callable[..., Valkey], tmp_path: Path
+    prepared: Database, own_valkey: Callable[..., Valkey], tmp_path: Path
 ) -> None:
     valkey = own_valkey("--appendonly", "yes", "--appendfsync", "always")
-    line = await prepared(reference_table18.dsn, valkey, tmp_path)
+    line = line_of(prepared.dsn, valkey, tmp_path)
     async with line.leading() as daemon:
         async with line.load():
             for _ in range(2):
@@ -51,11 +51,11 @@ async def test_killed_under_load_and_back_with_its_data_it_is_told_the_rest(
 
 
 async def test_a_sink_that_forgot_everything_is_told_what_changes_and_the_rest_when_its_cursor_is_reset(
-    reference_table18: Database, own_valkey: Callable[..., Valkey], tmp_path: Path
+    prepared: Database, own_valkey: Callable[..., Valkey], tmp_path: Path
 ) -> None:
     """The cursor says what has been delivered, not what is still held: it must be set back by hand."""
     valkey = own_valkey()
-    line = await prepared(reference_table18.dsn, valkey, tmp_path)
+    line = line_of(prepared.dsn, valkey, tmp_path)
     async with line.leading() as daemon:
         await line.until_true()
         valkey.restart()

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.acceptance.command import Running
 from tests.conftest import Database
-from tests.faults.conftest import Line, prepared
+from tests.faults.conftest import Line, line_of
 from tests.faults.load import user
 from tests.faults.truth import client, held
 from tests.proxy import Proxy
@@ -92,13 +92,10 @@ async def test_it_ends_while_postgresql_is_down(own_line: tuple[Postgres, Line])
         assert "Traceback" not in daemon.log()
 
 
-async def test_it_ends_while_postgresql_does_not_answer(
-    reference_table18: Database, valkey: Valkey, tmp_path: Path
-) -> None:
-    line = await prepared(reference_table18.dsn, valkey, tmp_path)
-    server = reference_table18.server
-    assert isinstance(server, Postgres)
-    async with Proxy(server.host, server.port) as proxy:
+async def test_it_ends_while_postgresql_does_not_answer(prepared: Database, valkey: Valkey, tmp_path: Path) -> None:
+    line = line_of(prepared.dsn, valkey, tmp_path)
+    said = conninfo_to_dict(line.dsn)
+    async with Proxy(str(said["host"]), int(str(said["port"]))) as proxy:
         through = line.with_env(
             CREDITSD_DSN=make_conninfo(line.dsn, port=proxy.port), CREDITSD_SHUTDOWN_SECONDS=str(SHUTDOWN_SECONDS)
         )
