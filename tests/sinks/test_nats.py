@@ -247,6 +247,19 @@ async def test_missing_rights_are_told_at_once(start: Start) -> None:
             await sink.deliver([total()])
 
 
+@pytest.mark.parametrize(("subjects", "options"), [("credits.*", {}), ("$KV.b.*", {"bucket": "b"})])
+async def test_the_rights_named_in_the_documentation_are_enough(
+    start: Start, subjects: str, options: dict[str, Any]
+) -> None:
+    rights = f'publish: ["{subjects}", "$JS.API.>"], subscribe: ["_INBOX.>"]'
+    server = start(f"authorization {{ users: [{{ user: a, password: pw, permissions: {{ {rights} }} }}] }}")
+    async with opened(f"nats://a:pw@127.0.0.1:{server.port}", **options) as sink:
+        assert isinstance(sink, Nats)
+        assert list(await sink.deliver([total()])) == []
+        assert await sink.held("u1") == VERSION
+        assert await sink.forget("u1") == 1
+
+
 async def test_a_token_opens_the_door(start: Start) -> None:
     server = start('authorization { token: "t0ken" }')
     url = f"127.0.0.1:{server.port}"
