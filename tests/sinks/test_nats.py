@@ -158,6 +158,15 @@ async def test_a_user_can_be_forgotten_and_nobody_else_is(start: Start, options:
         assert list(await sink.held_many(["a.b", "u2", "u" * 3000])) == [None, VERSION, None]
 
 
+async def test_a_test_message_is_sent_where_nothing_is_and_erased_again(start: Start) -> None:
+    async with opened(start().url) as sink:
+        assert isinstance(sink, Nats)
+        assert await sink.deliver([total("nobody", 0, cause="test"), total("u2")]) == []
+        assert await sink.deliver([total("u2", 0, cause="test")]) == []
+        assert await sink.held("u2") == VERSION
+        assert await sink.forget("nobody") == 1
+
+
 @pytest.mark.parametrize("foreign", [b"120", b"", b"not json", b'{"version":"9"}', b'["version"]', b"\xff"])
 async def test_a_message_of_another_program_counts_as_no_version(start: Start, foreign: bytes) -> None:
     server = start()
