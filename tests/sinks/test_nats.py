@@ -158,6 +158,15 @@ async def test_a_user_can_be_forgotten_and_nobody_else_is(start: Start, options:
         assert list(await sink.held_many(["a.b", "u2", "u" * 3000])) == [None, VERSION, None]
 
 
+async def test_a_test_message_is_sent_where_nothing_is_and_erased_again(start: Start) -> None:
+    async with opened(start().url) as sink:
+        assert isinstance(sink, Nats)
+        assert await sink.deliver([total("nobody", 0, cause="test"), total("u2")]) == []
+        assert await sink.deliver([total("u2", 0, cause="test")]) == []
+        assert await sink.held("u2") == VERSION
+        assert await sink.forget("nobody") == 1
+
+
 @pytest.mark.parametrize("foreign", [b"120", b"", b"not json", b'{"version":"9"}', b'["version"]', b"\xff"])
 async def test_a_message_of_another_program_counts_as_no_version(start: Start, foreign: bytes) -> None:
     server = start()
@@ -245,6 +254,19 @@ async def test_missing_rights_are_told_at_once(start: Start) -> None:
     async with opened(f"nats://a:pw@127.0.0.1:{server.port}") as sink:
         with pytest.raises(SinkUnavailable, match=r"lacks rights .*publish on credits\.\*"):
             await sink.deliver([total()])
+
+
+@pytest.mark.parametrize(("subjects", "options"), [("credits.*", {}), ("$KV.b.*", {"bucket": "b"})])
+async def test_the_rights_named_in_the_documentation_are_enough(
+    start: Start, subjects: str, options: dict[str, Any]
+) -> None:
+    rights = f'publish: ["{subjects}", "$JS.API.>"], subscribe: ["_INBOX.>"]'
+    server = start(f"authorization {{ users: [{{ user: a, password: pw, permissions: {{ {rights} }} }}] }}")
+    async with opened(f"nats://a:pw@127.0.0.1:{server.port}", **options) as sink:
+        assert isinstance(sink, Nats)
+        assert list(await sink.deliver([total()])) == []
+        assert await sink.held("u1") == VERSION
+        assert await sink.forget("u1") == 1
 
 
 async def test_a_token_opens_the_door(start: Start) -> None:

@@ -84,6 +84,23 @@ async def test_a_cluster_that_lost_a_node_is_told_and_served_again_when_it_is_ba
         cluster.stop()
 
 
+async def test_the_rights_named_in_the_documentation_are_enough_for_a_cluster() -> None:
+    cluster = Cluster()
+    keys, channels = ("resetkeys", "~credits:*", "~log"), ("resetchannels", "&credits:*")
+    commands = "-@all +evalsha +script|load +get +set +publish +xadd +del +xrange +xdel +cluster|slots +command"
+    try:
+        await cluster.start()
+        for node in cluster.nodes:
+            node.client().execute_command("ACL", "SETUSER", "app", "on", ">pw", *keys, *channels, *commands.split())
+        async with opened(cluster.url.replace("://", "://app:pw@"), stream="log") as sink:
+            assert isinstance(sink, Redis)
+            assert list(await sink.deliver([total(), total("u2")])) == []
+            assert await sink.held("u1") == VERSION
+            assert await sink.forget("u1") == 2
+    finally:
+        cluster.stop()
+
+
 async def test_a_single_server_is_no_cluster(sink_valkey: Valkey) -> None:
     with pytest.raises(SinkUnavailable, match="it is no cluster"):
         async with opened(sink_valkey.url.replace("redis://", "redis+cluster://")):
