@@ -168,7 +168,6 @@ class Publisher:
         assert found is not None
         self._disabling = None
         self._obey(found)
-        self._return_to_cursor()
         self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type)
         await self._deliveries.load()
         self._registered = True
