@@ -221,7 +221,11 @@ async def test_leading_again_takes_up_what_another_daemon_has_saved(
 ) -> None:
     sink = MemorySink()
     async with publishing(sink) as publisher:
-        await current(publisher)
+
+        async def saved() -> Any:
+            return cursor(installation)
+
+        await eventually(saved)
         for number in range(3):
             installation.run(ADD, [user(number), 1])
             await line.settle()
