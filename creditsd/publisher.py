@@ -244,6 +244,8 @@ class Publisher:
         if isinstance(error, SinkDisabled):
             self._disabling = str(error)
             return
+        if isinstance(error, SinkUnavailable) and not isinstance(error, SinkBusy):
+            self._opened = False  # probe before the page is read: it is to be the newest when the sink is back
         seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
         self._note_error(str(error), seconds)
         if isinstance(error, SinkUnavailable):

@@ -33,7 +33,8 @@ def installation(installed_database: Database) -> Iterator[Database]:
     """The reference table with creditsd installed by default settings, all empty; do not alter its schema."""
     installed_database.run(
         "TRUNCATE public.user_credits, creditsd.changes, creditsd.resyncs, creditsd.reader, creditsd.balances, "
-        "creditsd.sinks, creditsd.deliveries, creditsd.repairs, people, archive RESTART IDENTITY; DELETE FROM creditsd.resyncs"
+        "creditsd.sinks, creditsd.deliveries, creditsd.repairs, people, archive RESTART IDENTITY; "
+        "DELETE FROM creditsd.resyncs"
     )
     yield installed_database
     deadline = time.monotonic() + 2
