@@ -92,7 +92,8 @@ async def test_a_disabled_sink_stands_still_over_a_restart_and_goes_on_with_the_
         assert healthy.tries == 0
         await told(reference_table18, ENABLE, RING)
         await healthy.until(lambda: len(healthy.newest) == 3)
-    assert sorted((each.user_id, each.credits) for each in healthy.totals) == [(user(n), 4) for n in (1, 2, 3)]
+    told_of = sorted((each.user_id, int(each.credits)) for each in healthy.totals)
+    assert told_of == [(user(n), 4) for n in (1, 2, 3)]
 
 
 async def test_a_paused_sink_is_told_nothing_until_it_is_resumed(reference_table18: Database) -> None:
