@@ -13,7 +13,6 @@ from tests.faults.load import user
 from tests.faults.truth import client, differences, held, truth, witnessing
 from tests.servers import Valkey
 
-
 STALE = """
     SELECT
     FROM creditsd.balances AS b
