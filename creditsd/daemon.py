@@ -91,10 +91,12 @@ class Daemon:
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
                 beside = [tasks.create_task(supervisor.keep_alive(self._alive)), tasks.create_task(self._purge())]
                 line = tasks.create_task(self._line(), name="line")
-                await self._stopping.wait()
-                supervisor.stopping()
-                await self._shut_down(line, publishing)
-                await _ended(beside)
+                try:
+                    await self._stopping.wait()
+                    supervisor.stopping()
+                    await self._shut_down(line, publishing)
+                finally:  # a bug in one of them, too: the group itself would cancel the others only once
+                    await _ended([line, *publishing, *beside])
         except* CreditsdError as group:
             raise _first(group) from None
 
@@ -351,7 +353,7 @@ def _sooner(one: float | None, other: float | None) -> float | None:
 async def _ended(tasks: Sequence[asyncio.Task[None]], deadline: float = 0.0) -> None:
     """Wait for tasks until a deadline, then cancel them until they have ended.
 
-    Once is not enough: the driver answers by waiting for the server, which may never answer.
+    Once is not enough: the driver waits for the server first, which may never answer, and its pool may swallow it.
     """
     if tasks and (seconds := deadline - time.monotonic()) > 0:
         await asyncio.wait(tasks, timeout=seconds)

@@ -22,7 +22,8 @@ async def running(settings: Settings, *sinks: MemorySink) -> AsyncIterator[Daemo
         yield daemon
     finally:
         daemon.stop()
-        await task
+        async with asyncio.timeout(30):
+            await task
 
 
 async def until(daemon: Daemon, what: str, wanted: object) -> None:
