@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.acceptance.command import Running
-from tests.conftest import Database
+from tests.conftest import Database, eventually
 from tests.faults.conftest import Line, line_of
 from tests.faults.load import user
 from tests.faults.truth import client, held
@@ -76,9 +76,10 @@ async def test_it_ends_while_a_delivery_is_refused(line: Line) -> None:
         await link.delete(f"credits:{user(1)}")
         await link.lpush(f"credits:{user(1)}", "not ours")
         await line.run(f"UPDATE public.user_credits SET credits = 77 WHERE user_id = '{user(1)}'")
-        await daemon.until_logged("publisher.paused")
+        await eventually(lambda: line.run("SELECT FROM creditsd.deliveries"))
         await ends(daemon)
         await link.delete(f"credits:{user(1)}")
+    await line.run("UPDATE creditsd.deliveries SET next_at = now()")
     async with line.leading():
         await line.until_true()
 
