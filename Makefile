@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Tests wait more than they work: two at a time even on one processor.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -30,7 +32,7 @@ demo: $(STAMP) ## watch totals change, with nothing else installed
 	@$(BIN)/creditsd demo $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS='-k doorbell' for some
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 bench: $(STAMP) ## print the figures
 	@$(BIN)/python -m bench $(ARGS)

@@ -103,8 +103,10 @@ class Reachable:
     def create_database(self, name: str, template: str = "template1") -> str:
         """Create a database and return its connection string."""
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
-            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+            # Copying the files takes a quarter of the time that logging every page does, where nothing is flushed.
+            strategy = sql.SQL(" STRATEGY FILE_COPY" if connection.info.server_version >= 150000 else "")
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}{}")
+            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template), strategy))
         return self.dsn(name)
 
     def drop_database(self, name: str) -> None:

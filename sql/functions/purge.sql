@@ -33,6 +33,12 @@ BEGIN
         CASE WHEN pg_snapshot_xmax(upto) <= pg_snapshot_xmax(r.snapshot) THEN upto ELSE r.snapshot END
     INTO since, snapshot
     FROM creditsd.reader AS r;
+    IF NOT FOUND THEN
+        -- Nothing has been read yet; what the next statement would see is another matter.
+        deleted := 0;
+        RETURN NEXT;
+        RETURN;
+    END IF;
     first_new := pg_snapshot_xmax(since);
     FOR running IN
         SELECT x

@@ -31,10 +31,11 @@ def installed_database(postgres_server: Reachable) -> Iterator[Database]:
 @pytest.fixture
 def installation(installed_database: Database) -> Iterator[Database]:
     """The reference table with creditsd installed by default settings, all empty; do not alter its schema."""
+    tables = ("changes", "resyncs", "reader", "balances", "sinks", "deliveries", "repairs")
     installed_database.run(
-        "TRUNCATE public.user_credits, creditsd.changes, creditsd.resyncs, creditsd.reader, creditsd.balances, "
-        "creditsd.sinks, creditsd.deliveries, creditsd.repairs, people, archive RESTART IDENTITY; "
-        "DELETE FROM creditsd.resyncs"
+        "DELETE FROM public.user_credits; DELETE FROM archive; DELETE FROM people; "
+        + "".join(f"DELETE FROM creditsd.{table}; " for table in tables)
+        + "ALTER SEQUENCE user_credits_id_seq RESTART"
     )
     yield installed_database
     deadline = time.monotonic() + 2

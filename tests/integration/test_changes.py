@@ -497,6 +497,15 @@ async def test_a_purge_deletes_what_is_read_and_nothing_else(
         assert await waiting(application) == 0
 
 
+async def test_a_purge_before_the_first_reading_does_nothing(
+    installation: Database, settings: Settings, application: Session, line: Line
+) -> None:
+    await application.execute(ADD, [USER, 5])
+    await application.execute("DELETE FROM creditsd.reader")
+    assert await line.changes.purge(line.connection, 1000, None) is None
+    assert await waiting(application) == 1
+
+
 async def test_a_purge_goes_in_steps_and_finds_every_repeat_of_a_pair(application: Session, line: Line) -> None:
     async with application.transaction():
         for number in range(60):

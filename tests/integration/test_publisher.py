@@ -221,11 +221,7 @@ async def test_leading_again_takes_up_what_another_daemon_has_saved(
 ) -> None:
     sink = MemorySink()
     async with publishing(sink) as publisher:
-
-        async def saved() -> Any:
-            return cursor(installation)
-
-        await eventually(saved)
+        await sink_opened(sink)  # and so registered
         for number in range(3):
             installation.run(ADD, [user(number), 1])
             await line.settle()
