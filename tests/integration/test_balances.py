@@ -255,9 +255,12 @@ async def test_republishing_gives_new_versions_to_unchanged_totals(installation:
         assert await line.balances.recently_published(first.version - 1, 10) == [USER]
 
 
-async def test_a_user_without_rows_is_nothing_stored_once(installation: Database, settings: Settings) -> None:
+async def test_a_user_without_rows_is_no_news_until_somebody_asks_for_it(
+    installation: Database, settings: Settings
+) -> None:
     async with Line.settled(settings) as line:
-        (total,) = (await line.balances.recompute([USER], cause="repair", republish=False)).totals
+        assert (await line.balances.recompute([USER], cause="repair", republish=False)).totals == []
+        (total,) = (await line.balances.recompute([USER], cause="repair", republish=True)).totals
         assert said(total, "membership_status", "credits") == ("none", 0)
         assert (await line.balances.recompute([USER], cause="repair", republish=False)).totals == []
 
