@@ -129,7 +129,9 @@ class Doorbell:
                     elif self._holds:
                         await self._keeper.execute("")  # the server has said something: goodbye, mostly
                 except errors.QueryCanceled:
-                    pass  # by _wake, while we asked
+                    # By _wake, while we asked. K may have been granted in the same moment, and a session keeps it.
+                    await _do(self._keeper, "queries/sleep_released")
+                    self._holds = False
             if self._wants != self._holds:
                 self._turn.set()
             self.stir()

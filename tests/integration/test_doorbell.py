@@ -298,6 +298,36 @@ async def test_a_daemon_that_ends_leaves_nobody_ringing(installation: Database, 
         assert await heard(installation, rings) == 0
 
 
+async def test_a_request_that_is_given_up_leaves_no_lock_and_no_request(
+    installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell_module, "ASKING_POLL_SECONDS", FOR_EVER)
+    sink = MemorySink()
+    held = (
+        "SELECT granted FROM pg_locks WHERE mode = 'ExclusiveLock' AND (locktype, objid, objsubid) = ('advisory', 1, 2)"
+    )
+    with capture_logs() as logs:
+        async with installation.connect() as silent, installation.connect() as writer:
+            await silent.execute("BEGIN")
+            await silent.execute(ADD, [OTHER, 7])
+            async with running(settings, sink) as daemon:
+                await until(daemon, "doorbell", "asking")
+                await eventually(lambda: asked(silent))
+                async with writer.transaction():  # so many that it would rather be awake
+                    for number in range(300):
+                        await writer.execute(ADD, [user(number), 1])
+
+                async def woke() -> bool:
+                    return any(event["event"] == "doorbell.woke" for event in logs)
+
+                await eventually(woke)
+                await silent.execute("COMMIT")
+                await sink.until_credits(OTHER, 7 + 1)
+                await until(daemon, "doorbell", "asleep")
+                assert installation.run(held) == [(True,)]
+            assert installation.run(held) == []
+
+
 # A bell that does not ring.
 
 
