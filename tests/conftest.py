@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import itertools
 import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -21,6 +22,10 @@ import pytest
 from tests.servers import REFERENCE_TABLE, Postgres, Reachable, Valkey, versions
 
 T = TypeVar("T")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts into the background deaf to Ctrl-C, and commands started from here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OWN_DSN = os.environ.get("CREDITSD_TEST_DSN", "")
 """A server of your own, in which every test creates a database and drops it after."""
