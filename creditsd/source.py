@@ -51,7 +51,6 @@ class Source:
 
     settings: SourceSettings
     oid: int
-    partitioned: bool
     indexed: bool
     columns: Mapping[str, Column]
 
@@ -91,7 +90,6 @@ class Source:
         made = cls(
             settings=source,
             oid=oid,
-            partitioned=relkind == "p",
             indexed=indexed,
             columns={column.name: column for column in columns},
         )
