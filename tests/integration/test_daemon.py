@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from creditsd import daemon as daemon_module
+from creditsd import leadership as leadership_module
 from creditsd import schema
 from creditsd.daemon import Daemon
 from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SinkUnavailable
@@ -160,7 +161,7 @@ async def test_a_standby_takes_over_from_a_leader_whose_session_is_ended(
 async def test_read_changes_are_purged_in_the_background(
     installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon_module, "CURSOR_SAVE_SECONDS", 0.05)
+    monkeypatch.setattr(leadership_module, "CURSOR_SAVE_SECONDS", 0.05)
     monkeypatch.setattr(daemon_module, "PURGE_CHANGES", 7)
     sink = MemorySink()
     async with running(settings, sink), installation.connect() as application:

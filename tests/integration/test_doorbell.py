@@ -15,8 +15,8 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
-from creditsd import daemon as daemon_module
 from creditsd import doorbell as doorbell_module
+from creditsd import leadership as leadership_module
 from creditsd.database import connected
 from creditsd.doorbell import Doorbell
 from creditsd.settings import Settings
@@ -76,7 +76,7 @@ def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away whatever would look by itself after a while."""
     monkeypatch.setattr(doorbell_module, "ASKING_POLL_SECONDS", FOR_EVER)
     monkeypatch.setattr(doorbell_module, "PROOF_SECONDS", FOR_EVER)
-    monkeypatch.setattr(daemon_module, "CURSOR_SAVE_SECONDS", FOR_EVER)
+    monkeypatch.setattr(leadership_module, "CURSOR_SAVE_SECONDS", FOR_EVER)
 
 
 # The writer's side.
