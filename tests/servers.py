@@ -30,6 +30,7 @@ from tests.workshop import (
     alive,
     children,
     free_port,
+    freeze,
     package_directory,
     reachable_binaries,
     versions,
@@ -232,7 +233,7 @@ class Postgres(Reachable):
     def kill9(self) -> None:
         """End the postmaster as a crash would, and return when none of its children is left."""
         process = self._running()
-        process.send_signal(signal.SIGSTOP)  # no child may be born between looking and killing
+        freeze(process)  # no child may be born between looking and killing
         orphans = children(process.pid)
         process.kill()
         process.wait()

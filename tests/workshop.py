@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 # At the end of its standard input, that is when this process is gone, stop each server named by a pid file
 # and tidy up. Where the process works is looked at too: its number may be somebody else's by now.
@@ -196,6 +197,12 @@ def children(pid: int) -> list[int]:
     """List the processes a process has started and that still run."""
     everyone = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [other for other in everyone if _parent(other) == pid]
+
+
+def freeze(process: subprocess.Popen[Any]) -> None:
+    """Stop a child of ours, and return when it stands still: the signal alone may leave it the time for an answer."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def wait_until_gone(pids: Sequence[int], patience_seconds: float) -> None:

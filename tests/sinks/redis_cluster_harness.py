@@ -14,7 +14,8 @@ from redis.cluster import RedisCluster
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.conftest import eventually
-from tests.sinks.valkey import Valkey, free_port
+from tests.sinks.valkey import Valkey
+from tests.workshop import free_port
 
 PASSWORD = "s3cr3t/pass:word@x"
 SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))

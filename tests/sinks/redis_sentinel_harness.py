@@ -15,7 +15,8 @@ import redis
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.conftest import eventually
-from tests.sinks.valkey import BINARY, Valkey, free_port
+from tests.sinks.valkey import BINARY, Valkey
+from tests.workshop import free_port
 
 PASSWORD = "s3cr3t/pass:word@x"
 SENTINEL_PASSWORD = "s3ntinel-secret"

@@ -15,7 +15,8 @@ from creditsd.errors import ConfigError, SinkUnavailable
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.sinks.harness import VERSION, total
-from tests.sinks.valkey import Valkey, free_port
+from tests.sinks.valkey import Valkey
+from tests.workshop import free_port
 
 
 @asynccontextmanager

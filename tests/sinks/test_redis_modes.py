@@ -18,7 +18,8 @@ from tests.sinks.harness import VERSION, total
 from tests.sinks.redis_cluster_harness import Cluster
 from tests.sinks.redis_sentinel_harness import Watched
 from tests.sinks.test_redis import opened
-from tests.sinks.valkey import Valkey, free_port
+from tests.sinks.valkey import Valkey
+from tests.workshop import free_port
 
 
 async def test_a_cluster_keeps_stream_ttl_and_rule(tmp_path: Path) -> None:

