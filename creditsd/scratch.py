@@ -101,8 +101,8 @@ async def _make(connection: Connection, settings: Settings) -> None:
     with translated():
         await connection.execute(queries.sql("bench/drop").encode())
         await connection.execute(queries.sql("bench/tables").encode())
-    source = SourceSettings(table=f"{SCHEMA}.captured")
-    ours = settings.model_copy(update={"dsn": _dsn(settings), "listen_dsn": "", "source": source, "role": ""})
+    # Only what decides how the triggers are written: no role of theirs is granted anything here.
+    ours = Settings(dsn=_dsn(settings), wakeup=settings.wakeup, source=SourceSettings(table=f"{SCHEMA}.captured"))
     with translated():
         await connection.execute(relocated(await schema.script(ours)).encode())
 
