@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_origin
 
@@ -80,6 +81,25 @@ def _http_url(text: str) -> str:
     return text
 
 
+def _api_key(text: str) -> str:
+    if text.startswith("sha256:") and re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text) is None:
+        raise ValueError("after sha256: must come the 64 hexadecimal digits of the key's digest")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != "*" and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+", text) is None:
+        raise ValueError("must be an origin as browsers send it, e.g. https://app.example.com, or *")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError("must be an address or a network, e.g. 10.0.0.0/8") from None
+
+
 def _sink_name(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", text) is None:
         raise ValueError("must be letters, digits, _ . and -, at most 63 of them")
@@ -96,7 +116,11 @@ Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
 ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
 Dsn = Annotated[str, Field(repr=False), AfterValidator(_conninfo)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Word = Annotated[str, Field(min_length=1)]
+ApiKey = Annotated[str, Field(min_length=1), AfterValidator(_api_key)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class _Section(BaseModel):
@@ -167,11 +191,19 @@ class HttpSettings(_Section):
     """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8321"
-    api_keys: Annotated[list[Word], Field(repr=False)] = []
+    api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
     jwt_secret: Annotated[str, Field(repr=False)] = ""
     jwks_url: Annotated[str, AfterValidator(_http_url)] = ""
     jwt_audience: str = ""
     jwt_issuer: str = ""
+    jwt_leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    cors_origins: list[Origin] = []
+    heartbeat_seconds: Seconds = 15.0
+    max_streams: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    max_streams_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    requests_per_second_per_address: Rate = 200.0
+    requests_per_second_per_caller: Rate = 100.0
+    trusted_proxies: list[Network] = []
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -193,6 +225,7 @@ class Settings(_Section):
     dsn: Dsn = ""  # empty: libpq's own variables and service file
     listen_dsn: Dsn = ""  # empty: the same as dsn
     role: ColumnOrNone = ""
+    reader: ColumnOrNone = ""
     wakeup: Literal["doorbell", "poll"] = "doorbell"
     poll_seconds: Seconds = 0.25
     busy_poll_seconds: Seconds = 0.005

@@ -197,7 +197,7 @@ def test_a_misspelt_variable_names_the_right_one(setenv: Any, written: str, mean
         ('active_statuses = ["a"]', "unknown setting active_statuses: did you mean source.active_statuses?"),
         ('[source.columns]\nmembershp = "x"', "did you mean source.columns.membership?"),
         ('source = "x"', "unknown setting source"),
-        ("[http]\nzzz = 1", "unknown setting http.zzz: there are http.api_keys, http.jwks_url"),
+        ("[http]\nzzz = 1", "unknown setting http.zzz: there are http.api_keys, http.cors_origins"),
     ],
 )
 def test_a_misspelt_key_in_the_file_names_the_right_one(toml: Any, text: str, says: str) -> None:
