@@ -32,10 +32,18 @@ class Changes:
     """
 
     def __init__(
-        self, connection: Connection, *, digest: str, user_id_type: str, can_buy: str, expire_empty: str
+        self,
+        connection: Connection,
+        *,
+        digest: str,
+        user_id_type: str,
+        can_buy: str,
+        expire_empty: str,
+        history_days: int,
     ) -> None:
         self._connection = connection
         self._policy = {"can_buy": can_buy, "expire_empty": expire_empty}
+        self._history_days = history_days
         self._digest = digest
         self._drained = queries.sql("queries/drained").replace("{user_id_type}", user_id_type)
         self._purged = queries.sql("queries/purged").replace("{user_id_type}", user_id_type)
@@ -63,7 +71,13 @@ class Changes:
         The page says `full` when more of this pass waits, `changes` and `users` read, `resyncing` (a cause or None) and
         `due_seconds` until time changes a total (None for never).
         """
-        parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
+        parameters = {
+            "snapshot": self._snapshot,
+            "max_changes": max_changes,
+            "history_days": self._history_days,
+            **self._pass,
+            **self._policy,
+        }
         found = await batch(self._connection, self._drained, parameters)
         page = found.page
         self._unsaved = self._unsaved or page["changes"] > 0

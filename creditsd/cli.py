@@ -21,6 +21,7 @@ from creditsd.commands import (
     fail,
     finish,
     forget,
+    history,
     invocation,
     say,
     say_json,
@@ -213,6 +214,7 @@ def status(json: Json = False) -> None:
         screen.status(console, found)
 
 
+app.command()(history.history)
 app.command()(verify.verify)
 app.command()(forget.forget)
 app.add_typer(deliveries.app)

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -17,6 +18,7 @@ from creditsd.changes import Changes
 from creditsd.database import Connection, connected, row
 from creditsd.doorbell import Doorbell
 from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.history import History
 from creditsd.leadership import Leadership, Progress, Stages, State
 from creditsd.live import Live
 from creditsd.publisher import Backoff, Publisher
@@ -29,6 +31,7 @@ log = structlog.get_logger()
 STANDBY_SECONDS = 1.0
 PURGE_SECONDS = 1.0
 PURGE_CHANGES = 5000
+TIDY_SECONDS = 600.0
 CLOSE_SECONDS = 1.0  # to save the cursors, where everything else has taken all the time there was
 CANCEL_SECONDS = 0.2
 MENDING_SECONDS = 5.0  # between looks at a schema that somebody has to mend
@@ -45,6 +48,7 @@ class Daemon:
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
         self._publishers = [Publisher(name, sink, self._pool) for name, sink in sinks]
         self._leadership = Leadership(settings, self._publishers, progress)
+        self._history = History(settings.history.days)
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
 
@@ -67,6 +71,7 @@ class Daemon:
                 beside = [
                     tasks.create_task(supervisor.keep_alive(lambda: self._leadership.alive)),
                     tasks.create_task(self._purge()),
+                    tasks.create_task(self._tidy()),
                 ]
                 line = tasks.create_task(self._line(), name="line")
                 try:
@@ -145,12 +150,14 @@ class Daemon:
         """Open what leading takes, and end it as one when any connection is lost."""
         settings = self._settings
         dsn = settings.listen_dsn or settings.dsn
-        policy = {
+        policy: dict[str, Any] = {
             "user_id_type": installation.user_id_type,
             "can_buy": settings.can_buy,
             "expire_empty": settings.expire_empty,
+            "history_days": settings.history.days,
         }
         polls = settings.wakeup == "poll"
+        await self._history.tidy(leader)  # before the first step of today
         async with AsyncExitStack() as stack:
             listener = await stack.enter_async_context(connected(dsn, purpose="doorbell"))
             keeper = await stack.enter_async_context(connected(dsn, purpose="sleep"))
@@ -196,6 +203,18 @@ class Daemon:
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("changes.purge_interrupted", reason=str(error))
             await asyncio.sleep(0 if position else PURGE_SECONDS)
+
+    async def _tidy(self) -> None:
+        """Open and drop the history's partitions while we lead, in the background."""
+        while True:
+            again = self._stages is None
+            try:
+                if not again:
+                    async with database.borrowed(self._pool) as connection:
+                        again = await self._history.tidy(connection)
+            except (DatabaseUnavailable, SchemaError) as error:
+                log.debug("history.tidy_interrupted", reason=str(error))
+            await asyncio.sleep(PURGE_SECONDS if again else TIDY_SECONDS)
 
     async def _shut_down(self, line: asyncio.Task[None], publishing: Sequence[asyncio.Task[None]]) -> None:
         """End from the head, and let what is stored arrive, in a bounded time; the rest resumes at its cursor."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from creditsd import queries, schema
 from creditsd.balances import Balances
@@ -87,7 +88,11 @@ class Inspection:
         self._connection = connection
         self._settings = settings
         self._installation = installation
-        self._policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
+        self._policy: dict[str, Any] = {
+            "can_buy": settings.can_buy,
+            "expire_empty": settings.expire_empty,
+            "history_days": settings.history.days,
+        }
 
     @classmethod
     @asynccontextmanager
@@ -114,6 +119,14 @@ class Inspection:
         with read_as(self._installation.user_id_type, user_id):
             found = await batch(self._connection, self._typed("queries/balance"), {"user_id": user_id})
         return found.totals[0] if found.totals else None
+
+    async def history(self, user_id: str, limit: int) -> Sequence[Total]:
+        """Return the steps that are kept of a user, the newest first. Raises InputError for what cannot be an id."""
+        with read_as(self._installation.user_id_type, user_id):
+            found = await batch(
+                self._connection, self._typed("queries/history_of_user"), {"user_id": user_id, "limit": limit}
+            )
+        return found.totals
 
     async def explain(self, user_id: str) -> Explanation:
         """Say of each row whether it counts and why, and of each sink what it has."""

@@ -4,7 +4,8 @@ CREATE FUNCTION creditsd.recompute(
     reason text,
     can_buy_policy text,
     expire_empty text,
-    republish boolean
+    republish boolean,
+    history_days integer
 )
 RETURNS SETOF creditsd.balances
 LANGUAGE plpgsql
@@ -139,8 +140,30 @@ BEGIN
     SELECT a.*
     FROM added AS a
     ORDER BY version;
+    IF history_days > 0 THEN
+        IF NOT EXISTS (
+            SELECT FROM creditsd.history_kept AS k WHERE k.whole_after IS NOT NULL AND k.days = history_days
+        ) THEN
+            INSERT INTO creditsd.history_kept AS k (days, whole_after)
+            VALUES (history_days, newest)
+            ON CONFLICT (single) DO UPDATE
+            SET days = excluded.days, whole_after = coalesce(k.whole_after, excluded.whole_after);
+        END IF;
+        -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
+        INSERT INTO creditsd.history (
+            version, user_id, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
+            subscription_id, membership, expires_at, cause, previous
+        )
+        SELECT
+            b.version, b.user_id, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
+            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous
+        FROM creditsd.balances AS b
+        WHERE b.version > newest;
+    ELSIF EXISTS (SELECT FROM creditsd.history_kept AS k WHERE k.whole_after IS NOT NULL) THEN
+        UPDATE creditsd.history_kept SET whole_after = NULL;
+    END IF;
 END
 $function$;
 
 COMMENT ON FUNCTION creditsd.recompute IS
-'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version. Takes its turn by an advisory lock.';
+'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version; with history_days above 0 into history, too. Takes its turn by an advisory lock.';

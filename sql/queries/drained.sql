@@ -16,5 +16,5 @@ SELECT
     (total).previous::text
 FROM creditsd.drain(
     %(snapshot)s::text::pg_snapshot, %(upto)s::text::pg_snapshot, %(xid)s::text::xid8, %(user_id)s::text::{user_id_type},
-    %(max_changes)s, %(can_buy)s, %(expire_empty)s
+    %(max_changes)s, %(can_buy)s, %(expire_empty)s, %(history_days)s
 )

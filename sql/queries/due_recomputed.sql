@@ -14,4 +14,4 @@ SELECT
     (total).expires_at,
     (total).cause,
     (total).previous::text
-FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s)
+FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s, %(history_days)s)

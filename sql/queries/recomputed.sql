@@ -15,5 +15,5 @@ SELECT
     b.cause,
     b.previous::text
 FROM creditsd.recompute(
-    %(user_ids)s::text[]::{user_id_type}[], %(cause)s, %(can_buy)s, %(expire_empty)s, %(republish)s
+    %(user_ids)s::text[]::{user_id_type}[], %(cause)s, %(can_buy)s, %(expire_empty)s, %(republish)s, %(history_days)s
 ) AS b

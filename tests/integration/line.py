@@ -58,10 +58,11 @@ class Line:
         """Connect and resume, as a daemon does that has just become the leader."""
         async with connected(settings.dsn, purpose="leader") as connection:
             there = await schema.missing(connection, settings)
-            policy = {
+            policy: dict[str, Any] = {
                 "user_id_type": there.user_id_type,
                 "can_buy": settings.can_buy,
                 "expire_empty": settings.expire_empty,
+                "history_days": settings.history.days,
             }
             changes = Changes(connection, digest=there.digest, **policy)
             yield cls(connection, changes, Balances(connection, **policy), await changes.resume())
