@@ -94,6 +94,9 @@ def demo(
 def install(
     print_: Annotated[bool, typer.Option("--print", help="Print the SQL and change nothing.")] = False,
     role: Annotated[str, typer.Option(help="Grant a restricted role what the daemon needs.", metavar="NAME")] = "",
+    reader: Annotated[
+        str, typer.Option(help="Let a role (PostgREST's, Supabase's) read the own balance.", metavar="NAME")
+    ] = "",
 ) -> None:
     """Put the schema `creditsd` and the triggers into the database.
 
@@ -101,7 +104,8 @@ def install(
     missing, in one transaction. The application never queues for a lock of ours: it is given up and tried again.
     """
     settings = invocation.settings()
-    settings = settings.model_copy(update={"role": role}) if role else settings
+    named = {"role": role, "reader": reader}
+    settings = settings.model_copy(update={key: name for key, name in named.items() if name})
     if print_:
         sys.stdout.write(finish(schema.script(settings)))
         return

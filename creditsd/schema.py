@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 from psycopg import errors, sql
 
-from creditsd import queries
+from creditsd import queries, rights
 from creditsd.database import Connection, connected, row, rows, translated
 from creditsd.errors import DatabaseUnavailable, SchemaError
 from creditsd.settings import Settings
@@ -102,7 +102,8 @@ async def script(settings: Settings) -> str:
             *_repeatable(source, settings),
             *(await _trigger_statements(connection, source)),
             _note(source, settings),
-            _grants(settings.role or "your_role", commented=not settings.role),
+            rights.daemon(settings.role or "your_role", commented=not settings.role),
+            rights.reader(settings.reader or "authenticated", commented=not settings.reader),
         ]
     return "BEGIN;\n\n" + "\n\n".join(part.strip() for part in parts) + "\n\nCOMMIT;\n"
 
@@ -194,8 +195,7 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
     if changed or (installed is not None and settings.role != installed.role):
         await connection.execute(_note(source, settings))
         done += [f"granted {settings.role} what the daemon needs"] if settings.role else []
-    if settings.role:
-        await connection.execute(_grants(settings.role, commented=False))
+    done += await rights.grant(connection, settings)
     return Installed(done=done, notes=_notes(source))
 
 
@@ -342,17 +342,6 @@ def _note(source: Source, settings: Settings) -> str:
     for name, value in values.items():
         template = template.replace(f"%({name})s", _text(sql.Literal(value)))
     return template.strip() + ";"
-
-
-def _grants(role: str, *, commented: bool) -> str:
-    template = sql.SQL(queries.sql("grants")).format(role=sql.Identifier(role))
-    if not commented:
-        return _text(template)
-    lines = [
-        "To run the daemon with a restricted role, name it: creditsd install --role NAME",
-        *_text(template).splitlines(),
-    ]
-    return "\n".join(f"-- {line}" for line in lines)
 
 
 def _notes(source: Source) -> list[str]:

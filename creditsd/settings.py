@@ -200,6 +200,7 @@ class Settings(_Section):
     dsn: Dsn = ""  # empty: libpq's own variables and service file
     listen_dsn: Dsn = ""  # empty: the same as dsn
     role: ColumnOrNone = ""
+    reader: ColumnOrNone = ""
     wakeup: Literal["doorbell", "poll"] = "doorbell"
     poll_seconds: Seconds = 0.25
     busy_poll_seconds: Seconds = 0.005

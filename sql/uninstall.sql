@@ -21,4 +21,6 @@ DROP TABLE IF EXISTS
     creditsd.changes,
     creditsd.installation;
 
+DROP FUNCTION IF EXISTS creditsd.signed_in;
+
 DROP SCHEMA creditsd;

@@ -778,6 +778,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+CREATE FUNCTION creditsd.signed_in() RETURNS uuid
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (NULLIF(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid;
+EXCEPTION
+    -- Claims that are no JSON, or nested without end, and a sub that is no id of this type: nobody is signed in.
+    WHEN data_exception OR program_limit_exceeded THEN
+        RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: sub of request.jwt.claims, as PostgREST and Supabase set it; null where nobody is, and never an error.';
 CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) RETURNS SETOF creditsd.total
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1016,7 +1029,7 @@ ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_truncate;
 CREATE TRIGGER creditsd_update AFTER UPDATE ON public.user_credits FOR EACH ROW EXECUTE FUNCTION creditsd.capture_update();
 ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_update;
 ALTER TABLE creditsd.balances ENABLE ROW LEVEL SECURITY;
-CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING (((user_id)::text = ( SELECT ((NULLIF(current_setting('request.jwt.claims'::text, true), ''::text))::jsonb ->> 'sub'::text))));
+CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
 COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own row.';
 REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from creditsd.settings import Settings
 from tests.conftest import Database
 from tests.integration.line import configured, installed
 from tests.servers import REFERENCE_TABLE, Reachable
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +52,13 @@ def installation(installed_database: Database) -> Iterator[Database]:
 def settings(installation: Database) -> Settings:
     """Those it was installed with."""
     return configured(installation)
+
+
+@pytest.fixture
+def role(database: Database) -> Iterator[str]:
+    """A role that may log in, and nothing else."""
+    name = f"role_{os.getpid()}_{next(_numbers)}"
+    database.run(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+    yield name
+    database.run(f"DROP OWNED BY {name} CASCADE")
+    database.run(f"DROP ROLE {name}")

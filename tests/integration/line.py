@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from psycopg.conninfo import make_conninfo
+
 from creditsd import schema
 from creditsd.balances import Balances
 from creditsd.changes import Changes, Resumption
@@ -36,6 +38,12 @@ async def installed(database: Database, **settings: Any) -> Settings:
     made = configured(database, **settings)
     await schema.install(made)
     return made
+
+
+def as_role(database: Database, role: str) -> Database:
+    """The same database as another role sees it."""
+    dsn = make_conninfo(database.dsn, user=role, password="secret")
+    return Database(database.server, database.name, dsn)
 
 
 def said(total: Total, *names: str) -> tuple[Any, ...]:

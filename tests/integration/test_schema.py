@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import re
 import time
@@ -21,7 +20,7 @@ from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, Sch
 from creditsd.inspection import Inspection
 from creditsd.source import Source
 from tests.conftest import SERVERS, Database, Servers, eventually
-from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed, user
+from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed, user
 from tests.servers import REFERENCE_TABLE, Postgres
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schema.sql"
@@ -36,8 +35,6 @@ CREATE TABLE credits_us PARTITION OF user_credits FOR VALUES IN ('us') PARTITION
 CREATE TABLE "Credits us" PARTITION OF credits_us FOR VALUES IN ('us');
 """
 
-_numbers = itertools.count(1)
-
 
 def dump(database: Database) -> str:
     """The whole schema as pg_dump writes it, without what differs from version to version."""
@@ -48,16 +45,6 @@ def dump(database: Database) -> str:
         line for line in text.splitlines() if line and not re.match(r"--|SET |SELECT pg_catalog\.set_config", line)
     ]
     return "\n".join(lines).replace(database.name, "test") + "\n"
-
-
-@pytest.fixture
-def role(database: Database) -> Iterator[str]:
-    """A role that may log in, and nothing else."""
-    name = f"role_{os.getpid()}_{next(_numbers)}"
-    database.run(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
-    yield name
-    database.run(f"DROP OWNED BY {name} CASCADE")
-    database.run(f"DROP ROLE {name}")
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +60,6 @@ def bare(bare_database: Database) -> Database:
     """A database without any table, the same for all that leave nothing behind elsewhere; on the newest version."""
     bare_database.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     return bare_database
-
-
-def as_role(database: Database, role: str) -> Database:
-    return Database(database.server, database.name, make_conninfo(database.dsn, user=role, password="secret"))
 
 
 # What stands.
@@ -601,27 +584,3 @@ async def test_an_install_without_a_role_takes_nothing_from_the_one_that_has_it(
     await installed(reference_table, can_buy="always", wakeup="poll")
     async with Line.opened(configured(as_role(reference_table, role), wakeup="poll")) as line:
         await line.settle()
-
-
-async def test_a_signed_in_user_sees_the_own_balance_alone(reference_table: Database, role: str) -> None:
-    settings = await installed(reference_table)
-    reference_table.run("INSERT INTO user_credits (user_id, credits) VALUES (%s, 1), (%s, 1)", [USER, OTHER])
-    async with Line.settled(settings):
-        pass
-    reference_table.run(f"GRANT USAGE ON SCHEMA creditsd TO {role}; GRANT SELECT ON creditsd.balances TO {role}")
-    async with as_role(reference_table, role).connect() as client:
-
-        async def seen() -> list[str]:
-            rows = await client.execute("SELECT user_id::text FROM creditsd.balances")
-            return [name for (name,) in await rows.fetchall()]
-
-        assert await seen() == []
-        claim = "SELECT set_config('request.jwt.claims', %s, false)"
-        await client.execute(claim, [f'{{"sub": "{USER}", "role": "authenticated"}}'])
-        assert await seen() == [USER]
-        for claims in (f'{{"sub": "{user(9)}"}}', '{"sub": "no uuid"}', '{"sub": null}', "{}", "[]", '"text"', ""):
-            await client.execute(claim, [claims])
-            assert await seen() == [], claims
-        await client.execute(claim, ["garbage {"])
-        with pytest.raises(psycopg.errors.InvalidTextRepresentation):
-            await seen()

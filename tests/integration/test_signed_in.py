@@ -1,0 +1,148 @@
+"""Reading from the database side, as PostgREST and Supabase do: a role, and the claims of whoever is signed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from creditsd import queries, schema
+from creditsd.database import connected
+from creditsd.errors import SchemaError
+from creditsd.source import Source
+from tests.conftest import Database
+from tests.integration.line import as_role, configured, installed
+
+USERS = 3000
+
+# The type of the ids, how the n-th is made, the first of them, and what is no id of this type.
+IDS = {
+    "uuid": ("lpad(n::text, 32, '0')::uuid", "00000000-0000-0000-0000-000000000001", "no uuid"),
+    "text": ("'user ' || n", "user 1", None),
+    'varchar(40) COLLATE "C"': ("'user ' || n", "user 1", None),
+    "bigint": ("n", "1", "9" * 30),
+    "bpchar": ("'user ' || n", "user 1", None),
+}
+
+NOBODY = (
+    "", "{}", "[]", "null", '"text"', "17", "garbage {", '{"sub": ', '{"sub": null}', '{"sub": {}}', "[" * 100_000,
+    '{"sub": ""}', '{"sub": "\\u0000"}', '{"sub": "somebody else"}',
+)  # fmt: skip
+
+FILL = """
+INSERT INTO creditsd.balances
+    (user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription, cause)
+SELECT {id}, n, now(), n, 'none', 'none', true, false, 'change' FROM generate_series(1, {users}) AS n
+"""
+
+
+def having(database: Database, kind: str) -> Database:
+    database.run(f"CREATE TABLE user_credits (user_id {kind}, credits integer, status text)")
+    return database
+
+
+def fill(database: Database, kind: str) -> None:
+    database.run(FILL.format(id=IDS[kind][0], users=USERS))
+    database.run("ANALYZE creditsd.balances")
+
+
+class Reader:
+    """A connection that does as PostgREST does: it logs in as one role, and becomes another."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, database: Database, role: str) -> AsyncIterator[Reader]:
+        async with database.connect() as connection:
+            await connection.execute(f"SET ROLE {role}".encode())
+            yield cls(connection)
+
+    async def claim(self, claims: str) -> None:
+        await self._connection.execute("SELECT set_config('request.jwt.claims', %s, false)", [claims])
+
+    async def read(self, query: str = "SELECT user_id FROM creditsd.balances") -> list[str]:
+        cursor = await self._connection.execute(query.encode())
+        return [str(value) for (value,) in await cursor.fetchall()]
+
+
+@pytest.mark.parametrize("kind", IDS)
+async def test_a_signed_in_user_reads_the_own_row_by_its_key_and_no_other(
+    database: Database, role: str, kind: str
+) -> None:
+    _, first, none = IDS[kind]
+    await installed(having(database, kind), reader=role)
+    fill(database, kind)
+    async with Reader.opened(database, role) as reader:
+        assert await reader.read() == []
+        await reader.claim(json.dumps({"sub": first, "role": "authenticated"}))
+        assert [user.rstrip() for user in await reader.read()] == [first]
+        plan = "\n".join(await reader.read("EXPLAIN SELECT * FROM creditsd.balances"))
+        assert "balances_pkey" in plan
+        assert "Seq Scan" not in plan
+        for claims in (*NOBODY, json.dumps({"sub": none})):
+            await reader.claim(claims)
+            assert await reader.read() == [], claims[:80]
+
+
+async def test_who_reads_may_not_write_and_sees_nothing_else(reference_table: Database, role: str) -> None:
+    await installed(reference_table, reader=role)
+    theirs = as_role(reference_table, role)
+    for forbidden in (
+        "UPDATE creditsd.balances SET credits = 1000000",
+        "DELETE FROM creditsd.balances",
+        "SELECT FROM creditsd.changes",
+        "SELECT FROM creditsd.source",
+        "SELECT FROM creditsd.sinks",
+        "SELECT creditsd.purge(1)",
+        "SELECT FROM user_credits",
+    ):
+        with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction)):
+            theirs.run(forbidden)
+    assert theirs.run("SELECT creditsd.signed_in() IS NULL") == [(True,)]
+
+
+async def test_the_reader_is_granted_once_and_keeps_it_over_installs(reference_table: Database, role: str) -> None:
+    settings = configured(reference_table, reader=role)
+    assert f"granted {role} the reading of the own balance" in (await schema.install(settings)).done
+    assert (await schema.install(settings)).done == []
+    assert (await schema.install(configured(reference_table, can_buy="always", wakeup="poll"))).done
+    assert as_role(reference_table, role).run("SELECT FROM creditsd.balances") == []
+
+
+async def test_the_printed_script_grants_to_the_reader_or_says_how(reference_table: Database, role: str) -> None:
+    unnamed = await schema.script(configured(reference_table))
+    assert "creditsd install --reader NAME" in unnamed
+    assert '-- GRANT SELECT ON creditsd.balances TO "authenticated";' in unnamed
+    named = await schema.script(configured(reference_table, reader=role))
+    assert "--reader" not in named
+    reference_table.psql(named)
+    assert as_role(reference_table, role).run("SELECT FROM creditsd.balances") == []
+
+
+async def test_a_reader_that_does_not_exist_is_named(reference_table18: Database) -> None:
+    with pytest.raises(SchemaError, match=r"no role 'authentcated'.*set reader"):
+        await installed(reference_table18, reader="authentcated")
+    assert reference_table18.run("SELECT to_regnamespace('creditsd') IS NULL") == [(True,)]
+
+
+async def test_who_could_read_before_the_upgrade_still_can(reference_table: Database, role: str) -> None:
+    settings = configured(reference_table)
+    async with connected(settings.dsn, purpose="install") as connection:
+        source = await Source.inspect(connection, settings)
+        for number, name in queries.migrations():
+            if number <= 4:
+                await connection.execute(schema._compose(name, source))
+        await connection.execute(
+            "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (4, 'of then', '{}', '')"
+        )
+    reference_table.run(f"GRANT USAGE ON SCHEMA creditsd TO {role}; GRANT SELECT ON creditsd.balances TO {role}")
+    await schema.install(settings)
+    fill(reference_table, "uuid")
+    async with Reader.opened(reference_table, role) as reader:
+        await reader.claim(json.dumps({"sub": IDS["uuid"][1]}))
+        assert await reader.read() == [IDS["uuid"][1]]
