@@ -60,29 +60,28 @@ BEGIN
             opened := ARRAY[]::text[];
             RAISE WARNING 'creditsd could not open the history''s partition %: %', partition, SQLERRM;
     END;
-    BEGIN
-        -- One a call: a clock that is wrong for a moment costs a day of history, not all of it.
-        SELECT c.relname, to_date(substr(c.relname, 9), 'YYYYMMDD')
-        INTO partition, day
+    FOR partition IN
+        SELECT c.relname
         FROM pg_inherits AS i
         JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'creditsd.history'::regclass
         AND c.relname ~ '^history_\d{{8}}$'
+        AND to_date(substr(c.relname, 9), 'YYYYMMDD') < oldest
         ORDER BY c.relname
-        LIMIT 1;
-        IF day < oldest THEN
+    LOOP
+        BEGIN
             EXECUTE format('SELECT max(version) FROM creditsd.%I', partition) INTO newest_gone;
             EXECUTE format('DROP TABLE creditsd.%I', partition);
-            dropped := dropped || partition;
             UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE whole_after IS NOT NULL;
-        END IF;
-    EXCEPTION
-        WHEN lock_not_available OR deadlock_detected THEN
-            dropped := ARRAY[]::text[];
-        WHEN OTHERS THEN
-            dropped := ARRAY[]::text[];
-            RAISE WARNING 'creditsd could not drop the history''s partition %: %', partition, SQLERRM;
-    END;
+            dropped := dropped || partition;
+            EXIT; -- one a call: a clock that is wrong for a moment costs a day of history, not all of it
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                EXIT;
+            WHEN OTHERS THEN
+                RAISE WARNING 'creditsd could not drop the history''s partition %: %', partition, SQLERRM;
+        END;
+    END LOOP;
     BEGIN
         WITH gone AS (
             DELETE FROM creditsd.history_rest AS r

@@ -45,13 +45,6 @@ COMMENT ON COLUMN creditsd.history_kept.whole_after IS 'No version after this on
 ALTER TABLE creditsd.history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE creditsd.history_rest ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY history_own ON creditsd.history
-    FOR SELECT
-    USING (user_id::text = (SELECT NULLIF(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'));
-
-COMMENT ON POLICY history_own ON creditsd.history IS
-'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own steps.';
-
 ALTER TABLE creditsd.deliveries
     ADD COLUMN in_order boolean NOT NULL DEFAULT false;
 
