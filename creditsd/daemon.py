@@ -45,8 +45,9 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._pool = database.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
+        every = {each.name for each in settings.sinks if each.mode == "every"}
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
-        self._publishers = [Publisher(name, sink, self._pool) for name, sink in sinks]
+        self._publishers = [Publisher(name, sink, self._pool, every=name in every) for name, sink in sinks]
         self._leadership = Leadership(settings, self._publishers, progress)
         self._history = History(settings.history.days)
         self._stages: Stages | None = None

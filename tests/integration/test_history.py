@@ -50,9 +50,7 @@ def partitions(database: Database) -> list[str]:
 
 def kept(database: Database, user_id: str = USER) -> list[tuple[Any, ...]]:
     """Credits and cause of each step of a user, in order."""
-    return database.run(
-        "SELECT credits, cause FROM creditsd.history WHERE user_id = %s ORDER BY version", [user_id]
-    )
+    return database.run("SELECT credits, cause FROM creditsd.history WHERE user_id = %s ORDER BY version", [user_id])
 
 
 def whole_after(database: Database) -> Any:
@@ -94,7 +92,9 @@ async def test_every_published_version_is_a_step_and_nothing_else_is(installatio
         (each.version, each.user_id, each.updated_at, each.credits, each.cause, each.previous_json)
         for each in published
     ]
-    newest = installation.run(f"SELECT DISTINCT ON (user_id) {columns} FROM creditsd.history ORDER BY user_id, version DESC")
+    newest = installation.run(
+        f"SELECT DISTINCT ON (user_id) {columns} FROM creditsd.history ORDER BY user_id, version DESC"
+    )
     assert newest == installation.run(f"SELECT {columns} FROM creditsd.balances ORDER BY user_id")
 
 
