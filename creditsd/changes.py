@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,19 +32,9 @@ class Changes:
     what was visible now becomes the cursor. The cursor is saved now and then: reading twice is harmless.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        digest: str,
-        user_id_type: str,
-        can_buy: str,
-        expire_empty: str,
-        history_days: int,
-    ) -> None:
+    def __init__(self, connection: Connection, *, digest: str, user_id_type: str, policy: Mapping[str, str]) -> None:
         self._connection = connection
-        self._policy = {"can_buy": can_buy, "expire_empty": expire_empty}
-        self._history_days = history_days
+        self._policy = policy
         self._digest = digest
         self._drained = queries.sql("queries/drained").replace("{user_id_type}", user_id_type)
         self._purged = queries.sql("queries/purged").replace("{user_id_type}", user_id_type)
@@ -55,7 +46,8 @@ class Changes:
     async def resume(self) -> Resumption:
         """Load the saved cursor; the database itself decides what must be looked at again."""
         # Whatever else totals are made of: where it differs from last time, everyone is recomputed.
-        policy = " ".join([*(f"{key}={value}" for key, value in self._policy.items()), f"installed={self._digest}"])
+        totals = {key: value for key, value in self._policy.items() if key != "history_days"}
+        policy = " ".join([*(f"{key}={value}" for key, value in totals.items()), f"installed={self._digest}"])
         self._pass = {"upto": None, "xid": None, "user_id": None}
         found = await row(self._connection, queries.sql("queries/resumed"), {"policy": policy})
         if found is None:
@@ -71,13 +63,7 @@ class Changes:
         The page says `full` when more of this pass waits, `changes` and `users` read, `resyncing` (a cause or None) and
         `due_seconds` until time changes a total (None for never).
         """
-        parameters = {
-            "snapshot": self._snapshot,
-            "max_changes": max_changes,
-            "history_days": self._history_days,
-            **self._pass,
-            **self._policy,
-        }
+        parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
         found = await batch(self._connection, self._drained, parameters)
         page = found.page
         self._unsaved = self._unsaved or page["changes"] > 0

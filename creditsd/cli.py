@@ -15,6 +15,7 @@ from creditsd import __version__, schema, screen
 from creditsd.commands import (
     Json,
     UserId,
+    bench,
     console,
     deliveries,
     errors_console,
@@ -219,6 +220,7 @@ def status(json: Json = False) -> None:
 
 
 app.command()(history.history)
+app.command()(bench.bench)
 app.command()(verify.verify)
 app.command()(forget.forget)
 app.add_typer(deliveries.app)

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import structlog
 
@@ -18,6 +17,7 @@ from creditsd.changes import Changes
 from creditsd.database import Connection, connected, row
 from creditsd.doorbell import Doorbell
 from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.feed import Feed
 from creditsd.history import History
 from creditsd.leadership import Leadership, Progress, Stages, State
 from creditsd.live import Live
@@ -48,8 +48,10 @@ class Daemon:
         every = {each.name for each in settings.sinks if each.mode == "every"}
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
         self._publishers = [Publisher(name, sink, self._pool, every=name in every) for name, sink in sinks]
-        self._leadership = Leadership(settings, self._publishers, progress)
         self._history = History(settings.history.days)
+        self._feed = Feed(settings)
+        self._live = Live(settings.http, self._feed.hub, self.health)
+        self._leadership = Leadership(settings, [*self._publishers, self._feed], progress)
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
 
@@ -65,7 +67,7 @@ class Daemon:
         and tries again.
         """
         try:
-            async with self._pool, Live(self._settings.http, self.health), asyncio.TaskGroup() as tasks:
+            async with self._pool, self._feed, self._live, asyncio.TaskGroup() as tasks:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
@@ -73,6 +75,7 @@ class Daemon:
                     tasks.create_task(supervisor.keep_alive(lambda: self._leadership.alive)),
                     tasks.create_task(self._purge()),
                     tasks.create_task(self._tidy()),
+                    tasks.create_task(self._feed.run()),
                 ]
                 line = tasks.create_task(self._line(), name="line")
                 try:
@@ -116,6 +119,7 @@ class Daemon:
             try:
                 async with connected(self._settings.listen_dsn or self._settings.dsn, purpose="leader") as leader:
                     installation = await schema.missing(leader, self._settings)
+                    self._feed.see(installation.user_id_type)
                     started, backoff = True, Backoff()
                     if await self._take_leadership(leader):
                         async with self._staged(leader, installation) as stages:
@@ -151,12 +155,6 @@ class Daemon:
         """Open what leading takes, and end it as one when any connection is lost."""
         settings = self._settings
         dsn = settings.listen_dsn or settings.dsn
-        policy: dict[str, Any] = {
-            "user_id_type": installation.user_id_type,
-            "can_buy": settings.can_buy,
-            "expire_empty": settings.expire_empty,
-            "history_days": settings.history.days,
-        }
         polls = settings.wakeup == "poll"
         await self._history.tidy(leader)  # before the first step of today
         async with AsyncExitStack() as stack:
@@ -175,8 +173,13 @@ class Daemon:
             stages = Stages(
                 leader,
                 installation.user_id_type,
-                Changes(leader, digest=installation.digest, **policy),
-                Balances(leader, **policy),
+                Changes(
+                    leader,
+                    digest=installation.digest,
+                    user_id_type=installation.user_id_type,
+                    policy=settings.policy,
+                ),
+                Balances(leader, user_id_type=installation.user_id_type, policy=settings.policy),
                 doorbell,
             )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -188,6 +191,7 @@ class Daemon:
                 yield stages
             finally:
                 self._stages = None
+                self._feed.step_down()
                 await _ended(beside)
 
     async def _purge(self) -> None:
@@ -220,6 +224,7 @@ class Daemon:
     async def _shut_down(self, line: asyncio.Task[None], publishing: Sequence[asyncio.Task[None]]) -> None:
         """End from the head, and let what is stored arrive, in a bounded time; the rest resumes at its cursor."""
         deadline = time.monotonic() + self._settings.shutdown_seconds
+        self._feed.hub.close()  # while there is somewhere else to go, and time
         await _ended([line], deadline)
         for publisher in self._publishers:
             await publisher.end()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from creditsd import queries, schema
 from creditsd.balances import Balances
@@ -90,12 +90,8 @@ class Verification:
         self._connection = connection
         self._settings = settings
         self._user_id_type = user_id_type
-        self._policy: dict[str, Any] = {
-            "can_buy": settings.can_buy,
-            "expire_empty": settings.expire_empty,
-            "history_days": settings.history.days,
-        }
-        self._balances = Balances(connection, user_id_type=user_id_type, **self._policy)
+        self._policy = settings.policy
+        self._balances = Balances(connection, user_id_type=user_id_type, policy=self._policy)
         self._sinks = sinks
         self._looks = SETTLE_LOOKS
         self._patience_seconds = PATIENCE_SECONDS

@@ -14,6 +14,7 @@ CREATE TABLE creditsd.history (
     expires_at timestamptz,
     cause text NOT NULL,
     previous json,
+    events jsonb,
     PRIMARY KEY (version)
 ) PARTITION BY RANGE (version);
 
@@ -24,6 +25,7 @@ COMMENT ON TABLE creditsd.history IS
 COMMENT ON COLUMN creditsd.history.version IS 'As in balances; at least the microseconds since 1970 when it was made, so it tells the day.';
 COMMENT ON COLUMN creditsd.history.cause IS 'Why this version exists: change, expiry, auto-expire, backfill or repair.';
 COMMENT ON COLUMN creditsd.history.previous IS 'The total before this version; null for the first.';
+COMMENT ON COLUMN creditsd.history.events IS 'What has happened and still stood, as in balances.';
 COMMENT ON INDEX creditsd.history_pkey IS 'The order in which a sink that wants every step is told.';
 COMMENT ON INDEX creditsd.history_user_id_version IS 'One user''s steps in their order.';
 

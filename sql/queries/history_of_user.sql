@@ -13,7 +13,8 @@ SELECT
     h.membership,
     h.expires_at,
     h.cause,
-    h.previous::text
+    h.previous::text,
+    h.events::text
 FROM creditsd.history AS h
 WHERE h.user_id = %(user_id)s::text::{user_id_type}
 ORDER BY h.version DESC

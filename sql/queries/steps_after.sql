@@ -7,7 +7,7 @@ steps AS (
     (
         SELECT
             h.user_id, h.version, h.updated_at, h.credits, h.membership_status, h.plan_type, h.can_buy,
-            h.has_ever_had_subscription, h.subscription_id, h.membership, h.expires_at, h.cause, h.previous::text
+            h.has_ever_had_subscription, h.subscription_id, h.membership, h.expires_at, h.cause, h.previous::text, h.events::text
         FROM creditsd.history AS h
         WHERE h.version > %(version)s
         ORDER BY h.version
@@ -17,7 +17,7 @@ steps AS (
     (
         SELECT
             b.user_id, b.version, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
-            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous::text
+            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous::text, b.events::text
         FROM creditsd.balances AS b
         WHERE b.version > %(version)s
         AND b.version <= (SELECT kept.whole_after FROM kept)
@@ -41,7 +41,8 @@ steps AS (
         s.membership,
         s.expires_at,
         s.cause,
-        s.previous
+        s.previous,
+        s.events
     FROM steps AS s
     ORDER BY s.version
     LIMIT %(limit)s
@@ -49,5 +50,5 @@ steps AS (
 UNION ALL
 SELECT
     jsonb_build_object('whole_after', kept.whole_after),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM kept

@@ -58,10 +58,11 @@ async def test_a_wrong_password_and_a_replica(own_postgres: Callable[..., Postgr
     primary = await asyncio.to_thread(own_postgres)
     primary.psql(REFERENCE_TABLE + "CREATE ROLE app LOGIN PASSWORD 'right';")
     with primary.standby() as standby:
-        for command in ("install", "run"):
+        for command in ("install", "run", "bench"):
             done = await creditsd(command, env=environment(CREDITSD_DSN=standby.dsn()))
             assert (done.code, done.out) == (CONFIG, "")
-            assert "read-only replica: point CREDITSD_DSN at the primary" in done.err
+            assert "read-only replica" in done.err
+            assert "point CREDITSD_DSN at the primary" in done.err
     lines = "local all all trust\nhost all postgres all trust\nhost all all all scram-sha-256"
     directory = primary.psql("SHOW data_directory").strip()
     primary.psql(f"COPY (SELECT unnest(string_to_array('{lines}', E'\\n'))) TO '{directory}/pg_hba.conf'")

@@ -17,7 +17,7 @@ from tests.acceptance.command import COMMAND, creditsd, environment, running
 from tests.acceptance.conftest import ONE, TWO, Operator
 from tests.conftest import eventually
 
-COMMANDS = ("install", "uninstall", "run", "get", "watch", "explain", "backfill", "status", "config", "demo")
+COMMANDS = ("install", "uninstall", "run", "get", "watch", "explain", "backfill", "status", "config", "demo", "bench")
 KEYS = [
     "user_id",
     "version",

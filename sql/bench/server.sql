@@ -1,0 +1,18 @@
+-- What decides whether, and how, it can be measured here.
+SELECT
+    current_database()::text,
+    current_user::text,
+    current_setting('server_version'),
+    pg_is_in_recovery(),
+    current_setting('default_transaction_read_only') = 'on',
+    has_database_privilege(current_database(), 'CREATE'),
+    current_setting('fsync') = 'on' AND application.setting <> 'off',
+    current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer
+        - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::integer
+FROM (
+    -- As the application's sessions have it, not ours.
+    SELECT reset_val AS setting
+    FROM pg_settings
+    WHERE name = 'synchronous_commit'
+) AS application
