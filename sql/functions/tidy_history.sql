@@ -72,7 +72,7 @@ BEGIN
         BEGIN
             EXECUTE format('SELECT max(version) FROM creditsd.%I', partition) INTO newest_gone;
             EXECUTE format('DROP TABLE creditsd.%I', partition);
-            UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE whole_after IS NOT NULL;
+            UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone);
             dropped := dropped || partition;
             EXIT; -- one a call: a clock that is wrong for a moment costs a day of history, not all of it
         EXCEPTION
@@ -97,7 +97,7 @@ BEGIN
         SELECT count(*), max(g.version)
         INTO deleted, newest_gone
         FROM gone AS g;
-        UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE whole_after IS NOT NULL AND deleted > 0;
+        UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE deleted > 0;
     EXCEPTION
         WHEN lock_not_available OR deadlock_detected THEN
             deleted := 0;

@@ -1,7 +1,26 @@
 -- The next steps after a version, in its order, then one row that says from where on none is missing: what a publisher
 -- reads for a sink that is told every step. Where history does not reach back, the newest total stands for the steps.
-WITH kept AS (
-    SELECT coalesce((SELECT k.whole_after FROM creditsd.history_kept AS k), 9223372036854775807) AS whole_after
+WITH newest AS (
+    SELECT b.version
+    FROM creditsd.balances AS b
+    ORDER BY b.version DESC
+    LIMIT 1
+),
+kept AS (
+    SELECT
+        coalesce(
+            (
+                SELECT k.whole_after
+                FROM creditsd.history_kept AS k
+                WHERE EXISTS (
+                    SELECT
+                    FROM creditsd.history AS h
+                    WHERE h.version = (SELECT newest.version FROM newest)
+                )
+            ),
+            (SELECT newest.version FROM newest), -- it is no step: history was off when it was stored
+            0
+        ) AS whole_after
 ),
 steps AS (
     (

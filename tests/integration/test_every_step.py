@@ -293,6 +293,27 @@ async def test_where_history_does_not_reach_back_it_says_so_and_goes_on(
     assert "[history] days" in said["mend"]
 
 
+async def test_totals_that_were_stored_while_history_was_off_are_told_as_the_newest(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    sink = Ledger()
+    await step(installation, line, USER)
+    async with publishing(sink, line) as publisher:
+        await current(publisher)
+    async with Line.settled(configured(installation)) as off:
+        await step(installation, off, USER)
+        await step(installation, off, USER)
+    # Before anything is stored with history on again, and after.
+    async with publishing(sink, line) as publisher:
+        await current(publisher)
+        assert sink.steps[USER] == [1, 3]
+        await step(installation, line, OTHER)
+    await step(installation, line, USER)
+    async with publishing(sink, line) as publisher:
+        await current(publisher)
+    assert (sink.steps[USER], sink.steps[OTHER]) == ([1, 3, 4], [1])
+
+
 async def test_a_mode_that_changes_takes_along_what_was_refused(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
