@@ -150,11 +150,6 @@ class Daemon:
         """Open what leading takes, and end it as one when any connection is lost."""
         settings = self._settings
         dsn = settings.listen_dsn or settings.dsn
-        policy = {
-            "user_id_type": installation.user_id_type,
-            "can_buy": settings.can_buy,
-            "expire_empty": settings.expire_empty,
-        }
         polls = settings.wakeup == "poll"
         async with AsyncExitStack() as stack:
             listener = await stack.enter_async_context(connected(dsn, purpose="doorbell"))
@@ -172,8 +167,13 @@ class Daemon:
             stages = Stages(
                 leader,
                 installation.user_id_type,
-                Changes(leader, digest=installation.digest, **policy),
-                Balances(leader, **policy),
+                Changes(
+                    leader,
+                    digest=installation.digest,
+                    user_id_type=installation.user_id_type,
+                    policy=settings.policy,
+                ),
+                Balances(leader, user_id_type=installation.user_id_type, policy=settings.policy),
                 doorbell,
             )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())

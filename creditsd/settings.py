@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -115,6 +116,7 @@ def _sink_url(text: str) -> str:
 Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
 ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
 Dsn = Annotated[str, Field(repr=False), AfterValidator(_conninfo)]
+Credits = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Word = Annotated[str, Field(min_length=1)]
@@ -219,6 +221,23 @@ class LogSettings(_Section):
     format: Literal["auto", "console", "json"] = "auto"
 
 
+class EventSettings(_Section):
+    """When a sink that asks for it is told of more than a new total; 0 is off, and thresholds themselves count."""
+
+    low_credits: Credits = Decimal(0)
+    recovered_credits: Credits = Decimal(0)  # 0: whatever is above low_credits
+    expiring_soon_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _recovers_above_low(self) -> EventSettings:
+        if 0 < self.recovered_credits <= self.low_credits:
+            raise ValueError(
+                f"recovered_credits {self.recovered_credits} must be above low_credits {self.low_credits}, "
+                "or 0 for anything above it"
+            )
+        return self
+
+
 class Settings(_Section):
     """Every setting, checked. Strings are plain, and the secret ones are left out of the repr."""
 
@@ -237,8 +256,18 @@ class Settings(_Section):
     shutdown_seconds: Seconds = 10.0
     source: SourceSettings = SourceSettings()
     sinks: list[SinkSettings] = []
+    events: EventSettings = EventSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def policy(self) -> dict[str, str]:
+        """What decides about totals beside the table, as recompute takes it; another one means everyone."""
+        return {
+            "can_buy": self.can_buy,
+            "expire_empty": self.expire_empty,
+            "events": self.events.model_dump_json(),
+        }
 
     @model_validator(mode="after")
     def _sinks_have_their_own_names(self) -> Settings:

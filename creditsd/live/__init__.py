@@ -24,6 +24,7 @@ from creditsd.live.health import Health, Probes
 from creditsd.live.hub import Hub
 from creditsd.live.reads import Reads
 from creditsd.live.reception import Reception
+from creditsd.live.script import Script
 from creditsd.live.streams import Streams
 from creditsd.settings import HttpSettings
 
@@ -54,6 +55,7 @@ class Live:
             Probes(health),
             Reads(hub, self.access),
             Streams(settings, hub, self.access, self.counts),
+            Script(),
         ]
         self._runner: web.AppRunner | None = None
         self._door: Door | None = None
