@@ -18,6 +18,7 @@ from creditsd.database import Connection, connected, row
 from creditsd.doorbell import Doorbell
 from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.feed import Feed
+from creditsd.figures import Figures
 from creditsd.leadership import Leadership, Progress, Stages, State
 from creditsd.live import Live
 from creditsd.publisher import Backoff, Publisher
@@ -48,6 +49,7 @@ class Daemon:
         self._feed = Feed(settings)
         self._live = Live(settings.http, self._feed.hub, self.health)
         self._leadership = Leadership(settings, [*self._publishers, self._feed], progress)
+        self._live.metrics.add(Figures(self._leadership, self._publishers, self._doorbell_state, self._feed.pool))
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
 
@@ -95,9 +97,12 @@ class Daemon:
             "state": self.state,
             "ready": self.state in ("leading", "standby"),
             "alive": self._leadership.alive,
-            "doorbell": self._stages.doorbell.state if self._stages is not None else None,
+            "doorbell": self._doorbell_state(),
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
+
+    def _doorbell_state(self) -> str | None:
+        return self._stages.doorbell.state if self._stages is not None else None
 
     def _tell(self, payload: str) -> None:
         """Pass on what a command has rung."""

@@ -206,6 +206,7 @@ class HttpSettings(_Section):
     requests_per_second_per_address: Rate = 200.0
     requests_per_second_per_caller: Rate = 100.0
     trusted_proxies: list[Network] = []
+    metrics_public: bool = True
 
     @property
     def address(self) -> tuple[str, int] | None:
