@@ -77,17 +77,17 @@ class Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002  may quote what was sent
     ) -> web.StreamResponse:
         """Answer what could not be read, or what a bug of ours left without an answer."""
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            raise ConnectionError("an answer is under way already, or nobody hears it")
         if status >= 500:
             log.error("live.failed", path=request.path[:100], exc_info=exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer is under way already")
         if isinstance(exc, LineTooLong):
             status, error = 431, f"the address, and each header, may have {LONGEST_LINE_BYTES} bytes"
         elif isinstance(exc, HttpProcessingError) or status == 400:
             error = "this is no HTTP request that can be read"
         else:
             error = "a bug of ours, which is in the log"
-        response = refusal(status, error)
+        response = refusal(status, error, {"Server": "creditsd"})
         response.force_close()
         return response
 

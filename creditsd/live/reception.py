@@ -93,6 +93,7 @@ class Reception:
     async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add what every answer carries. No cookie opens anything here, so credentials need not be allowed."""
         headers = response.headers
+        headers["Server"] = "creditsd"  # and not which versions of what
         headers.setdefault("Cache-Control", "no-store")
         headers.setdefault("X-Content-Type-Options", "nosniff")
         if not self._origins:

@@ -91,6 +91,8 @@ class Streams:
             reason = await self._follow(request, response, caller, listener)
         except TimeoutError:
             reason = "lagging"
+        except ConnectionError:
+            reason = "gone"
         self._counts.closed[reason] += 1
         if reason != "gone":
             await _say_farewell(request, response, reason)
@@ -152,11 +154,11 @@ async def _say_farewell(request: web.Request, response: web.StreamResponse, reas
             await response.write(retry + b'event: close\ndata: {"reason":"%b"}\n\n' % reason.encode())
             await request.writer.drain()
             await response.write_eof()
-            return
+    except ConnectionError:
+        return
     except TimeoutError:
-        pass
-    if transport is not None:
-        transport.abort()
+        if transport is not None:
+            transport.abort()
 
 
 def _last_event_id(request: web.Request) -> int | None:

@@ -247,7 +247,7 @@ class Client implements CreditsClient {
       rest: (ms, firm) => this.#rest(ms, firm, reign),
     }, reign);
     if (!user || this.#options.shareTabs === false || !sharing()) return leading(signal);
-    return belong(`creditsd ${this.#url} ${user}`, signal, {
+    return belong(`creditsd ${this.#url} ${user}`, signal, this.#silenceMs / 8, {
       lead: leading,
       hear: (message) => this.#hear(message),
       tell: () => this.#told(),

@@ -34,8 +34,7 @@ export interface Group {
   readonly leading: boolean;
 }
 
-/** How often a visible follower makes sure that there is a leader, and how many questions may stay unanswered. */
-const ASK_MS = 5_000;
+/** How many questions of a visible follower may stay unanswered. */
 const UNANSWERED = 3;
 
 /** Tell whether this browser lets tabs find each other; where it does not, each has a connection of its own. */
@@ -59,8 +58,11 @@ export function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Belong to the group of this name until the signal, or until `lead` returns; `joined` is given the way to talk. */
-export async function belong(name: string, signal: AbortSignal, tab: Tab, joined: (group: Group) => void): Promise<void> {
+/**
+ * Belong to the group of this name until the signal, or until `lead` returns; `joined` is given the way to talk. A visible
+ * follower makes sure every `askMs` that there is a leader.
+ */
+export async function belong(name: string, signal: AbortSignal, askMs: number, tab: Tab, joined: (group: Group) => void): Promise<void> {
   const channel = new BroadcastChannel(name);
   let leading = false;
   let unanswered = 0;
@@ -89,7 +91,7 @@ export async function belong(name: string, signal: AbortSignal, tab: Tab, joined
       steal = true;
       asking.abort();
     } else if (unanswered > 0) hello(false);
-  }, ASK_MS);
+  }, askMs);
 
   joined({ say: post, hello, get leading() { return leading; } });
   hello(false);
