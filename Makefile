@@ -34,8 +34,13 @@ demo: $(STAMP) ## watch totals change, with nothing else installed
 test: $(STAMP) ## run the tests; ARGS='-k doorbell' for some
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(STAMP) ## print the figures
+bench: $(STAMP).bench ## measure, keep the figures, write them into docs; ARGS='--only latency' for some
 	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench --write
+
+$(STAMP).bench: $(STAMP)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
 
 lint: $(STAMP) ## style, types, layers
 	@$(BIN)/ruff check $(CODE)
