@@ -8,9 +8,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := $(wildcard creditsd tests bench)
+# Node comes with the Python packages, so that Python is all a machine needs to have.
+CLIENT := clients/js
+CLIENT_STAMP := $(CLIENT)/node_modules/.installed
+NPM = PATH="$(CURDIR)/$(BIN):$$PATH" npm --loglevel=error --prefix
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench lint format clean
+.PHONY: help venv demo test bench client lint format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,10 +32,15 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+$(CLIENT_STAMP): $(CLIENT)/package-lock.json $(STAMP)
+	@echo "installing what the JavaScript client is built and tested with" >&2
+	@$(NPM) $(CLIENT) ci --silent --ignore-scripts
+	@touch $@
+
 demo: $(STAMP) ## watch totals change, with nothing else installed
 	@$(BIN)/creditsd demo $(ARGS)
 
-test: $(STAMP) ## run the tests; ARGS='-k doorbell' for some
+test: $(STAMP) $(CLIENT_STAMP) ## run the tests; ARGS='-k doorbell' for some
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 bench: $(STAMP).bench ## measure, keep the figures, write them into docs; ARGS='--only latency' for some
@@ -42,15 +51,19 @@ $(STAMP).bench: $(STAMP)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
-lint: $(STAMP) ## style, types, layers
+client: $(CLIENT_STAMP) ## build the JavaScript client, the file that the daemon serves included
+	@$(NPM) $(CLIENT) run --silent build
+
+lint: $(STAMP) $(CLIENT_STAMP) ## style, types, layers
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports
+	@$(NPM) $(CLIENT) run --silent check
 
 format: $(STAMP) ## lay the code out
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
 clean: ## forget what was made
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache $(CLIENT)/node_modules $(CLIENT)/dist

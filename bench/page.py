@@ -12,6 +12,11 @@ from bench.plan import PARTS
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "performance.md"
 
+PLOTS = {
+    "writers": "![transactions per second, by clients and trigger](images/writers.svg)\n\n",
+    "latency": "![milliseconds from commit to subscriber, by rate](images/latency.svg)\n\n",
+}
+
 
 def write(folder: Path) -> list[Path]:
     """Replace the figures of every part that was measured, and draw the plots; return what was written."""
@@ -32,14 +37,13 @@ def section(name: str, document: dict[str, Any]) -> str:
         f"PostgreSQL {machine['postgresql']}, {machine['cores']} cores shared by everything, {rounds}, "
         f"load average before {machine['load_before']}, {machine['measured_at'][:10]}."
     )
-    return "\n".join([sheet.markdown() for sheet in sheets]) + f"\n{said}\n"
+    return PLOTS.get(name, "") + "\n".join([sheet.markdown() for sheet in sheets]) + f"\n{said}\n"
 
 
 def replaced(text: str, name: str, made: str) -> str:
     """Put a section between its markers; the page must have them."""
     marks = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end of figures -->)", re.DOTALL)
     if marks.search(text) is None:
-        raise SystemExit(
-            f"{PAGE} has no place for {name}: put <!-- figures: {name} --> and <!-- end of figures --> there"
-        )
+        wanted = f"<!-- figures: {name} --> and <!-- end of figures -->"
+        raise SystemExit(f"{PAGE} has no place for {name}: put {wanted} there")
     return marks.sub(lambda match: match[1] + made + match[2], text, count=1)

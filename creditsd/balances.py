@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from creditsd import queries
 from creditsd.database import Batch, Connection, batch, row, rows
@@ -12,9 +12,9 @@ from creditsd.settings import SourceSettings
 class Balances:
     """The other ways into recompute. All run on the leader's connection, so a deposed leader writes nothing."""
 
-    def __init__(self, connection: Connection, *, user_id_type: str, can_buy: str, expire_empty: str) -> None:
+    def __init__(self, connection: Connection, *, user_id_type: str, policy: Mapping[str, str]) -> None:
         self._connection = connection
-        self._policy = {"can_buy": can_buy, "expire_empty": expire_empty}
+        self._policy = policy
         self._recomputed = queries.sql("queries/recomputed").replace("{user_id_type}", user_id_type)
 
     async def resync_next(self, max_users: int) -> Batch:

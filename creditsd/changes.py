@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,9 @@ class Changes:
     what was visible now becomes the cursor. The cursor is saved now and then: reading twice is harmless.
     """
 
-    def __init__(
-        self, connection: Connection, *, digest: str, user_id_type: str, can_buy: str, expire_empty: str
-    ) -> None:
+    def __init__(self, connection: Connection, *, digest: str, user_id_type: str, policy: Mapping[str, str]) -> None:
         self._connection = connection
-        self._policy = {"can_buy": can_buy, "expire_empty": expire_empty}
+        self._policy = policy
         self._digest = digest
         self._drained = queries.sql("queries/drained").replace("{user_id_type}", user_id_type)
         self._purged = queries.sql("queries/purged").replace("{user_id_type}", user_id_type)

@@ -17,6 +17,8 @@ from creditsd.changes import Changes
 from creditsd.database import Connection, connected, row
 from creditsd.doorbell import Doorbell
 from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.feed import Feed
+from creditsd.figures import Figures
 from creditsd.leadership import Leadership, Progress, Stages, State
 from creditsd.live import Live
 from creditsd.publisher import Backoff, Publisher
@@ -44,7 +46,10 @@ class Daemon:
         self._pool = database.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
         self._publishers = [Publisher(name, sink, self._pool) for name, sink in sinks]
-        self._leadership = Leadership(settings, self._publishers, progress)
+        self._feed = Feed(settings)
+        self._live = Live(settings.http, self._feed.hub, self.health)
+        self._leadership = Leadership(settings, [*self._publishers, self._feed], progress)
+        self._live.metrics.add(Figures(self._leadership, self._publishers, self._doorbell_state, self._feed.pool))
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
 
@@ -60,13 +65,14 @@ class Daemon:
         and tries again.
         """
         try:
-            async with self._pool, Live(self._settings.http, self.health), asyncio.TaskGroup() as tasks:
+            async with self._pool, self._feed, self._live, asyncio.TaskGroup() as tasks:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
                 beside = [
                     tasks.create_task(supervisor.keep_alive(lambda: self._leadership.alive)),
                     tasks.create_task(self._purge()),
+                    tasks.create_task(self._feed.run()),
                 ]
                 line = tasks.create_task(self._line(), name="line")
                 try:
@@ -91,9 +97,12 @@ class Daemon:
             "state": self.state,
             "ready": self.state in ("leading", "standby"),
             "alive": self._leadership.alive,
-            "doorbell": self._stages.doorbell.state if self._stages is not None else None,
+            "doorbell": self._doorbell_state(),
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
+
+    def _doorbell_state(self) -> str | None:
+        return self._stages.doorbell.state if self._stages is not None else None
 
     def _tell(self, payload: str) -> None:
         """Pass on what a command has rung."""
@@ -110,6 +119,7 @@ class Daemon:
             try:
                 async with connected(self._settings.listen_dsn or self._settings.dsn, purpose="leader") as leader:
                     installation = await schema.missing(leader, self._settings)
+                    self._feed.see(installation.user_id_type)
                     started, backoff = True, Backoff()
                     if await self._take_leadership(leader):
                         async with self._staged(leader, installation) as stages:
@@ -145,11 +155,6 @@ class Daemon:
         """Open what leading takes, and end it as one when any connection is lost."""
         settings = self._settings
         dsn = settings.listen_dsn or settings.dsn
-        policy = {
-            "user_id_type": installation.user_id_type,
-            "can_buy": settings.can_buy,
-            "expire_empty": settings.expire_empty,
-        }
         polls = settings.wakeup == "poll"
         async with AsyncExitStack() as stack:
             listener = await stack.enter_async_context(connected(dsn, purpose="doorbell"))
@@ -167,8 +172,13 @@ class Daemon:
             stages = Stages(
                 leader,
                 installation.user_id_type,
-                Changes(leader, digest=installation.digest, **policy),
-                Balances(leader, **policy),
+                Changes(
+                    leader,
+                    digest=installation.digest,
+                    user_id_type=installation.user_id_type,
+                    policy=settings.policy,
+                ),
+                Balances(leader, user_id_type=installation.user_id_type, policy=settings.policy),
                 doorbell,
             )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -180,6 +190,7 @@ class Daemon:
                 yield stages
             finally:
                 self._stages = None
+                self._feed.step_down()
                 await _ended(beside)
 
     async def _purge(self) -> None:
@@ -200,6 +211,7 @@ class Daemon:
     async def _shut_down(self, line: asyncio.Task[None], publishing: Sequence[asyncio.Task[None]]) -> None:
         """End from the head, and let what is stored arrive, in a bounded time; the rest resumes at its cursor."""
         deadline = time.monotonic() + self._settings.shutdown_seconds
+        self._feed.hub.close()  # while there is somewhere else to go, and time
         await _ended([line], deadline)
         for publisher in self._publishers:
             await publisher.end()

@@ -155,10 +155,19 @@ async def connected(dsn: str, *, purpose: str, shared: bool = False) -> AsyncIte
         await connection.close()
 
 
-def pool(dsn: str, *, purpose: str, max_size: int, shared: bool = False) -> Pool:
+def pool(
+    dsn: str,
+    *,
+    purpose: str,
+    max_size: int,
+    shared: bool = False,
+    max_waiting: int = 0,
+    patience_seconds: float = POOL_SECONDS,
+) -> Pool:
     """Make a pool, not yet open, of at most max_size connections that are opened when first needed.
 
-    They are `shared` where the way there leads through a transaction pooler.
+    They are `shared` where the way there leads through a transaction pooler. Who waits for one does so for
+    `patience_seconds` at most, and behind at most `max_waiting` others, where that is not 0.
     """
     return AsyncConnectionPool(
         dsn,
@@ -173,7 +182,8 @@ def pool(dsn: str, *, purpose: str, max_size: int, shared: bool = False) -> Pool
         check=AsyncConnectionPool.check_connection,
         min_size=0,
         max_size=max_size,
-        timeout=POOL_SECONDS,
+        timeout=patience_seconds,
+        max_waiting=max_waiting,
         max_idle=600,
         open=False,
     )
@@ -217,7 +227,13 @@ def read_as(user_id_type: str, user_id: str) -> Iterator[None]:
     """Raise InputError where the server cannot read what a person gave as a user's id."""
     try:
         yield
-    except (errors.InvalidTextRepresentation, errors.NumericValueOutOfRange, errors.CharacterNotInRepertoire) as error:
+    except (
+        errors.InvalidTextRepresentation,
+        errors.NumericValueOutOfRange,
+        errors.CharacterNotInRepertoire,
+        errors.UntranslatableCharacter,
+        UnicodeEncodeError,
+    ) as error:
         raise InputError(f"{user_id!r} is not a user's id here: the table's are {user_id_type}") from error
 
 

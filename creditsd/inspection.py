@@ -87,7 +87,7 @@ class Inspection:
         self._connection = connection
         self._settings = settings
         self._installation = installation
-        self._policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
+        self._policy = settings.policy
 
     @classmethod
     @asynccontextmanager
@@ -156,7 +156,7 @@ class Inspection:
     async def backfill(self, progress: Callable[[int, int, bool], None]) -> bool:
         """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it."""
         installed = self._installation
-        balances = Balances(self._connection, user_id_type=installed.user_id_type, **self._policy)
+        balances = Balances(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
         users = await balances.count_users(self._settings.source)
         found = await row(self._connection, queries.sql("queries/leadership_taken"))
         if found is not None and found[0]:
@@ -178,7 +178,7 @@ class Inspection:
         """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
         installed = self._installation
         changes = Changes(
-            self._connection, digest=installed.digest, user_id_type=installed.user_id_type, **self._policy
+            self._connection, digest=installed.digest, user_id_type=installed.user_id_type, policy=self._policy
         )
         await changes.resume()
         await row(self._connection, queries.sql("queries/resync_begun"))

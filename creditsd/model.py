@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import orjson
 
+from creditsd.events import Event, standing
+
 Cause = Literal["change", "expiry", "auto-expire", "backfill", "repair", "test"]
 MembershipStatus = Literal["active", "expired", "none"]
 PlanType = Literal["subscription", "one_time", "none"]
@@ -36,6 +38,8 @@ class Total:
     cause: str = "change"
     previous_json: str | None = None
     """The total before this one as JSON text, or None. Few ever read it, so it stays as it was stored."""
+    events_json: str | None = None
+    """What else has happened and still stands, as it is stored, or None: that this total is new."""
 
     @classmethod
     def nothing(cls, user_id: str) -> Total:
@@ -58,6 +62,11 @@ class Total:
     def previous(self) -> Mapping[str, Any] | None:
         """The total before this one under its public keys, but for user_id and message; None for the first."""
         return None if self.previous_json is None else json.loads(self.previous_json, parse_float=Decimal)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What has happened to this user and still stands; most often just that the total is new."""
+        return standing(self.version, self.events_json)
 
     @property
     def message(self) -> str:

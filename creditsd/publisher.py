@@ -73,6 +73,13 @@ class Publisher:
         self._delivered = 0
         self._saved = 0
         self._saved_at = 0.0
+        self.totals_delivered = 0
+        self.totals_refused = 0
+
+    @property
+    def cursor(self) -> int:
+        """The version up to which everything has arrived, or waits for another try."""
+        return self._cursor
 
     @property
     def behind(self) -> bool:
@@ -217,6 +224,8 @@ class Publisher:
             raise SinkUnavailable(f"sink {self.name}: refuses every delivery, e.g. {refused[0].reason}")
         self._cursor = self._cursor if again else max(self._cursor, part[-1].version)
         self._delivered += len(part) - len(refused)
+        self.totals_delivered += len(part) - len(refused)
+        self.totals_refused += len(refused)
         self._refusal = refused[0].reason if refused else ""
         if refused or deliveries.any:
             delivered, saved, self._delivered = self._delivered, self._saved, 0

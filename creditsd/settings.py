@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_origin
 
@@ -80,6 +82,25 @@ def _http_url(text: str) -> str:
     return text
 
 
+def _api_key(text: str) -> str:
+    if text.startswith("sha256:") and re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text) is None:
+        raise ValueError("after sha256: must come the 64 hexadecimal digits of the key's digest")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != "*" and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+", text) is None:
+        raise ValueError("must be an origin as browsers send it, e.g. https://app.example.com, or *")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError("must be an address or a network, e.g. 10.0.0.0/8") from None
+
+
 def _sink_name(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", text) is None:
         raise ValueError("must be letters, digits, _ . and -, at most 63 of them")
@@ -95,8 +116,13 @@ def _sink_url(text: str) -> str:
 Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
 ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
 Dsn = Annotated[str, Field(repr=False), AfterValidator(_conninfo)]
+Credits = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Word = Annotated[str, Field(min_length=1)]
+ApiKey = Annotated[str, Field(min_length=1), AfterValidator(_api_key)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class _Section(BaseModel):
@@ -167,11 +193,20 @@ class HttpSettings(_Section):
     """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8321"
-    api_keys: Annotated[list[Word], Field(repr=False)] = []
+    api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
     jwt_secret: Annotated[str, Field(repr=False)] = ""
     jwks_url: Annotated[str, AfterValidator(_http_url)] = ""
     jwt_audience: str = ""
     jwt_issuer: str = ""
+    jwt_leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    cors_origins: list[Origin] = []
+    heartbeat_seconds: Seconds = 15.0
+    max_streams: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    max_streams_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    requests_per_second_per_address: Rate = 200.0
+    requests_per_second_per_caller: Rate = 100.0
+    trusted_proxies: list[Network] = []
+    metrics_public: bool = True
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -185,6 +220,23 @@ class LogSettings(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
+
+
+class EventSettings(_Section):
+    """When a sink that asks for it is told of more than a new total; 0 is off, and thresholds themselves count."""
+
+    low_credits: Credits = Decimal(0)
+    recovered_credits: Credits = Decimal(0)  # 0: whatever is above low_credits
+    expiring_soon_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _recovers_above_low(self) -> EventSettings:
+        if 0 < self.recovered_credits <= self.low_credits:
+            raise ValueError(
+                f"recovered_credits {self.recovered_credits} must be above low_credits {self.low_credits}, "
+                "or 0 for anything above it"
+            )
+        return self
 
 
 class Settings(_Section):
@@ -205,8 +257,18 @@ class Settings(_Section):
     shutdown_seconds: Seconds = 10.0
     source: SourceSettings = SourceSettings()
     sinks: list[SinkSettings] = []
+    events: EventSettings = EventSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def policy(self) -> dict[str, str]:
+        """What decides about totals beside the table, as recompute takes it; another one means everyone."""
+        return {
+            "can_buy": self.can_buy,
+            "expire_empty": self.expire_empty,
+            "events": self.events.model_dump_json(),
+        }
 
     @model_validator(mode="after")
     def _sinks_have_their_own_names(self) -> Settings:

@@ -90,8 +90,8 @@ class Verification:
         self._connection = connection
         self._settings = settings
         self._user_id_type = user_id_type
-        self._policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
-        self._balances = Balances(connection, user_id_type=user_id_type, **self._policy)
+        self._policy = settings.policy
+        self._balances = Balances(connection, user_id_type=user_id_type, policy=self._policy)
         self._sinks = sinks
         self._looks = SETTLE_LOOKS
         self._patience_seconds = PATIENCE_SECONDS

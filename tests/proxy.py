@@ -21,6 +21,10 @@ class Proxy:
         self.host, self.port = "127.0.0.1", 0
         self.accepted = 0
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Forward to another server from now on; the connections there are stay."""
+        self._upstream = (host, port)
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

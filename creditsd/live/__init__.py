@@ -1,63 +1,126 @@
-"""The HTTP surface: whether the daemon lives, and whether it is ready."""
+"""The HTTP surface: reads, streams, health and whatever else is added, on one address.
+
+It knows nothing of the daemon: what it tells comes through a hub, which any process can fill. Something new is a part:
+a class in a file of its own that contributes routes, takes `Live.access` to ask who the caller is, and is added before
+the surface is opened.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import resource
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Protocol, Self
 
+import structlog
 from aiohttp import web
 
 from creditsd.errors import ConfigError
-from creditsd.model import encode
+from creditsd.live.access import Access
+from creditsd.live.connections import Door
+from creditsd.live.counts import Counts
+from creditsd.live.health import Health, Probes
+from creditsd.live.hub import Hub
+from creditsd.live.metrics import Metrics
+from creditsd.live.reads import Reads
+from creditsd.live.reception import Reception
+from creditsd.live.script import Script
+from creditsd.live.streams import Streams
 from creditsd.settings import HttpSettings
 
-Health = Callable[[], Mapping[str, Any]]
+log = structlog.get_logger()
+
+OTHER_CONNECTIONS = 1000  # beside streams: reads, and those who are being refused
+OTHER_DESCRIPTORS = 200  # of the process itself, beside connections
+LONGEST_BODY_BYTES = 64 * 1024
+CLOSE_SECONDS = 2.0
+
+
+class Part(Protocol):
+    """Something that is served. A refusal is a `Refused`, raised from its handlers."""
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]:
+        """Contribute routes; asked for once, when the surface is opened."""
 
 
 class Live:
-    """Serves /livez and /readyz for as long as it is open; serves nothing where `http.listen` is empty."""
+    """Serves its parts for as long as it is open; serves nothing where `http.listen` is empty."""
 
-    def __init__(self, settings: HttpSettings, health: Health) -> None:
+    def __init__(self, settings: HttpSettings, hub: Hub, health: Health) -> None:
+        self.hub = hub
+        self.counts = Counts()
+        self.access = Access(settings, hub, self.counts)
         self._settings = settings
-        self._health = health
-        application = web.Application()
-        application.add_routes([web.get("/livez", self._livez), web.get("/readyz", self._readyz)])
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
+        self.metrics = Metrics(self.access, self.counts, public=settings.metrics_public)
+        self._parts: list[Part] = [
+            Probes(health),
+            self.metrics,
+            Reads(hub, self.access),
+            Streams(settings, hub, self.access, self.counts),
+            Script(),
+        ]
+        self._runner: web.AppRunner | None = None
+        self._door: Door | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The port it listens on, None where it does not."""
+        return self._door.port if self._door is not None else None
+
+    def add(self, part: Part) -> None:
+        """Serve something more; before it is opened."""
+        self._parts.append(part)
 
     async def __aenter__(self) -> Self:
         if self._settings.address is None:
             return self
         host, port = self._settings.address
-        await self._runner.setup()
+        application = web.Application(client_max_size=LONGEST_BODY_BYTES)
+        Reception(self._settings, self.counts).attach(application)
+        for part in self._parts:
+            application.add_routes(part.routes())
+        runner = web.AppRunner(application, shutdown_timeout=CLOSE_SECONDS)
+        await runner.setup()
+        door = Door(runner, host, port, self.counts, most=_most_connections(self._settings.max_streams))
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await door.start()
         except OSError as error:
-            await self._runner.cleanup()
+            await runner.cleanup()
             raise ConfigError(
                 f"cannot listen on {self._settings.listen} ({_reason(error)}): "
                 "set CREDITSD_HTTP__LISTEN to another host:port, or to nothing for no HTTP"
             ) from error
+        self._runner, self._door = runner, door
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._runner.cleanup()
+        self.hub.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.access.close()
+        self._runner = self._door = None
 
-    async def _livez(self, _: web.Request) -> web.Response:
-        """200 while the line turns, or waits for PostgreSQL on purpose; 503 asks to be restarted."""
-        return self._answer(bool(self._health()["alive"]))
 
-    async def _readyz(self, _: web.Request) -> web.Response:
-        """200 when it leads and has recomputed everyone, or stands by for another that leads."""
-        return self._answer(bool(self._health()["ready"]))
-
-    def _answer(self, well: bool) -> web.Response:
-        return web.Response(
-            status=200 if well else 503, body=encode(dict(self._health())), content_type="application/json"
+def _most_connections(streams: int) -> int:
+    """Return how many connections can be open, having asked the system for as many as may be needed."""
+    wanted = streams + OTHER_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    need = wanted + OTHER_DESCRIPTORS
+    if soft < need:
+        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < need:
+        log.warning(
+            "live.descriptors_found_short",
+            connections=max(1, soft - OTHER_DESCRIPTORS),
+            mend=f"allow {need} open files (LimitNOFILE=, ulimit -n), or lower http.max_streams",
         )
+    return max(1, min(wanted, soft - OTHER_DESCRIPTORS))
 
 
 def _reason(error: OSError) -> str:

@@ -4,6 +4,7 @@ CREATE FUNCTION creditsd.recompute(
     reason text,
     can_buy_policy text,
     expire_empty text,
+    event_policy jsonb,
     republish boolean
 )
 RETURNS SETOF creditsd.balances
@@ -22,6 +23,9 @@ DECLARE
     emptied {user_id_type}[];
     undone {user_id_type}[];
     retry_after interval := '1 second';
+    low_at numeric := event_policy ->> 'low_credits';
+    recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
+    soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
 BEGIN
     -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
     PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
@@ -64,20 +68,114 @@ BEGIN
             t.membership,
             t.expires_at,
             CASE WHEN expire_empty = 'on' AND t.user_id = ANY (emptied) THEN 'auto-expire' ELSE reason END AS cause,
-            LEAST(t.ends_at, CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END) AS recheck_at,
-            newest + row_number() OVER () AS version,
+            LEAST(
+                t.ends_at,
+                CASE WHEN t.expires_at - soon > instant THEN t.expires_at - soon END,
+                CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END
+            ) AS recheck_at,
+            newest + t.ordinality AS version,
             o.version AS old_version,
             o.recheck_at AS old_recheck_at,
-            republish OR (
-                o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
-                o.subscription_id, o.membership, o.expires_at
-            ) IS DISTINCT FROM (
-                t.credits, t.membership_status, t.plan_type, t.can_buy,
-                t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
-                t.subscription_id, t.membership, t.expires_at
-            ) AS differs
-        FROM unnest(computed) AS t
+            o.level AS old_level,
+            news.is_news OR happened.ending AS differs,
+            stands.level,
+            CASE WHEN happened.ending THEN
+                ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at
+            ELSE
+                o.ends_told
+            END AS ends_told,
+            CASE WHEN happened.crossing IS NOT NULL OR happened.expired OR happened.ending OR o.events IS NOT NULL THEN
+                -- What stands no longer goes; what happens now joins. credits.updated is named only where there is none.
+                NULLIF(
+                    CASE WHEN news.is_news OR NOT happened.ending THEN '{{}}' ELSE jsonb_build_object(
+                        'credits.updated',
+                        jsonb_build_object('version', o.version)
+                    ) END
+                    || (coalesce(o.events, '{{}}') - ARRAY[
+                        CASE WHEN news.is_news THEN 'credits.updated' END,
+                        CASE WHEN stands.level IS DISTINCT FROM 'depleted' THEN 'credits.depleted' END,
+                        CASE WHEN stands.level IS NULL THEN 'credits.low' ELSE 'credits.recovered' END,
+                        CASE WHEN t.membership_status <> 'expired' THEN 'plan.expired' END,
+                        CASE WHEN t.expires_at IS DISTINCT FROM o.expires_at THEN 'plan.expiring_soon' END
+                    ])
+                    || CASE WHEN happened.crossing IS NULL THEN '{{}}' ELSE jsonb_build_object(
+                        happened.crossing,
+                        jsonb_build_object(
+                            'version', newest + t.ordinality,
+                            'threshold', CASE happened.crossing
+                                WHEN 'credits.low' THEN low_at
+                                WHEN 'credits.recovered' THEN recovered_at
+                                ELSE 0
+                            END
+                        )
+                    ) END
+                    || CASE WHEN NOT happened.expired THEN '{{}}' ELSE jsonb_build_object(
+                        'plan.expired',
+                        jsonb_build_object(
+                            'version', newest + t.ordinality,
+                            'plan', jsonb_build_object(
+                                'planType', o.plan_type,
+                                'subscription_id', o.subscription_id,
+                                'membership', o.membership,
+                                'expires_at', replace(to_char(o.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
+                            )
+                        )
+                    ) END
+                    || CASE WHEN NOT happened.ending THEN '{{}}' ELSE jsonb_build_object(
+                        'plan.expiring_soon',
+                        jsonb_build_object('version', newest + t.ordinality)
+                    ) END,
+                    '{{}}'
+                )
+            END AS events
+        FROM unnest(computed) WITH ORDINALITY AS t
         LEFT JOIN creditsd.balances AS o ON o.user_id = t.user_id
+        CROSS JOIN LATERAL (
+            SELECT
+                republish OR (
+                    o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
+                    o.subscription_id, o.membership, o.expires_at
+                ) IS DISTINCT FROM (
+                    t.credits, t.membership_status, t.plan_type, t.can_buy,
+                    t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
+                    t.subscription_id, t.membership, t.expires_at
+                ) AS is_news
+        ) AS news
+        -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
+        CROSS JOIN LATERAL (
+            SELECT
+                CASE
+                    WHEN o.credits <= 0 THEN 'depleted'
+                    WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
+                END AS level
+        ) AS stood
+        CROSS JOIN LATERAL (
+            SELECT
+                CASE
+                    WHEN t.credits <= 0 THEN 'depleted'
+                    WHEN t.credits <= low_at OR (t.credits < recovered_at AND stood.level IS NOT NULL) THEN 'low'
+                END AS level
+        ) AS stands
+        CROSS JOIN LATERAL (
+            SELECT
+                CASE
+                    WHEN o.level IS NULL AND o.credits > recovered_at AND t.credits > recovered_at THEN NULL
+                    WHEN o.user_id IS NULL OR stands.level IS NOT DISTINCT FROM stood.level THEN NULL
+                    WHEN stands.level = 'depleted' THEN 'credits.depleted'
+                    WHEN stands.level IS NULL THEN 'credits.recovered'
+                    WHEN stood.level IS NULL THEN 'credits.low'
+                END AS crossing,
+                (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE AS expired,
+                (
+                    t.expires_at - soon <= instant
+                    -- An end that has only just become near: the timer stood before it, or it was another one.
+                    AND CASE
+                        WHEN o.user_id IS NULL THEN reason <> 'backfill'
+                        ELSE o.recheck_at <= t.expires_at - soon OR t.expires_at IS DISTINCT FROM o.expires_at
+                    END
+                    AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
+                ) IS TRUE AS ending
+        ) AS happened
     ),
     renewed AS (
         UPDATE creditsd.balances AS b
@@ -104,7 +202,10 @@ BEGIN
                 'membership', b.membership,
                 'expires_at', replace(to_char(b.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
             ),
-            recheck_at = f.recheck_at
+            recheck_at = f.recheck_at,
+            level = f.level,
+            events = f.events,
+            ends_told = f.ends_told
         FROM found AS f
         WHERE f.differs
         AND b.user_id = f.user_id
@@ -113,24 +214,27 @@ BEGIN
     added AS (
         INSERT INTO creditsd.balances AS b (
             user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
-            subscription_id, membership, expires_at, cause, recheck_at
+            subscription_id, membership, expires_at, cause, recheck_at, level, events, ends_told
         )
         SELECT
             f.user_id, f.version, instant, f.credits, f.membership_status, f.plan_type, f.can_buy,
-            f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at
+            f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at,
+            f.level, f.events, f.ends_told
         FROM found AS f
         WHERE f.old_version IS NULL
         -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
         AND (f.membership_status <> 'none' OR republish)
         RETURNING b.*
     ),
-    -- The same total, but time will change it at another moment than was thought.
+    -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
     retimed AS (
         UPDATE creditsd.balances AS b
-        SET recheck_at = f.recheck_at
+        SET recheck_at = f.recheck_at,
+            level = f.level,
+            events = f.events
         FROM found AS f
         WHERE NOT f.differs
-        AND f.old_recheck_at IS DISTINCT FROM f.recheck_at
+        AND (f.old_recheck_at, f.old_level) IS DISTINCT FROM (f.recheck_at, f.level)
         AND b.user_id = f.user_id
     )
     SELECT r.*
@@ -143,4 +247,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.recompute IS
-'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version. Takes its turn by an advisory lock.';
+'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version, with what happened to the user by that. Takes its turn by an advisory lock.';

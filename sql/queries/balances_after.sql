@@ -13,7 +13,8 @@ SELECT
     b.membership,
     b.expires_at,
     b.cause,
-    b.previous::text
+    b.previous::text,
+    b.events::text
 FROM creditsd.balances AS b
 WHERE b.version > %(version)s
 ORDER BY b.version

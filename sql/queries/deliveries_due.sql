@@ -13,7 +13,8 @@ SELECT
     b.membership,
     b.expires_at,
     b.cause,
-    b.previous::text
+    b.previous::text,
+    b.events::text
 FROM creditsd.deliveries AS d
 JOIN creditsd.balances AS b ON b.user_id = d.user_id
 WHERE d.sink = %(name)s

@@ -13,7 +13,8 @@ SELECT
     b.membership,
     b.expires_at,
     b.cause,
-    b.previous::text
+    b.previous::text,
+    b.events::text
 FROM creditsd.recompute(
-    %(user_ids)s::text[]::{user_id_type}[], %(cause)s, %(can_buy)s, %(expire_empty)s, %(republish)s
+    %(user_ids)s::text[]::{user_id_type}[], %(cause)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(republish)s
 ) AS b

@@ -86,6 +86,11 @@ class Running:
         return self._process.pid
 
     @property
+    def port(self) -> int:
+        """Where its HTTP surface listens."""
+        return int(self._address.rpartition(":")[2])
+
+    @property
     def ended(self) -> bool:
         """Whether it runs no more."""
         return not alive(self.pid)

@@ -115,6 +115,8 @@ async def test_a_sink_that_cannot_be(fails: Fails) -> None:
         ('[{"name": "a", "url": "stdout:"}, {"name": "a", "url": "stdout:"}]', "two sinks are called 'a'"),
         ('[{"name": "a", "url": "redis://x", "tls": true}]', "sink a: unknown option 'tls'"),
         ("redis://user:geheim@host/notanumber", "database is not a number"),
+        ('[{"url": "webhook+https://x", "secret": "geheim!"}]', "not whsec_ and base64: make one with"),
+        ('[{"url": "supabase+https://x", "key": "sb_publishable_geheim"}]', "key is the public one"),
     ]
     lines = await asyncio.gather(*(fails(CONFIG, "run", CREDITSD_SINKS=sinks) for sinks, _ in wrong))
     for line, (_, said) in zip(lines, wrong, strict=True):

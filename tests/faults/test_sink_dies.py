@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.acceptance.command import environment
 from tests.conftest import Database, eventually
 from tests.faults.conftest import USERS, Line, line_of
 from tests.faults.load import user
+from tests.faults.receiver_down import Absence
 from tests.faults.truth import client, differences, held, truth, witnessing
 from tests.servers import Valkey
 
@@ -53,6 +55,17 @@ async def test_killed_under_load_and_back_with_its_data_it_is_told_the_rest(
                 valkey.start()
                 await daemon.until("/livez", lambda answer: answer[1]["sinks"]["redis"] in ("current", "behind"))
         await line.until_true()
+
+
+async def test_a_receiver_away_in_the_middle_of_a_load_gets_one_request_a_user_and_not_one_a_change(
+    prepared: Database, tmp_path: Path
+) -> None:
+    env = environment(CREDITSD_DSN=prepared.dsn)
+    found = await Absence(tmp_path, env, prepared.dsn).happen(seconds=3, users=40, clients=4, pause_seconds=0.002)
+    assert found.wrong == {}
+    assert found.found_back > 0
+    assert found.late <= found.users
+    assert found.written_meanwhile > 3 * found.users
 
 
 async def test_a_sink_that_forgot_everything_is_told_what_changes_and_the_rest_when_its_cursor_is_reset(

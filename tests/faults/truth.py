@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,9 +63,14 @@ async def held(valkey: Valkey) -> dict[str, dict[str, Any]]:
 
 async def differences(dsn: str, valkey: Valkey) -> dict[str, tuple[Told, Told | None]]:
     """List who is told something else than the truth: (the truth, what Valkey says)."""
+    return await wrong_among(dsn, await held(valkey))
+
+
+async def wrong_among(dsn: str, totals: Mapping[str, dict[str, Any]]) -> dict[str, tuple[Told, Told | None]]:
+    """List who has another total here, by user, than the truth: (the truth, what is here)."""
     told = {
         user: (document["credits"], document["membershipStatus"], document["canBuy"])
-        for user, document in (await held(valkey)).items()
+        for user, document in totals.items()
     }
     true = await truth(dsn)
     users = true.keys() | told.keys()

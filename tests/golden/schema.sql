@@ -133,6 +133,10 @@ CREATE TABLE creditsd.balances (
     cause text NOT NULL,
     previous json,
     recheck_at timestamp with time zone,
+    level text,
+    events jsonb,
+    ends_told timestamp with time zone[],
+    CONSTRAINT balances_level_check CHECK ((level = ANY (ARRAY['low'::text, 'depleted'::text]))),
     CONSTRAINT balances_membership_status_check CHECK ((membership_status = ANY (ARRAY['active'::text, 'expired'::text, 'none'::text]))),
     CONSTRAINT balances_plan_type_check CHECK ((plan_type = ANY (ARRAY['subscription'::text, 'one_time'::text, 'none'::text])))
 )
@@ -141,8 +145,11 @@ COMMENT ON TABLE creditsd.balances IS 'The newest total of each user, written by
 COMMENT ON COLUMN creditsd.balances.version IS 'Grows with every published change: greater than any before it, and at least the microseconds since 1970 when it was made.';
 COMMENT ON COLUMN creditsd.balances.cause IS 'Why this version exists: change, expiry, auto-expire, backfill or repair.';
 COMMENT ON COLUMN creditsd.balances.previous IS 'The total before this version; null for the first.';
-COMMENT ON COLUMN creditsd.balances.recheck_at IS 'When time alone may change this total: the earliest end of a row that counts.';
-CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) RETURNS TABLE(page jsonb, total creditsd.balances)
+COMMENT ON COLUMN creditsd.balances.recheck_at IS 'When time alone may change this total or make its end one that comes soon: the earliest of the two.';
+COMMENT ON COLUMN creditsd.balances.level IS 'depleted: no credits. low: at or below low_credits, or not yet back at recovered_credits. Null: neither.';
+COMMENT ON COLUMN creditsd.balances.events IS 'What has happened and still stands: each type of event with the version that brought it and what belongs to it. credits.updated is there only where this version brought no new total, and says which one did.';
+COMMENT ON COLUMN creditsd.balances.ends_told IS 'The ends of the primary row that plan.expiring_soon has been about, but for those long past.';
+CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -252,13 +259,13 @@ BEGIN
         FROM taken AS t;
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, true) AS t;
+        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true) AS t;
     END IF;
     IF cardinality(users) > 0 THEN
         users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u WHERE u <> ALL (repaired));
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, false) AS t;
+        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false) AS t;
     END IF;
     page := jsonb_build_object(
         'snapshot', target,
@@ -274,7 +281,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, and those in repairs. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, and those in repairs. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.due_seconds() RETURNS double precision
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -499,7 +506,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) IS 'Deletes up to max_changes changes that are visible in upto (the saved cursor, where null) and not yet purged, from a position; next_xid is null when the pass is complete.';
-CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, republish boolean) RETURNS SETOF creditsd.balances
+CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean) RETURNS SETOF creditsd.balances
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -513,6 +520,9 @@ DECLARE
     emptied uuid[];
     undone uuid[];
     retry_after interval := '1 second';
+    low_at numeric := event_policy ->> 'low_credits';
+    recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
+    soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
 BEGIN
     -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
     PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
@@ -555,20 +565,114 @@ BEGIN
             t.membership,
             t.expires_at,
             CASE WHEN expire_empty = 'on' AND t.user_id = ANY (emptied) THEN 'auto-expire' ELSE reason END AS cause,
-            LEAST(t.ends_at, CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END) AS recheck_at,
-            newest + row_number() OVER () AS version,
+            LEAST(
+                t.ends_at,
+                CASE WHEN t.expires_at - soon > instant THEN t.expires_at - soon END,
+                CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END
+            ) AS recheck_at,
+            newest + t.ordinality AS version,
             o.version AS old_version,
             o.recheck_at AS old_recheck_at,
-            republish OR (
-                o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
-                o.subscription_id, o.membership, o.expires_at
-            ) IS DISTINCT FROM (
-                t.credits, t.membership_status, t.plan_type, t.can_buy,
-                t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
-                t.subscription_id, t.membership, t.expires_at
-            ) AS differs
-        FROM unnest(computed) AS t
+            o.level AS old_level,
+            news.is_news OR happened.ending AS differs,
+            stands.level,
+            CASE WHEN happened.ending THEN
+                ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at
+            ELSE
+                o.ends_told
+            END AS ends_told,
+            CASE WHEN happened.crossing IS NOT NULL OR happened.expired OR happened.ending OR o.events IS NOT NULL THEN
+                -- What stands no longer goes; what happens now joins. credits.updated is named only where there is none.
+                NULLIF(
+                    CASE WHEN news.is_news OR NOT happened.ending THEN '{}' ELSE jsonb_build_object(
+                        'credits.updated',
+                        jsonb_build_object('version', o.version)
+                    ) END
+                    || (coalesce(o.events, '{}') - ARRAY[
+                        CASE WHEN news.is_news THEN 'credits.updated' END,
+                        CASE WHEN stands.level IS DISTINCT FROM 'depleted' THEN 'credits.depleted' END,
+                        CASE WHEN stands.level IS NULL THEN 'credits.low' ELSE 'credits.recovered' END,
+                        CASE WHEN t.membership_status <> 'expired' THEN 'plan.expired' END,
+                        CASE WHEN t.expires_at IS DISTINCT FROM o.expires_at THEN 'plan.expiring_soon' END
+                    ])
+                    || CASE WHEN happened.crossing IS NULL THEN '{}' ELSE jsonb_build_object(
+                        happened.crossing,
+                        jsonb_build_object(
+                            'version', newest + t.ordinality,
+                            'threshold', CASE happened.crossing
+                                WHEN 'credits.low' THEN low_at
+                                WHEN 'credits.recovered' THEN recovered_at
+                                ELSE 0
+                            END
+                        )
+                    ) END
+                    || CASE WHEN NOT happened.expired THEN '{}' ELSE jsonb_build_object(
+                        'plan.expired',
+                        jsonb_build_object(
+                            'version', newest + t.ordinality,
+                            'plan', jsonb_build_object(
+                                'planType', o.plan_type,
+                                'subscription_id', o.subscription_id,
+                                'membership', o.membership,
+                                'expires_at', replace(to_char(o.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
+                            )
+                        )
+                    ) END
+                    || CASE WHEN NOT happened.ending THEN '{}' ELSE jsonb_build_object(
+                        'plan.expiring_soon',
+                        jsonb_build_object('version', newest + t.ordinality)
+                    ) END,
+                    '{}'
+                )
+            END AS events
+        FROM unnest(computed) WITH ORDINALITY AS t
         LEFT JOIN creditsd.balances AS o ON o.user_id = t.user_id
+        CROSS JOIN LATERAL (
+            SELECT
+                republish OR (
+                    o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
+                    o.subscription_id, o.membership, o.expires_at
+                ) IS DISTINCT FROM (
+                    t.credits, t.membership_status, t.plan_type, t.can_buy,
+                    t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
+                    t.subscription_id, t.membership, t.expires_at
+                ) AS is_news
+        ) AS news
+        -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
+        CROSS JOIN LATERAL (
+            SELECT
+                CASE
+                    WHEN o.credits <= 0 THEN 'depleted'
+                    WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
+                END AS level
+        ) AS stood
+        CROSS JOIN LATERAL (
+            SELECT
+                CASE
+                    WHEN t.credits <= 0 THEN 'depleted'
+                    WHEN t.credits <= low_at OR (t.credits < recovered_at AND stood.level IS NOT NULL) THEN 'low'
+                END AS level
+        ) AS stands
+        CROSS JOIN LATERAL (
+            SELECT
+                CASE
+                    WHEN o.level IS NULL AND o.credits > recovered_at AND t.credits > recovered_at THEN NULL
+                    WHEN o.user_id IS NULL OR stands.level IS NOT DISTINCT FROM stood.level THEN NULL
+                    WHEN stands.level = 'depleted' THEN 'credits.depleted'
+                    WHEN stands.level IS NULL THEN 'credits.recovered'
+                    WHEN stood.level IS NULL THEN 'credits.low'
+                END AS crossing,
+                (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE AS expired,
+                (
+                    t.expires_at - soon <= instant
+                    -- An end that has only just become near: the timer stood before it, or it was another one.
+                    AND CASE
+                        WHEN o.user_id IS NULL THEN reason <> 'backfill'
+                        ELSE o.recheck_at <= t.expires_at - soon OR t.expires_at IS DISTINCT FROM o.expires_at
+                    END
+                    AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
+                ) IS TRUE AS ending
+        ) AS happened
     ),
     renewed AS (
         UPDATE creditsd.balances AS b
@@ -595,7 +699,10 @@ BEGIN
                 'membership', b.membership,
                 'expires_at', replace(to_char(b.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
             ),
-            recheck_at = f.recheck_at
+            recheck_at = f.recheck_at,
+            level = f.level,
+            events = f.events,
+            ends_told = f.ends_told
         FROM found AS f
         WHERE f.differs
         AND b.user_id = f.user_id
@@ -604,24 +711,27 @@ BEGIN
     added AS (
         INSERT INTO creditsd.balances AS b (
             user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
-            subscription_id, membership, expires_at, cause, recheck_at
+            subscription_id, membership, expires_at, cause, recheck_at, level, events, ends_told
         )
         SELECT
             f.user_id, f.version, instant, f.credits, f.membership_status, f.plan_type, f.can_buy,
-            f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at
+            f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at,
+            f.level, f.events, f.ends_told
         FROM found AS f
         WHERE f.old_version IS NULL
         -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
         AND (f.membership_status <> 'none' OR republish)
         RETURNING b.*
     ),
-    -- The same total, but time will change it at another moment than was thought.
+    -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
     retimed AS (
         UPDATE creditsd.balances AS b
-        SET recheck_at = f.recheck_at
+        SET recheck_at = f.recheck_at,
+            level = f.level,
+            events = f.events
         FROM found AS f
         WHERE NOT f.differs
-        AND f.old_recheck_at IS DISTINCT FROM f.recheck_at
+        AND (f.old_recheck_at, f.old_level) IS DISTINCT FROM (f.recheck_at, f.level)
         AND b.user_id = f.user_id
     )
     SELECT r.*
@@ -632,8 +742,8 @@ BEGIN
     ORDER BY version;
 END
 $$;
-COMMENT ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, republish boolean) IS 'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version. Takes its turn by an advisory lock.';
-CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text) RETURNS TABLE(page jsonb, total creditsd.balances)
+COMMENT ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean) IS 'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version, with what happened to the user by that. Takes its turn by an advisory lock.';
+CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -651,13 +761,13 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT NULL::jsonb, t
-    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, false) AS t;
+    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, event_policy, false) AS t;
     page := jsonb_build_object('users', cardinality(users), 'due_seconds', creditsd.due_seconds());
     total := NULL;
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text) IS 'Recomputes up to max_users whose recheck_at has passed. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) IS 'Recomputes up to max_users whose recheck_at has passed. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.resume(policy_now text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -718,7 +828,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.resume(policy_now text) IS 'Loads the cursor, begins a resync where the text of the policy, the partitions or the server''s history differ from those noted, and tells whether the server restarted since.';
-CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text) RETURNS TABLE(page jsonb, total creditsd.balances)
+CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -761,7 +871,7 @@ BEGIN
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, false) AS t;
+        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
         UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
@@ -777,7 +887,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.signed_in() RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -878,7 +988,9 @@ CREATE TABLE creditsd.deliveries (
     last_status integer,
     last_error text NOT NULL,
     refused_at timestamp with time zone DEFAULT now() NOT NULL,
-    tried_at timestamp with time zone DEFAULT now() NOT NULL
+    tried_at timestamp with time zone DEFAULT now() NOT NULL,
+    events_after bigint DEFAULT 0 NOT NULL,
+    accepted jsonb DEFAULT '{}'::jsonb NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.deliveries IS 'Totals that a sink refused: at most one a user, the newest. Tried again at next_at; without one it is a dead letter.';
@@ -886,6 +998,8 @@ COMMENT ON COLUMN creditsd.deliveries.version IS 'The total that was refused; a 
 COMMENT ON COLUMN creditsd.deliveries.attempt IS 'How often this version was tried.';
 COMMENT ON COLUMN creditsd.deliveries.next_at IS 'When it is tried again; null once the schedule is at its end.';
 COMMENT ON COLUMN creditsd.deliveries.refused_at IS 'When this version was refused first.';
+COMMENT ON COLUMN creditsd.deliveries.events_after IS 'Whatever happened to this user up to this version had been told before the first refusal; stays when a newer total takes the row over.';
+COMMENT ON COLUMN creditsd.deliveries.accepted IS 'What the sink has taken since: each type of event with the version that brought it. It is not told again.';
 CREATE TABLE creditsd.installation (
     single boolean DEFAULT true NOT NULL,
     migration integer NOT NULL,
@@ -922,7 +1036,7 @@ COMMENT ON COLUMN creditsd.reader.purged IS 'Every change visible in this snapsh
 COMMENT ON COLUMN creditsd.reader.system_identifier IS 'The server it was read from; another one means a restore.';
 COMMENT ON COLUMN creditsd.reader.timeline IS 'Changes with a failover.';
 COMMENT ON COLUMN creditsd.reader.started_at IS 'When that server had started; later means that it restarted since.';
-COMMENT ON COLUMN creditsd.reader.policy IS 'can_buy and expire_empty in force; a change recomputes everyone.';
+COMMENT ON COLUMN creditsd.reader.policy IS 'can_buy, expire_empty and events in force; a change recomputes everyone.';
 COMMENT ON COLUMN creditsd.reader.partitions IS 'The partitions of the source; a change recomputes everyone.';
 COMMENT ON COLUMN creditsd.reader.resync_cause IS 'Why everyone is being recomputed; null when nobody is.';
 COMMENT ON COLUMN creditsd.reader.resync_after IS 'The last user that this resync has done; null at its beginning.';
@@ -946,7 +1060,8 @@ CREATE TABLE creditsd.sinks (
     saved_at timestamp with time zone DEFAULT now() NOT NULL,
     paused_at timestamp with time zone,
     disabled_reason text,
-    failing_since timestamp with time zone
+    failing_since timestamp with time zone,
+    events_after bigint
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.sinks IS 'How far each sink has been told; a sink that is not configured any more keeps its row.';
@@ -956,6 +1071,7 @@ COMMENT ON COLUMN creditsd.sinks.last_error IS 'Why it stands still; null while 
 COMMENT ON COLUMN creditsd.sinks.paused_at IS 'Since when nothing is delivered, because somebody said so; null while it is.';
 COMMENT ON COLUMN creditsd.sinks.disabled_reason IS 'Why we stopped by ourselves; null where we did not.';
 COMMENT ON COLUMN creditsd.sinks.failing_since IS 'The first failure after which nothing has arrived; null once something does.';
+COMMENT ON COLUMN creditsd.sinks.events_after IS 'Whatever happened up to this version has been told there. Behind cursor while the sink catches up: a total further on may still carry what happened before. Null: the same as cursor.';
 CREATE TABLE public.user_credits (
     id bigint NOT NULL,
     user_id uuid,
@@ -1033,7 +1149,7 @@ CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING ((user_id = ( S
 COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own row.';
 REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.forget(forgotten uuid) FROM PUBLIC;
@@ -1041,8 +1157,8 @@ REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.partitions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, republish boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.resume(policy_now text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;

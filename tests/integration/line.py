@@ -66,13 +66,10 @@ class Line:
         """Connect and resume, as a daemon does that has just become the leader."""
         async with connected(settings.dsn, purpose="leader") as connection:
             there = await schema.missing(connection, settings)
-            policy = {
-                "user_id_type": there.user_id_type,
-                "can_buy": settings.can_buy,
-                "expire_empty": settings.expire_empty,
-            }
-            changes = Changes(connection, digest=there.digest, **policy)
-            yield cls(connection, changes, Balances(connection, **policy), await changes.resume())
+            name, policy = there.user_id_type, settings.policy
+            changes = Changes(connection, digest=there.digest, user_id_type=name, policy=policy)
+            balances = Balances(connection, user_id_type=name, policy=policy)
+            yield cls(connection, changes, balances, await changes.resume())
 
     @classmethod
     @asynccontextmanager

@@ -13,7 +13,7 @@ from tests.sinks import harness
 
 
 def test_every_file_is_a_scheme_and_has_a_harness() -> None:
-    assert {"kafka", "nats", "redis", "stdout", "webhook"} <= set(schemes())
+    assert {"kafka", "nats", "redis", "stdout", "supabase", "webhook"} <= set(schemes())
     assert {name.split("_")[0] for name in harness.find()} == set(schemes())
 
 
@@ -28,6 +28,8 @@ def test_every_file_is_a_scheme_and_has_a_harness() -> None:
         ("rediss+sentinel://h/mymaster", "creditsd.sinks.redis"),
         ("nats://h", "creditsd.sinks.nats"),
         ("nats+tls://h", "creditsd.sinks.nats"),
+        ("supabase://h/postgres", "creditsd.sinks.supabase"),
+        ("supabase+https://h", "creditsd.sinks.supabase"),
         ("webhook+https://h/x", "creditsd.sinks.webhook"),
         ("webhook+http://h/x", "creditsd.sinks.webhook"),
     ],
@@ -35,7 +37,8 @@ def test_every_file_is_a_scheme_and_has_a_harness() -> None:
 def test_the_scheme_finds_the_file(url: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        options = {"secret": "a" * 32} if url.startswith("webhook") else {}
+        needed = {"webhook+": {"secret": "a" * 32}, "supabase+": {"key": "k"}}
+        options = next((options for begin, options in needed.items() if url.startswith(begin)), {})
         assert type(make(SinkSettings(name="s", url=url, options=options))).__module__ == module
 
 
@@ -44,7 +47,7 @@ def test_the_scheme_finds_the_file(url: str, module: str, monkeypatch: pytest.Mo
     [
         ("redsi://:hunter2@h", "unknown scheme 'redsi': did you mean redis?"),
         ("webhooks+https://h", "must begin with webhook+https://"),
-        ("https://:hunter2@h", "known: kafka, nats, redis, stdout, webhook"),
+        ("https://:hunter2@h", "known: kafka, nats, redis, stdout, supabase, webhook"),
         ("stdout://somewhere", "write the url as stdout:"),
     ],
 )

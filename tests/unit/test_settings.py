@@ -197,7 +197,7 @@ def test_a_misspelt_variable_names_the_right_one(setenv: Any, written: str, mean
         ('active_statuses = ["a"]', "unknown setting active_statuses: did you mean source.active_statuses?"),
         ('[source.columns]\nmembershp = "x"', "did you mean source.columns.membership?"),
         ('source = "x"', "unknown setting source"),
-        ("[http]\nzzz = 1", "unknown setting http.zzz: there are http.api_keys, http.jwks_url"),
+        ("[http]\nzzz = 1", "unknown setting http.zzz: there are http.api_keys, http.cors_origins"),
     ],
 )
 def test_a_misspelt_key_in_the_file_names_the_right_one(toml: Any, text: str, says: str) -> None:
@@ -234,6 +234,10 @@ def test_a_misspelt_credential_names_the_right_one(tmp_path: Path, monkeypatch: 
         ("SOURCE__ACTIVE_STATUSES", "", "at least 1 item"),
         ("SOURCE__ACTIVE_STATUSES", "expired", "expired_status 'expired' must not be one of active_statuses"),
         ("SOURCE__ONE_TIME_TYPES", "subscription", "'subscription' must not be in both"),
+        ("EVENTS__LOW_CREDITS", "-1", "must be greater than or equal to 0"),
+        ("EVENTS__LOW_CREDITS", "nan", "must be a finite number"),
+        ("EVENTS__RECOVERED_CREDITS", "-0.5", "must be greater than or equal to 0"),
+        ("EVENTS__EXPIRING_SOON_DAYS", "1e9", "must be less than or equal to 3650"),
         ("LOG__LEVEL", "loud", "CREDITSD_LOG__LEVEL = 'loud': must be 'debug', 'info', 'warning' or 'error'"),
         ("DSN_FILE", "/no/such/file", "CREDITSD_DSN_FILE: cannot read /no/such/file: No such file"),
         ("DSN_FILE", "", "CREDITSD_DSN_FILE must be the path of a file"),
@@ -244,6 +248,12 @@ def test_a_wrong_value_says_the_key_the_value_and_what_is_allowed(
 ) -> None:
     setenv(**{name: value})
     assert says in refused()
+
+
+@pytest.mark.parametrize("recovered", ["10", "10.0", "9.99"])
+def test_who_has_recovered_has_more_than_who_is_low(setenv: Any, recovered: str) -> None:
+    setenv(EVENTS__LOW_CREDITS="10", EVENTS__RECOVERED_CREDITS=recovered)
+    assert refused() == f"recovered_credits {recovered} must be above low_credits 10, or 0 for anything above it"
 
 
 def test_a_wrong_value_in_the_file_says_where(toml: Any) -> None:
@@ -337,7 +347,7 @@ def test_the_settings_in_force_show_no_secret(setenv: Any) -> None:
     )
     settings = load(None)
     shown = masked(settings)
-    assert "hunter2" not in json.dumps(shown)
+    assert "hunter2" not in json.dumps(shown, default=str)
     assert "hunter2" not in repr(settings)
     assert shown["dsn"] == "postgresql://app:***@db/app?sslpassword=***"
     assert shown["http"]["api_keys"] == ["***", "***"]

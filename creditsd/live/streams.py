@@ -1,0 +1,181 @@
+"""Totals as they change: server-sent events at `/v1/users/{id}/credits/stream` and `/v1/me/credits/stream`.
+
+First the total of now, then every newer one: `id:` is its version, `data:` its JSON, and it has no event name. An event
+called `close` says why the stream ends. A reader that is slow is told of the newest total only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+from collections.abc import Iterable, Iterator
+
+from aiohttp import web
+
+from creditsd.live.access import Access, Caller
+from creditsd.live.connections import Connection
+from creditsd.live.counts import Counts
+from creditsd.live.hub import CloseReason, Hub, Listener
+from creditsd.live.refusals import Refused
+from creditsd.settings import HttpSettings
+
+RETRY_MILLISECONDS = 1000
+LONGEST_RETRY_MILLISECONDS = 5000  # so that all the clients of a daemon that ends do not return at once
+
+# What one reader may cost that does not read: so many bytes here, as many in the kernel, for so long.
+WRITE_BYTES = 16 * 1024
+WRITE_SECONDS = 20.0
+FAREWELL_SECONDS = 2.0
+
+FORESEEN_SECONDS = 60.0  # a version further in the future than that was none of ours
+
+HEARTBEAT = b":\n\n"
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx would hand it on in pieces of its own
+}
+
+
+class Streams:
+    """The open streams, at most so many in all and so many a caller: one more replaces that caller's oldest."""
+
+    def __init__(self, settings: HttpSettings, hub: Hub, access: Access, counts: Counts) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._access = access
+        self._counts = counts
+        self._by_caller: dict[tuple[str, str], dict[Listener, None]] = {}
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Contribute the two paths."""
+        return [
+            web.get("/v1/users/{id:[^/]+}/credits/stream", self._of_user, allow_head=False),
+            web.get("/v1/me/credits/stream", self._of_me, allow_head=False),
+        ]
+
+    async def _of_user(self, request: web.Request) -> web.StreamResponse:
+        return await self._stream(request, *await self._access.reader(request, request.match_info["id"]))
+
+    async def _of_me(self, request: web.Request) -> web.StreamResponse:
+        return await self._stream(request, *await self._access.user(request))
+
+    async def _stream(self, request: web.Request, caller: Caller, user_id: str) -> web.StreamResponse:
+        if self._counts.open >= self._settings.max_streams:
+            self._counts.limited["streams"] += 1
+            raise Refused.later(503, "as many streams are open as http.max_streams allows", random.uniform(1, 10))
+        self._counts.open += 1
+        try:
+            async with self._hub.listening(user_id) as listener:
+                known = _last_event_id(request)
+                if known is not None:
+                    listener.skip(known)
+                with self._counted(caller, listener):
+                    return await self._send(request, caller, listener)
+        finally:
+            self._counts.open -= 1
+
+    async def _send(self, request: web.Request, caller: Caller, listener: Listener) -> web.StreamResponse:
+        """Send what there is until the stream is closed, by us or by the client."""
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.when_lost(lambda: listener.close("gone"))
+        response = web.StreamResponse(headers=HEADERS)
+        _limit_buffers(request)
+        try:
+            await response.prepare(request)
+            await _write(request, response, b"retry: %d\n\n" % RETRY_MILLISECONDS)
+            reason = await self._follow(request, response, caller, listener)
+        except TimeoutError:
+            reason = "lagging"
+        except ConnectionError:
+            reason = "gone"
+        self._counts.closed[reason] += 1
+        if reason != "gone":
+            await _say_farewell(request, response, reason)
+        return response
+
+    async def _follow(
+        self, request: web.Request, response: web.StreamResponse, caller: Caller, listener: Listener
+    ) -> CloseReason | str:
+        """Send totals and heartbeats; return why that ends. Raises TimeoutError when the client does not read."""
+        while listener.closed is None:
+            left = None if caller.expires_at is None else caller.expires_at - time.time()
+            if left is not None and left <= 0:
+                return "token_expired"
+            heartbeat = self._settings.heartbeat_seconds
+            found = await listener.next(heartbeat if left is None else min(heartbeat, left))
+            if found is not None:
+                version, document = found
+                await _write(request, response, b"id: %d\ndata: %b\n\n" % (version, document))
+                self._counts.messages += 1
+            elif listener.closed is None:
+                await _write(request, response, HEARTBEAT)
+                self._counts.heartbeats += 1
+        return listener.closed
+
+    @contextlib.contextmanager
+    def _counted(self, caller: Caller, listener: Listener) -> Iterator[None]:
+        """Count a stream among those of its caller and user, for as long as the block lasts."""
+        key = (caller.name, listener.user_id)
+        mine = self._by_caller.setdefault(key, {})
+        if len(mine) >= self._settings.max_streams_per_user:
+            oldest = next(iter(mine))
+            del mine[oldest]
+            oldest.close("replaced")
+        mine[listener] = None
+        self._counts.opened += 1
+        try:
+            yield
+        finally:
+            mine.pop(listener, None)
+            if not mine:
+                self._by_caller.pop(key, None)
+
+
+async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Write, and wait until the client has read enough of what was written. Raises TimeoutError."""
+    async with asyncio.timeout(WRITE_SECONDS):
+        await response.write(data)
+        await request.writer.drain()
+
+
+async def _say_farewell(request: web.Request, response: web.StreamResponse, reason: str) -> None:
+    """Say why the stream ends, to a client that reads; one that does not is cut off."""
+    retry = b""
+    if reason == "shutdown":
+        retry = b"retry: %d\n" % random.randint(RETRY_MILLISECONDS, LONGEST_RETRY_MILLISECONDS)
+    transport = request.transport
+    try:
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await response.write(retry + b'event: close\ndata: {"reason":"%b"}\n\n' % reason.encode())
+            await request.writer.drain()
+            await response.write_eof()
+    except ConnectionError:
+        return
+    except TimeoutError:
+        if transport is not None:
+            transport.abort()
+
+
+def _last_event_id(request: web.Request) -> int | None:
+    """Return the version that a client says it has; None for none, or for what no version of ours can be."""
+    text = request.headers.get("Last-Event-ID", "")
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        return None
+    version = int(text)
+    return version if version <= (time.time() + FORESEEN_SECONDS) * 1_000_000 else None
+
+
+def _limit_buffers(request: web.Request) -> None:
+    """Keep little for a client that does not read."""
+    transport = request.transport
+    if not isinstance(transport, asyncio.WriteTransport):
+        return
+    transport.set_write_buffer_limits(high=WRITE_BYTES)
+    link = transport.get_extra_info("socket")
+    if link is not None:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WRITE_BYTES)
