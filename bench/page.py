@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
 
-from bench import plots, results
+from bench import results
 from bench.plan import PARTS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -25,7 +26,16 @@ def write(folder: Path) -> list[Path]:
     for name, document in kept.items():
         text = replaced(text, name, section(name, document))
     PAGE.write_text(text, encoding="utf-8")
-    return [PAGE, *plots.draw(kept, DOCS / "images")]
+    return [PAGE, *drawn(kept)]
+
+
+def drawn(kept: dict[str, dict[str, Any]]) -> list[Path]:
+    """Draw the plots, which needs what only the extra bench brings."""
+    try:
+        plots = importlib.import_module("bench.plots")
+    except ImportError as error:
+        raise SystemExit(f"{error}: the plots need pip install -e '.[bench]'; the tables are written") from error
+    return list(plots.draw(kept, DOCS / "images"))
 
 
 def section(name: str, document: dict[str, Any]) -> str:
