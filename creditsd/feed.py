@@ -36,7 +36,7 @@ class Feed:
 
     def __init__(self, settings: Settings) -> None:
         self.hub = Hub(self)
-        self._pool = database.pool(
+        self.pool = database.pool(
             settings.dsn,
             purpose="reader",
             max_size=CONNECTIONS,
@@ -53,13 +53,13 @@ class Feed:
         self._stir = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        await self._pool.open()
+        await self.pool.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._pool.close()
+        await self.pool.close()
 
     # As the hub's source.
 
@@ -71,7 +71,7 @@ class Feed:
 
     async def read(self, user_id: str) -> Current | None:
         """Read the stored total; of somebody who has none yet, the total as the table has it now."""
-        async with borrowed(self._pool) as connection:
+        async with borrowed(self.pool) as connection:
             with read_as(self._user_id_type, user_id):
                 found = await batch(connection, self._typed("queries/balance"), {"user_id": user_id})
                 if not found.totals:
@@ -142,20 +142,20 @@ class Feed:
 
     async def _tell_everyone(self) -> None:
         """Tell each who listens the stored total; what comes after is news."""
-        async with borrowed(self._pool) as connection:
+        async with borrowed(self.pool) as connection:
             found = await row(connection, queries.sql("queries/newest_version"))
         assert found is not None
         newest = int(found[0])
         users = iter(list(self.hub.users))
         while part := list(islice(users, PAGE_TOTALS)):
-            async with borrowed(self._pool) as connection:
+            async with borrowed(self.pool) as connection:
                 self.offer((await batch(connection, self._typed("queries/balances_of"), {"user_ids": part})).totals)
         self._cursor = newest
 
     async def _tell_news(self, cursor: int) -> None:
         """Tell what was stored after the cursor; where that is much, look at those who listen instead."""
         asked = {"version": cursor, "limit": PAGE_TOTALS}
-        async with borrowed(self._pool) as connection:
+        async with borrowed(self.pool) as connection:
             found = await batch(connection, queries.sql("queries/balances_after"), asked)
         self.offer(found.totals)
         if len(found.totals) == PAGE_TOTALS:

@@ -17,6 +17,7 @@ from creditsd.database import Connection
 from creditsd.doorbell import Doorbell
 from creditsd.model import Total
 from creditsd.settings import Settings
+from creditsd.tally import Tally
 
 log = structlog.get_logger()
 
@@ -67,6 +68,7 @@ class Leadership:
         self._turned_at = time.monotonic()
         self._ending = False
         self.state: State = "starting"
+        self.tally = Tally()
 
     @property
     def alive(self) -> bool:
@@ -117,9 +119,11 @@ class Leadership:
         Returns the drained page, with `due_seconds` as it is after all three.
         """
         limit = self._settings.max_batch_users
+        began = time.monotonic()
         drained = await stages.changes.drain(limit)
-        self._publish(drained.totals)
         page = drained.page
+        self.tally.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
+        self._publish(drained.totals)
         if page["resyncing"] != self._resyncing:
             self._enter(page["resyncing"])
         if self._resyncing is not None:
@@ -179,6 +183,7 @@ class Leadership:
             receiver.offer(totals)
         now = time.monotonic()
         for total in totals:
+            self.tally.totals[total.cause] += 1
             self._recent.pop(total.user_id, None)
             self._recent[total.user_id] = now
         while len(self._recent) > RECENT_USERS or next(iter(self._recent.values())) < now - RECENT_SECONDS:

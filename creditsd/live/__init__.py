@@ -22,6 +22,7 @@ from creditsd.live.connections import Door
 from creditsd.live.counts import Counts
 from creditsd.live.health import Health, Probes
 from creditsd.live.hub import Hub
+from creditsd.live.metrics import Metrics
 from creditsd.live.reads import Reads
 from creditsd.live.reception import Reception
 from creditsd.live.script import Script
@@ -51,8 +52,10 @@ class Live:
         self.counts = Counts()
         self.access = Access(settings, hub, self.counts)
         self._settings = settings
+        self.metrics = Metrics(self.access, self.counts, public=settings.metrics_public)
         self._parts: list[Part] = [
             Probes(health),
+            self.metrics,
             Reads(hub, self.access),
             Streams(settings, hub, self.access, self.counts),
             Script(),

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from creditsd import daemon as daemon_module
+from creditsd import figures as figures_module
+from creditsd.errors import SinkUnavailable
 from creditsd.feed import Feed
 from creditsd.settings import Settings
 from tests.conftest import SERVERS, Database, eventually
 from tests.integration.line import OTHER, USER, MemorySink, configured, user
 from tests.integration.running import running, until
 from tests.live.asking import KEY, asking, http, token
+from tests.live.test_metrics import scraped
 
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)
 
@@ -158,3 +161,57 @@ async def test_the_database_away_is_said_and_streams_stay(installation: Database
                 )
                 installation.run(ADD, [USER, 1])
                 assert (await stream.total())["credits"] == number
+
+
+async def test_what_the_line_does_and_what_waits_is_told_to_prometheus(
+    installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures_module, "LOOK_SECONDS", 0.0)
+    well, ill = MemorySink(), MemorySink()
+    ill.failure = SinkUnavailable("not today")
+    standby = configured(installation, http=http())
+    async with running(settings, well, ill) as daemon, asking(port(settings)) as client:
+        await until(daemon, "state", "leading")
+        for number in range(3):
+            installation.run(ADD, [user(number), 1])
+        await well.until(lambda: len(well.newest) == 3)
+        installation.run(
+            "INSERT INTO creditsd.deliveries (sink, user_id, version, attempt, next_at, last_error) "
+            "VALUES ('memory', %s, 1, 1, NULL, 'x'), ('memory', %s, 1, 1, 'infinity', 'x')",
+            [user(1), user(2)],
+        )
+
+        async def scrape() -> dict[tuple[str, ...], float]:
+            return await scraped(client)
+
+        figures = await eventually(scrape, lambda told: told["creditsd_sink_up", "memory-2"] == 0)
+        assert figures["creditsd_leader",] == 1
+        assert figures["creditsd_state", "leading"] == 1
+        assert sum(value for name, value in figures.items() if name[0] == "creditsd_doorbell_state") == 1
+        assert figures["creditsd_changes_read_total",] == 3
+        assert figures["creditsd_users_recomputed_total",] == 3
+        assert figures["creditsd_totals_stored_total", "change"] == 3
+        assert 1 <= figures["creditsd_drain_seconds_count",] <= 3
+        assert figures["creditsd_drain_seconds_bucket", "+Inf"] == figures["creditsd_drain_seconds_count",]
+        assert figures["creditsd_sink_delivered_total", "memory"] == 3
+        assert figures["creditsd_sink_up", "memory"] == 1
+        assert (figures["creditsd_sink_queue", "memory"], figures["creditsd_sink_lag_seconds", "memory"]) == (0, 0)
+        assert figures["creditsd_sink_queue", "memory-2"] == 3
+        assert 0 < figures["creditsd_sink_lag_seconds", "memory-2"] < 600
+        assert figures["creditsd_deliveries_refused", "memory"] == figures["creditsd_deliveries_dead", "memory"] == 1
+        async with running(standby) as second, asking(port(standby)) as other:
+            await until(second, "state", "standby")
+            figures = await scraped(other)
+            assert (figures["creditsd_leader",], figures["creditsd_state", "standby"]) == (0, 1)
+            assert ("creditsd_sink_queue", "memory") not in figures
+
+
+async def test_a_scrape_does_not_ask_the_database_each_time(installation: Database, settings: Settings) -> None:
+    async with running(settings, MemorySink()) as daemon, asking(port(settings)) as client:
+        await until(daemon, "state", "leading")
+        await asyncio.gather(*(scraped(client) for _ in range(50)))
+        reads = installation.run(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'creditsd reader' "
+            "AND datname = current_database()"
+        )
+        assert reads == [(1,)]

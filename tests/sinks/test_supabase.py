@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -17,6 +16,7 @@ from creditsd.errors import ConfigError, SinkUnavailable
 from creditsd.model import Total
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, SinkBusy, make
+from creditsd.sinks.supabase import ByDatabase, Options
 from tests.conftest import eventually
 from tests.sinks.harness import VERSION, total
 from tests.sinks.realtime import Endpoint, Project, server
@@ -58,8 +58,8 @@ async def opened(sink: Sink) -> AsyncIterator[Sink]:
         await sink.close()
 
 
-def by_database(project: Project, user: str = "postgres", **options: Any) -> Sink:
-    return make(SinkSettings(name="pages", url=url(server().port, project.name, user), options=options))
+def by_database(project: Project, user: str = "postgres") -> Sink:
+    return make(SinkSettings(name="pages", url=url(server().port, project.name, user)))
 
 
 def users(count: int) -> list[Total]:
@@ -126,9 +126,8 @@ async def test_without_a_partition_it_stands_still_and_says_what_makes_one(proje
 
 async def test_a_connection_that_was_ended_is_made_again(project: Project) -> None:
     async with opened(by_database(project)) as sink:
-        project.run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'creditsd sink pages'"
-        )
+        ended = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = %s"
+        assert project.run(ended, ["creditsd sink pages"]) == [(True,)]
         with pytest.raises(SinkUnavailable, match="sink pages"):
             await sink.deliver(users(1))
         assert list(await sink.deliver(users(1))) == []
@@ -188,12 +187,14 @@ async def test_nobody_there_and_nobody_answering_are_told(project: Project) -> N
     gone = make(SinkSettings(name="pages", url=f"supabase://postgres@127.0.0.1:{free_port()}/postgres"))
     with pytest.raises(SinkUnavailable, match="refused"):
         await gone.open()
-    sink = by_database(project, timeout_seconds=0.2)
+    sink = ByDatabase("pages", server().dsn(project.name), Options())
     async with opened(sink):
         with server().connect(project.name) as other, other.transaction():
             other.execute("LOCK TABLE realtime.messages")
+            sink._options = Options(timeout_seconds=0.2)
             with pytest.raises(SinkUnavailable, match="no answer in time"):
                 await sink.deliver(users(1))
+            sink._options = Options()
         assert list(await sink.deliver(users(1))) == []
 
 
