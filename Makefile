@@ -44,8 +44,13 @@ demo: $(STAMP) ## watch totals change, with nothing else installed
 test: $(STAMP) $(NODE_STAMPS) ## run the tests; ARGS='-k doorbell' for some
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(STAMP) ## print the figures
+bench: $(STAMP).bench ## measure, keep the figures, write them into docs; ARGS='--only latency' for some
 	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench --write
+
+$(STAMP).bench: $(STAMP)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
 
 client: $(NODE_STAMPS) ## build the JavaScript client, the file that the daemon serves included
 	@$(NPM) $(CLIENT) run --silent build
