@@ -173,7 +173,7 @@ def _last_event_id(request: web.Request) -> int | None:
 def _limit_buffers(request: web.Request) -> None:
     """Keep little for a client that does not read."""
     transport = request.transport
-    if not isinstance(transport, asyncio.WriteTransport):
+    if transport is None:  # it has gone meanwhile
         return
     transport.set_write_buffer_limits(high=WRITE_BYTES)
     link = transport.get_extra_info("socket")
