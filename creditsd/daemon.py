@@ -31,6 +31,7 @@ log = structlog.get_logger()
 STANDBY_SECONDS = 1.0
 PURGE_SECONDS = 1.0
 PURGE_CHANGES = 5000
+LOOKUPS = 2  # at the same time, so that one that takes long does not keep all others waiting
 CLOSE_SECONDS = 1.0  # to save the cursors, where everything else has taken all the time there was
 CANCEL_SECONDS = 0.2
 MENDING_SECONDS = 5.0  # between looks at a schema that somebody has to mend
@@ -73,6 +74,7 @@ class Daemon:
                     tasks.create_task(supervisor.keep_alive(lambda: self._leadership.alive)),
                     tasks.create_task(self._purge()),
                     tasks.create_task(self._feed.run()),
+                    *(tasks.create_task(self._feed.lookup.run()) for _ in range(LOOKUPS)),
                 ]
                 line = tasks.create_task(self._line(), name="line")
                 try:
