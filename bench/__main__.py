@@ -5,93 +5,88 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.console import Console
+from rich.table import Table
 
-from bench import catchup, latency, line, webhooks, writers
+from bench import line, page, results
+from bench.ground import Ground, Pace
 from bench.load import SERVER_SETTINGS
+from bench.plan import PARTS, Part
 from tests.servers import Postgres, Valkey
-
-RESULTS = Path(__file__).with_name("results") / "latest.json"
-PARTS = ("writers", "latency", "catchup", "webhooks")
 
 
 def main() -> None:
     options = arguments()
-    console = Console()
-    with_creditsd = line.installed()
-    if not with_creditsd:
-        console.print("creditsd is not installed beside this Python: only what it is compared with is measured")
+    console = Console(width=None if Console().is_terminal else 180)
+    if options.write:
+        for path in page.write(options.results):
+            console.print(f"wrote {path}", highlight=False)
+        return
+    if not line.installed():
+        raise SystemExit("creditsd is not installed beside this Python: pip install -e '.[dev,bench]'")
+    chosen = {name: PARTS[name] for name in options.only or PARTS}
+    announce(console, chosen, options)
+    begun = time.monotonic()
     with Postgres(settings=SERVER_SETTINGS) as server, Valkey() as valkey:
-        results: dict[str, Any] = {"machine": machine(server)}
-        console.print(
-            "PostgreSQL {postgresql}, {cores} cores, load before {load_before:.1f}".format(**results["machine"])
-        )
-        for part in options.only or PARTS:
-            results[part] = measure(part, server, valkey, options, console, with_creditsd=with_creditsd)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
-    console.print(f"raw figures: {RESULTS}")
+        ground = Ground(server, valkey, console, quick=options.quick, large=options.large)
+        for name, part in chosen.items():
+            if part.there:
+                run(ground, name, part, options)
+    console.print(f"all of it took {(time.monotonic() - begun) / 60:.1f} minutes; raw figures: {options.results}")
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line; --quick is for seeing that it works, not for figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=PARTS, action="append", help="measure only this (may be repeated)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4, help="of writing, for each variant in each round")
-    parser.add_argument("--changes", type=int, default=200, help="of each latency block")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the backfill")
-    parser.add_argument("--users", type=int, default=200_000, help="of the backfill")
-    parser.add_argument("--webhooks", type=int, default=20_000, help="of each contender in each round")
-    parser.add_argument("--quick", action="store_true", help="one short round of everything")
+    parser.add_argument("--rounds", type=int, help="of each part, instead of its own number")
+    parser.add_argument("--seconds", type=float, help="of each slice, instead of the part's own")
+    parser.add_argument("--quick", action="store_true", help="one short round of everything, small tables, not kept")
+    parser.add_argument("--large", action="store_true", help="growth at 5 M users, too")
+    parser.add_argument("--write", action="store_true", help="only write the kept figures and plots into docs")
+    parser.add_argument("--results", type=Path, help="where the raw figures are kept, a file each part")
     options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds, options.changes = 1, 1, 50
-        options.rows, options.users, options.webhooks = 50_000, 10_000, 5_000
+    options.results = options.results or (results.SCRATCH if options.quick else results.KEPT)
     return options
 
 
-def measure(
-    part: str,
-    server: Postgres,
-    valkey: Valkey,
-    options: argparse.Namespace,
-    console: Console,
-    *,
-    with_creditsd: bool,
-) -> Any:
-    """Measure and print one part, and return its raw figures."""
-    match part:
-        case "writers":
-            found = writers.variants(server, valkey, with_creditsd=with_creditsd)
-            cells = []
-            for cell in writers.measure(server, found, options.rounds, options.seconds):
-                cells.append(cell)
-                console.print(f"[dim]{cell['flush']} flush, {cell['clients']} clients: done")
-            writers.show(console, cells)
-            return cells
-        case "latency":
-            rounds, changes = options.rounds, options.changes
-            blocks = latency.measure(server, valkey, rounds=rounds, changes=changes, with_creditsd=with_creditsd)
-            latency.show(console, blocks)
-            return {"summary": latency.summarise(blocks), "milliseconds": blocks}
-        case "webhooks":
-            rates = webhooks.measure(
-                server, valkey, rounds=options.rounds, users=options.webhooks, with_creditsd=with_creditsd
-            )
-            webhooks.show(console, rates)
-            return rates
-        case _:
-            if not with_creditsd:
-                return None
-            stages = catchup.measure(server, valkey, rows=options.rows, users=options.users)
-            catchup.show(console, stages)
-            return stages
+def paced(part: Part, options: argparse.Namespace) -> Pace:
+    """Take the part's own pace where nothing else was asked for."""
+    rounds = options.rounds or (1 if options.quick else part.pace.rounds)
+    return Pace(rounds, options.seconds or (min(1, part.pace.seconds) if options.quick else part.pace.seconds))
+
+
+def announce(console: Console, chosen: dict[str, Part], options: argparse.Namespace) -> None:
+    """Say what is to come and how long that takes."""
+    plan = Table("part", "measures", "rounds", "seconds each", "minutes", title="the plan", title_justify="left")
+    for name, part in chosen.items():
+        pace = paced(part, options)
+        seconds = f"{pace.seconds:g}" if pace.seconds else ""
+        minutes = f"{part.minutes:g}" if pace == part.pace else ""
+        plan.add_row(name, part.about, str(pace.rounds), seconds, minutes if part.there else "not there")
+    console.print(plan)
+    if not (options.quick or options.rounds or options.seconds):
+        total = sum(part.minutes for part in chosen.values() if part.there)
+        console.print(f"about {total:.0f} minutes; load before {os.getloadavg()[0]:.1f}", highlight=False)
+
+
+def run(ground: Ground, name: str, part: Part, options: argparse.Namespace) -> None:
+    """Measure, print and keep one part: a later one that fails takes nothing with it."""
+    pace, begun, load = paced(part, options), time.monotonic(), os.getloadavg()[0]
+    ground.console.print(f"[bold]{name}[/bold]: {part.about}")
+    module = part.load()
+    found = module.measure(ground, pace)
+    for sheet in module.sheets(found):
+        sheet.show(ground.console)
+    took = time.monotonic() - begun
+    described = {**machine(ground.server), "load_before": round(load, 2), "took_seconds": round(took, 1)}
+    results.keep(options.results, name, {"machine": described, "rounds": pace.rounds, "found": found})
+    ground.say(f"{name} took {took:.0f} s")
 
 
 def machine(server: Postgres) -> dict[str, Any]:
@@ -101,7 +96,6 @@ def machine(server: Postgres) -> dict[str, Any]:
         "postgresql": server.psql("SHOW server_version").strip(),
         "settings": server.settings,
         "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
         "machine": platform.machine(),
         "python": platform.python_version(),
     }

@@ -29,6 +29,15 @@ class Figure:
         return f"{self.median:.2f} ({min(self.values):.2f}-{max(self.values):.2f})"
 
 
+def figure(values: Sequence[float]) -> Figure:
+    return Figure(tuple(values))
+
+
+def grouped(number: float) -> str:
+    """Write a whole number with its thousands apart."""
+    return f"{number:,.0f}".replace(",", " ")
+
+
 def percentile(sample: Sequence[float], percent: float) -> float:
     """Return the smallest value that at least `percent` of the sample do not exceed."""
     ordered = sorted(sample)

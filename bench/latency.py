@@ -1,36 +1,40 @@
-"""How late a total arrives: from commit returned to visible to a Redis subscriber, otherwise idle."""
+"""How late a total arrives: from commit returned to visible to a Redis subscriber, idle and at steady rates."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 import psycopg
 import redis
-from rich.console import Console
-from rich.table import Table
 
-from bench.figures import percentile
-from bench.floor import TRIGGER
-from bench.line import Line
-from bench.load import fill
-from tests.servers import Postgres, Valkey
+from bench.contenders import CREDITSD, HANDWRITTEN, ROWS, Contender, contenders
+from bench.figures import figure, percentile
+from bench.ground import Ground, Pace, rotated
+from bench.heard import Heard
+from bench.sheet import Sheet
+from tests.servers import Valkey
 
-ROWS = 100_000
+RATES = (0, 100, 1_000, 5_000)  # changes a second; 0: one after the other, with pauses
 PAUSE_SECONDS = (0.02, 0.05)
-FLOOR, CREDITSD = "floor", "creditsd"
+PATIENCE_SECONDS = 3.0
+KEEPS_UP_MS = 1_000
+GROWS_MS_PER_S = 100  # a queue that grows by a tenth of the time
+
+_amounts = itertools.count(10_000_000, 1_000_000)
 
 
 class Clock:
     """One writer and one subscriber: changes a row, then waits for that total."""
 
-    def __init__(self, dsn: str, valkey: Valkey) -> None:
+    def __init__(self, dsn: str, valkey: Valkey, rows: int = ROWS) -> None:
+        self._rows = rows
         self._connection = psycopg.connect(dsn, autocommit=True)
         self._client = redis.Redis(host=valkey.host, port=valkey.port)
         self._totals = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
@@ -46,7 +50,7 @@ class Clock:
         amount = random.randint(1_001, 1_000_000_000)
         self._connection.execute(
             "UPDATE public.user_credits SET credits = %b WHERE id = %b",
-            (amount, random.randint(1, ROWS)),
+            (amount, random.randint(1, self._rows)),
             prepare=True,
         )
         committed = time.perf_counter()
@@ -66,78 +70,104 @@ class Clock:
         return found
 
 
-def measure(
-    server: Postgres, valkey: Valkey, *, rounds: int, changes: int, with_creditsd: bool
-) -> dict[str, list[list[float]]]:
-    """Measure block by block in turn; both daemons stay up, each with a database and a Valkey of its own."""
-    with ExitStack() as ends:
-        clocks = {FLOOR: ends.enter_context(floor(server, ends.enter_context(Valkey())))}
-        if with_creditsd:
-            clocks[CREDITSD] = ends.enter_context(line(server, valkey))
-        for clock in clocks.values():
-            clock.block(20)  # prepared statements, caches, connections
-        blocks: dict[str, list[list[float]]] = {name: [] for name in clocks}
-        for _ in range(rounds):
-            for name, clock in clocks.items():
-                blocks[name].append(clock.block(changes))
-        return blocks
+def idle(dsn: str, valkey: Valkey, seconds: float, *, rows: int = ROWS) -> dict[str, Any]:
+    """Measure one change after the other for about so long."""
+    clock = Clock(dsn, valkey, rows)
+    clock.block(10)  # prepared statements, caches, connections
+    found = clock.block(max(20, int(seconds / 0.038)))
+    clock.close()
+    return summary(found, sent=len(found), rate=None)
 
 
-@contextmanager
-def floor(server: Postgres, valkey: Valkey) -> Iterator[Clock]:
-    """Run the hand-made daemon."""
-    dsn = fill(server, "floor", rows=ROWS, users=ROWS)
-    server.psql(TRIGGER, dbname="floor")
-    command = [sys.executable, "-m", "bench.floor", dsn, valkey.url]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        clock = Clock(dsn, valkey)
-        yield clock
-        clock.close()
-    finally:
-        process.terminate()
-        process.wait()
+def steady(dsn: str, valkey: Valkey, rate: int, seconds: float, *, rows: int = ROWS) -> dict[str, Any]:
+    """Measure at a steady rate; what has not come after a while of silence counts as late without end."""
+    count, first = min(rows, int(rate * seconds)), next(_amounts)
+    command = [sys.executable, "-m", "bench.pace", dsn, *map(str, (rate, count, first, rows))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer, Heard(valkey) as heard:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        begun = time.perf_counter()
+        writer.stdin.write(b"\n")
+        writer.stdin.flush()
+        committed = orjson.loads(writer.stdout.readline())
+        ended = time.perf_counter()
+        while heard.count() < count and heard.silent_for() < 0.5 and time.perf_counter() < ended + PATIENCE_SECONDS:
+            time.sleep(0.02)
+    arrived = heard.moments()
+    late = [(arrived[first + n] - moment) * 1000 for n, moment in enumerate(committed) if first + n in arrived]
+    quarter = len(late) // 4
+    growth = percentile(late[-quarter:], 50) - percentile(late[:quarter], 50) if quarter else 0.0
+    found = summary(late, sent=count, rate=count / (ended - begun))
+    return {**found, "asked": rate, "grew_ms_per_s": round(growth / (ended - begun))}
 
 
-@contextmanager
-def line(server: Postgres, valkey: Valkey) -> Iterator[Clock]:
-    """Run creditsd."""
-    dsn = fill(server, "latency", rows=ROWS, users=ROWS)
-    with_line = Line(dsn, valkey)
-    with_line.install()
-    with with_line:
-        with_line.wait_until_ready()
-        with_line.wait_until_caught_up()
-        clock = Clock(dsn, valkey)
-        yield clock
-        clock.close()
+def summary(milliseconds: Sequence[float], *, sent: int, rate: float | None) -> dict[str, Any]:
+    """Reduce one block to what is worth keeping."""
+    found = {f"p{p}": round(percentile(milliseconds, p), 3) if milliseconds else None for p in (50, 90, 99)}
+    return {**found, "sent": sent, "arrived": len(milliseconds), "rate": rate and round(rate)}
 
 
-def show(console: Console, blocks: Mapping[str, list[list[float]]]) -> None:
-    """Print p50 and p99 over everything, and the span of the blocks' own p50."""
-    table = Table("", "p50 ms", "p99 ms", "p50 of the blocks", "p50 / floor", "p99 / floor")
-    table.title = "commit returned → visible to a Redis subscriber"
-    summary = summarise(blocks)
-    for name, figures in summary.items():
-        spread = f"{figures['p50_lowest']:.2f}-{figures['p50_highest']:.2f}"
-        ratios = (f"{figures[p] / summary[FLOOR][p]:.2f}" for p in ("p50", "p99"))
-        table.add_row(name, f"{figures['p50']:.2f}", f"{figures['p99']:.2f}", spread, *ratios)
-    console.print(table)
+def block(contender: Contender, rate: int, seconds: float) -> dict[str, Any]:
+    """Measure one block of a contender that runs."""
+    if rate == 0:
+        return idle(contender.dsn, contender.valkey, seconds)
+    return steady(contender.dsn, contender.valkey, rate, seconds)
 
 
-def summarise(blocks: Mapping[str, list[list[float]]]) -> dict[str, dict[str, Any]]:
-    """Reduce the samples, in milliseconds, to what is worth keeping."""
-    found = {}
-    for name, samples in blocks.items():
-        everything = [value for block in samples for value in block]
-        middles = [percentile(block, 50) for block in samples]
-        found[name] = {
-            "p50": percentile(everything, 50),
-            "p99": percentile(everything, 99),
-            "p50_lowest": min(middles),
-            "p50_highest": max(middles),
-            "samples": len(everything),
-        }
-    return found
+def measure(ground: Ground, pace: Pace) -> dict[str, Any]:
+    """Measure the hand-written daemon, which is the floor, and creditsd; both stay up, and take turns."""
+    cells: dict[int, dict[str, list[Any]]] = {}
+    with contenders(ground, ["handwritten"]) as both:
+        for rate in RATES:
+            cells[rate] = {contender.name: [] for contender in both}
+            # A backlog that the last rate left behind goes with the process.
+            for contender in both:
+                contender.start()
+            for turn in range(pace.rounds):
+                for contender in rotated(both, turn):
+                    cells[rate][contender.name].append(block(contender, rate, pace.seconds))
+            for contender in both:
+                contender.stop()
+                contender.empty()
+            ground.say(f"{described(rate)}: done")
+    return {"cells": [{"rate": rate, "blocks": blocks} for rate, blocks in cells.items()]}
+
+
+def described(rate: int) -> str:
+    return f"{rate} changes/s" if rate else "idle"
+
+
+def kept_up(blocks: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether all was written at the rate asked for, all came, and none late as from a queue that grows."""
+    return all(
+        each["arrived"] == each["sent"]
+        and each["p99"] < KEEPS_UP_MS
+        and each.get("grew_ms_per_s", 0) < GROWS_MS_PER_S
+        and (each["rate"] or 0) >= 0.9 * each.get("asked", 0)
+        for each in blocks
+    )
+
+
+def sheets(found: Mapping[str, Any]) -> list[Sheet]:
+    rows = []
+    for cell in found["cells"]:
+        blocks = cell["blocks"]
+        floor = blocks.get(HANDWRITTEN)
+        for name, measured in blocks.items():
+            rows.append([described(cell["rate"]) if name == CREDITSD else "", *row(name, measured, floor)])
+    head = ["changes", "", "p50 ms", "p99 ms", "p50 / hand-written", "p99 / hand-written", ""]
+    title = "from a commit to a Redis subscriber: median of the rounds (lowest-highest)"
+    return [Sheet(title, head, rows)]
+
+
+def row(name: str, blocks: Sequence[Mapping[str, Any]], floor: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Write one contender's blocks; no ratio to a floor that did not keep up itself."""
+    note = "" if kept_up(blocks) else "does not keep up"
+    if any(each["p50"] is None for each in blocks):
+        return [name, "", "", "", "", note]
+    figures = {p: figure([each[p] for each in blocks]) for p in ("p50", "p99")}
+    ratios = ["", ""]
+    if floor is not None and floor is not blocks and kept_up(floor):
+        ratios = [figures[p].ratio_to(figure([each[p] for each in floor])).as_ratio() for p in ("p50", "p99")]
+    return [name, *(each.as_ratio() for each in figures.values()), *ratios, note]

@@ -88,10 +88,15 @@ class Line:
     def wait_until_ready(self, seconds: float = 300) -> None:
         """Wait until the daemon leads and has backfilled everyone."""
         for _ in self._moments(seconds):
-            # Not listening yet, or not ready: 503.
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5).close()
+            if self.ready():
                 return
+
+    def ready(self) -> bool:
+        """Tell whether it leads and has backfilled everyone."""
+        with contextlib.suppress(OSError):  # not listening yet, or not ready: 503
+            urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5).close()
+            return True
+        return False
 
     def wait_until_caught_up(self, seconds: float = 120) -> float:
         """Change one row and wait until its total is in Valkey; return the seconds it took.
@@ -121,6 +126,12 @@ class Line:
             if line.startswith(what):
                 return int(line.split()[1]) / 1024
         raise RuntimeError("creditsd is gone")
+
+    def processor_seconds(self) -> float:
+        """Return the processor time the daemon has used so far."""
+        assert self._process is not None
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def log(self) -> str:
         """Return the end of what the daemon has logged."""

@@ -22,12 +22,21 @@ SERVER_SETTINGS = {
     "shared_buffers": "512MB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "30min",
+    "max_connections": "300",
+    "shared_preload_libraries": "pg_stat_statements",
 }
 
 # A round that ends does not leave a value behind which the next one could not change again.
 ONE_ROW = """\\set id random(1, {rows})
 UPDATE public.user_credits SET credits = 1 + (credits + 7) % 1000 WHERE id = :id;
 """
+
+# Each client has blocks of its own: what locks cost is not the question.
+HUNDRED_ROWS = """\\set first :client_id * {rows} / {clients} + 100 * random(0, {rows} / {clients} / 100 - 1)
+UPDATE public.user_credits SET credits = 1 + (credits + 7) % 1000 WHERE id > :first AND id <= :first + 100;
+"""
+
+EVERY_ROW = "UPDATE public.user_credits SET credits = 1 + (credits + 7) % 1000"
 
 FILL = """
 INSERT INTO public.user_credits (user_id, credits, status, plan_type, membership, subscription_id, expires_at)
@@ -71,10 +80,11 @@ def backend_seconds(server: Postgres, dbname: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """So many clients, each changing one random row after the other."""
+    """So many clients, each changing one random row after the other, or a hundred rows at a time."""
 
     clients: int
     rows: int
+    script: str = ONE_ROW
 
     def write(self, server: Postgres, dbname: str, seconds: float) -> float:
         """Write for a while and return the transactions per second, the time to connect not counted."""
@@ -89,7 +99,7 @@ class Writers:
     def _pgbench(self, server: Postgres, dbname: str, *length: str) -> float:
         with TemporaryDirectory() as directory:
             script = Path(directory) / "one_row.sql"
-            script.write_text(ONE_ROW.format(rows=self.rows))
+            script.write_text(self.script.format(rows=self.rows, clients=self.clients))
             report = server.pgbench(
                 *("-n", "-M", "prepared", "-f", str(script), *length),
                 *("-c", str(self.clients), "-j", str(min(self.clients, 2))),

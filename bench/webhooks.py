@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -16,18 +16,18 @@ from typing import Any
 import aiohttp
 import orjson
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
-from bench.figures import Figure
+from bench.figures import figure
+from bench.ground import Ground, Pace, rotated
 from bench.line import Line
-from bench.load import fill
+from bench.sheet import Sheet
 from creditsd.model import Total, encode
 from creditsd.settings import SinkSettings
 from creditsd.sinks import make
-from tests.servers import Postgres, Valkey, free_port
+from tests.servers import free_port
 
 CONNECTIONS = 64
+USERS = 20_000
 SECRET = "whsec_aW4gYSBiZW5jaCB0aGVyZSBpcyBub3RoaW5nIHRvIGhpZGU="
 
 CONTENDERS = {
@@ -37,27 +37,29 @@ CONTENDERS = {
 }
 
 
-def measure(
-    server: Postgres, valkey: Valkey, *, rounds: int, users: int, with_creditsd: bool
-) -> dict[str, list[float]]:
+def measure(ground: Ground, pace: Pace) -> dict[str, Any]:
     """Return the webhooks a second of each round, the contenders taking turns."""
-    line = None
+    users = ground.sized(USERS, 3_000)
     with receiver() as port:
         url = f"http://127.0.0.1:{port}/hooks/credits"
         sink = {"name": "hook", "url": f"webhook+{url}", "secret": SECRET, "allow_cidrs": ["127.0.0.1"]}
-        if with_creditsd:
-            dsn = fill(server, "webhooks", rows=users, users=users)
-            line = Line(dsn, valkey, sinks=orjson.dumps([sink]).decode())
-            line.install()
-            published(line, port, users)  # the first time everyone has to be recomputed, too
-        found: dict[str, list[float]] = {}
-        for _ in range(rounds):
-            found.setdefault("aiohttp alone", []).append(uvloop.run(alone(url, users)))
-            found.setdefault("the sink", []).append(uvloop.run(through_the_sink(sink, users)))
-            if line is not None:
-                server.psql("UPDATE creditsd.sinks SET cursor = 0", dbname="webhooks")
-                found.setdefault("the line", []).append(published(line, port, users))
-    return found
+        dsn = ground.filled("webhooks", rows=users, users=users)
+        line = Line(dsn, ground.valkey, sinks=orjson.dumps([sink]).decode())
+        line.install()
+        published(line, port, users)  # the first time everyone has to be recomputed, too
+        found: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+        for turn in range(pace.rounds):
+            for name in rotated(list(CONTENDERS), turn):
+                match name:
+                    case "aiohttp alone":
+                        found[name].append(uvloop.run(alone(url, users)))
+                    case "the sink":
+                        found[name].append(uvloop.run(through_the_sink(sink, users)))
+                    case _:
+                        ground.server.psql("UPDATE creditsd.sinks SET cursor = 0", dbname="webhooks")
+                        found[name].append(published(line, port, users))
+    ground.drop("webhooks")
+    return {"users": users, "webhooks_per_second": found}
 
 
 @contextlib.contextmanager
@@ -140,12 +142,11 @@ def total(number: int) -> Total:
     )
 
 
-def show(console: Console, found: dict[str, list[float]]) -> None:
-    """Print the rates, and their ratios taken round by round."""
-    table = Table("", "", "webhooks/s", "ratio")
-    table.title = f"webhooks to a local receiver, {CONNECTIONS} connections"
-    floor = Figure(tuple(found["aiohttp alone"]))
-    for name, rates in found.items():
-        figure = Figure(tuple(rates))
-        table.add_row(name, CONTENDERS[name], str(figure), figure.ratio_to(floor).as_ratio())
-    console.print(table)
+def sheets(found: Mapping[str, Any]) -> list[Sheet]:
+    rates = found["webhooks_per_second"]
+    floor = figure(rates["aiohttp alone"])
+    rows = [
+        [name, CONTENDERS[name], str(each := figure(values)), each.ratio_to(floor).as_ratio()]
+        for name, values in rates.items()
+    ]
+    return [Sheet(f"webhooks to a local receiver, {CONNECTIONS} connections", ["", "", "webhooks/s", "ratio"], rows)]

@@ -46,7 +46,8 @@ class Changes:
     async def resume(self) -> Resumption:
         """Load the saved cursor; the database itself decides what must be looked at again."""
         # Whatever else totals are made of: where it differs from last time, everyone is recomputed.
-        policy = " ".join([*(f"{key}={value}" for key, value in self._policy.items()), f"installed={self._digest}"])
+        totals = {key: value for key, value in self._policy.items() if key != "history_days"}
+        policy = " ".join([*(f"{key}={value}" for key, value in totals.items()), f"installed={self._digest}"])
         self._pass = {"upto": None, "xid": None, "user_id": None}
         found = await row(self._connection, queries.sql("queries/resumed"), {"policy": policy})
         if found is None:

@@ -22,6 +22,7 @@ from creditsd.commands import (
     fail,
     finish,
     forget,
+    history,
     invocation,
     say,
     say_json,
@@ -218,6 +219,7 @@ def status(json: Json = False) -> None:
         screen.status(console, found)
 
 
+app.command()(history.history)
 app.command()(bench.bench)
 app.command()(verify.verify)
 app.command()(forget.forget)

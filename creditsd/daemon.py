@@ -19,6 +19,7 @@ from creditsd.doorbell import Doorbell
 from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.feed import Feed
 from creditsd.figures import Figures
+from creditsd.history import History
 from creditsd.leadership import Leadership, Progress, Stages, State
 from creditsd.live import Live
 from creditsd.publisher import Backoff, Publisher
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 STANDBY_SECONDS = 1.0
 PURGE_SECONDS = 1.0
 PURGE_CHANGES = 5000
+TIDY_SECONDS = 600.0
 LOOKUPS = 2  # at the same time, so that one that takes long does not keep all others waiting
 CLOSE_SECONDS = 1.0  # to save the cursors, where everything else has taken all the time there was
 CANCEL_SECONDS = 0.2
@@ -45,8 +47,10 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._pool = database.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
+        every = {each.name for each in settings.sinks if each.mode == "every"}
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
-        self._publishers = [Publisher(name, sink, self._pool) for name, sink in sinks]
+        self._publishers = [Publisher(name, sink, self._pool, every=name in every) for name, sink in sinks]
+        self._history = History(settings.history.days)
         self._feed = Feed(settings)
         self._live = Live(settings.http, self._feed.hub, self.health)
         self._leadership = Leadership(settings, [*self._publishers, self._feed], progress)
@@ -73,6 +77,7 @@ class Daemon:
                 beside = [
                     tasks.create_task(supervisor.keep_alive(lambda: self._leadership.alive)),
                     tasks.create_task(self._purge()),
+                    tasks.create_task(self._tidy()),
                     tasks.create_task(self._feed.run()),
                     *(tasks.create_task(self._feed.lookup.run()) for _ in range(LOOKUPS)),
                 ]
@@ -158,6 +163,7 @@ class Daemon:
         settings = self._settings
         dsn = settings.listen_dsn or settings.dsn
         polls = settings.wakeup == "poll"
+        await self._history.tidy(leader)  # before the first step of today
         async with AsyncExitStack() as stack:
             listener = await stack.enter_async_context(connected(dsn, purpose="doorbell"))
             keeper = await stack.enter_async_context(connected(dsn, purpose="sleep"))
@@ -209,6 +215,18 @@ class Daemon:
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("changes.purge_interrupted", reason=str(error))
             await asyncio.sleep(0 if position else PURGE_SECONDS)
+
+    async def _tidy(self) -> None:
+        """Open and drop the history's partitions while we lead, in the background."""
+        while True:
+            again = self._stages is None
+            try:
+                if not again:
+                    async with database.borrowed(self._pool) as connection:
+                        again = await self._history.tidy(connection)
+            except (DatabaseUnavailable, SchemaError) as error:
+                log.debug("history.tidy_interrupted", reason=str(error))
+            await asyncio.sleep(PURGE_SECONDS if again else TIDY_SECONDS)
 
     async def _shut_down(self, line: asyncio.Task[None], publishing: Sequence[asyncio.Task[None]]) -> None:
         """End from the head, and let what is stored arrive, in a bounded time; the rest resumes at its cursor."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from creditsd import queries
-from creditsd.database import Pool, batch, borrowed, row
+from creditsd.database import Pool, batch, borrowed, row, rows
 from creditsd.model import Total
 from creditsd.sinks import Rejection
 
@@ -18,12 +18,20 @@ log = structlog.get_logger()
 DELAYS_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 
 
-class Deliveries:
-    """The refused deliveries of one sink: at most one a user, and what is tried again is always the newest total."""
+NO_BOUND = 2**63 - 1
 
-    def __init__(self, sink: str, pool: Pool, *, user_id_type: str) -> None:
+
+class Deliveries:
+    """The refused deliveries of one sink: at most one a user, and what is tried again is the newest total.
+
+    Where the sink is to have every step, `in_order`, it is the very step, and the user's later ones wait behind it.
+    """
+
+    def __init__(self, sink: str, pool: Pool, *, user_id_type: str, in_order: bool) -> None:
         self._sink = sink
         self._pool = pool
+        self._in_order = in_order
+        self._held = queries.sql("queries/deliveries_held").replace("{user_id_type}", user_id_type)
         self._delays = list(DELAYS_SECONDS)
         self._settled = queries.sql("queries/deliveries_settled").replace("{user_id_type}", user_id_type)
         self._due_at: float | None = None
@@ -40,20 +48,40 @@ class Deliveries:
         """In how many seconds the next try is due; None when nothing waits."""
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
-    async def load(self) -> None:
-        """Look what waits."""
+    async def open(self, cursor: int) -> None:
+        """Look what waits, after another mode or another daemon."""
         async with borrowed(self._pool) as connection:
-            found = await row(connection, queries.sql("queries/deliveries_waiting"), {"name": self._sink})
+            mode = {"name": self._sink, "in_order": self._in_order}
+            await rows(connection, queries.sql("queries/deliveries_ordered"), mode)
+        await self.load(cursor)
+
+    async def load(self, cursor: int) -> None:
+        """Look what waits; a step that the cursor has not reached is its turn only then."""
+        parameters = {"name": self._sink, "upto": cursor if self._in_order else NO_BOUND}
+        async with borrowed(self._pool) as connection:
+            found = await row(connection, queries.sql("queries/deliveries_waiting"), parameters)
         assert found is not None
         self.waiting, self.dead, due_seconds = found
         self._due_at = None if due_seconds is None else time.monotonic() + due_seconds
 
-    async def due(self, limit: int) -> Sequence[Total]:
-        """Return the newest totals of those whose next try is due, at most `limit`."""
+    async def held(self, totals: Sequence[Total]) -> set[str]:
+        """Return the users of these totals who have to wait behind a step of theirs that was refused."""
+        if not (self._in_order and self.any):
+            return set()
         async with borrowed(self._pool) as connection:
-            found = await batch(connection, queries.sql("queries/deliveries_due"), {"name": self._sink, "limit": limit})
+            parameters = {"name": self._sink, "user_ids": [total.user_id for total in totals]}
+            return {user_id for (user_id,) in await rows(connection, self._held, parameters)}
+
+    async def due(self, limit: int, cursor: int) -> Sequence[Total]:
+        """Return what is to be tried again of those whose next try is due, at most `limit`."""
+        query = queries.sql("queries/steps_due" if self._in_order else "queries/deliveries_due")
+        async with borrowed(self._pool) as connection:
+            found = await batch(connection, query, {"name": self._sink, "limit": limit, "upto": cursor})
+        if found.page.get("missed"):
+            mend = "set [history] days to more than a delivery may wait"
+            log.error("deliveries.steps_missed", sink=self._sink, users=found.page["missed"], mend=mend)
         if not found.totals:
-            await self.load()
+            await self.load(cursor)
         return found.totals
 
     async def settle(
@@ -64,6 +92,7 @@ class Deliveries:
         A cursor that is not `saved` any more has been set by somebody else, and stays.
         """
         missed = {rejection.total.user_id for rejection in refused}
+        arrived = [total for total in totals if total.user_id not in missed]
         async with borrowed(self._pool) as connection:
             found = await row(
                 connection,
@@ -76,7 +105,9 @@ class Deliveries:
                     "reasons": [rejection.reason for rejection in refused],
                     "retry_afters": [rejection.retry_after_seconds for rejection in refused],
                     "delays": self._delays,
-                    "arrived_ids": [total.user_id for total in totals if total.user_id not in missed],
+                    "arrived_ids": [total.user_id for total in arrived],
+                    "arrived_versions": [total.version for total in arrived],
+                    "in_order": self._in_order,
                     "saved": saved,
                     "cursor": cursor,
                     "delivered": delivered,
@@ -84,4 +115,4 @@ class Deliveries:
             )
         if found is not None and found[0]:
             log.error("deliveries.died", sink=self._sink, deliveries=found[0], mend="see `creditsd deliveries list`")
-        await self.load()
+        await self.load(cursor)

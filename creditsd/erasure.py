@@ -39,6 +39,7 @@ class Forgotten:
     balances: int
     changes: int
     deliveries: int
+    history: int
     remaining: int
     sinks: Sequence[Reached]
 
@@ -54,6 +55,7 @@ class _Erased(NamedTuple):
     balances: int
     changes: int
     deliveries: int
+    history: int
     remaining: int
 
 
@@ -95,6 +97,7 @@ class Erasure:
             erased.balances + again.balances,
             erased.changes + again.changes,
             erased.deliveries + again.deliveries,
+            erased.history + again.history,
             again.remaining,
             reached,
         )

@@ -115,6 +115,14 @@ class Inspection:
             found = await batch(self._connection, self._typed("queries/balance"), {"user_id": user_id})
         return found.totals[0] if found.totals else None
 
+    async def history(self, user_id: str, limit: int) -> Sequence[Total]:
+        """Return the steps that are kept of a user, the newest first. Raises InputError for what cannot be an id."""
+        with read_as(self._installation.user_id_type, user_id):
+            found = await batch(
+                self._connection, self._typed("queries/history_of_user"), {"user_id": user_id, "limit": limit}
+            )
+        return found.totals
+
     async def explain(self, user_id: str) -> Explanation:
         """Say of each row whether it counts and why, and of each sink what it has."""
         total, stored = await self.total(user_id), await self.stored(user_id)

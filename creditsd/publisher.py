@@ -19,6 +19,7 @@ from creditsd.deliveries import Deliveries
 from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
 from creditsd.sinks import Rejection, Sink, SinkBusy, SinkDisabled
+from creditsd.steps import Steps, apart
 
 log = structlog.get_logger()
 
@@ -46,10 +47,11 @@ class Backoff:
 class Publisher:
     """Keeps one sink at the truth. Its cursor is the version up to which everything has arrived there."""
 
-    def __init__(self, name: str, sink: Sink, pool: Pool) -> None:
+    def __init__(self, name: str, sink: Sink, pool: Pool, *, every: bool = False) -> None:
         self.name = name
         self._sink = sink
         self._pool = pool
+        self._steps = Steps(name, pool) if every else None
         self._cursor = 0
         self._taken = 0
         self._head = 0
@@ -157,7 +159,8 @@ class Publisher:
         deliveries = self._deliveries
         assert deliveries is not None
         if deliveries.due_seconds == 0.0:
-            await self._deliver(await deliveries.due(self._sink.max_batch), deliveries, again=True)
+            due = await deliveries.due(self._sink.max_batch, self._cursor)
+            await self._deliver(due, deliveries, again=True)
         totals = await self._next()
         if totals:
             await self._deliver(totals, deliveries)
@@ -175,8 +178,9 @@ class Publisher:
         assert found is not None
         self._disabling = None
         self._obey(found)
-        self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type)
-        await self._deliveries.load()
+        in_order = self._steps is not None
+        self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type, in_order=in_order)
+        await self._deliveries.open(self._cursor)
         self._registered = True
 
     async def _next(self) -> Sequence[Total]:
@@ -189,40 +193,59 @@ class Publisher:
         head = self._head  # as it is now: what is stored while the page is read may not be in it
         if self._cursor >= head:
             return ()
+        totals = await self._page()
+        self._taken = totals[-1].version if totals else head
+        if not totals:
+            self._cursor = head
+        return totals
+
+    async def _page(self) -> Sequence[Total]:
+        if self._steps is not None:
+            return await self._steps.after(self._cursor, self._sink.max_batch)
         async with borrowed(self._pool) as connection:
             found = await batch(
                 connection,
                 queries.sql("queries/balances_after"),
                 {"version": self._cursor, "limit": self._sink.max_batch},
             )
-        self._taken = found.totals[-1].version if found.totals else head
-        if not found.totals:
-            self._cursor = head
         return found.totals
 
     async def _deliver(self, totals: Sequence[Total], deliveries: Deliveries, *, again: bool = False) -> None:
         """Hand totals to the sink and settle what became of them; `again`, they are not next after the cursor."""
-        size = self._sink.max_batch
-        for start in range(0, len(totals), size):
-            part = totals[start : start + size]
+        held = set() if again else await deliveries.held(totals)
+        for run in apart(totals, self._sink.max_batch):
+            part = [total for total in run if total.user_id not in held]
+            if not part:
+                self._cursor = max(self._cursor, run[-1].version)
+                await deliveries.load(self._cursor)
+                continue
             try:
                 refused = await self._sink.deliver(part)
             except SinkBusy as busy:
                 if busy.through:
-                    await self._settle(part[: busy.through], busy.refused, deliveries, again=again)
+                    through = part[: busy.through]
+                    await self._settle(through, busy.refused, deliveries, upto=through[-1].version, again=again)
                     self._backoff = Backoff()
                 raise
-            await self._settle(part, refused, deliveries, again=again)
+            await self._settle(part, refused, deliveries, upto=run[-1].version, again=again)
+            if self._steps is not None:
+                held |= {rejection.total.user_id for rejection in refused}
             self._note_recovery()
 
     async def _settle(
-        self, part: Sequence[Total], refused: Sequence[Rejection], deliveries: Deliveries, *, again: bool
+        self,
+        part: Sequence[Total],
+        refused: Sequence[Rejection],
+        deliveries: Deliveries,
+        *,
+        upto: int,
+        again: bool,
     ) -> None:
         """Move the cursor over what is through, and keep what was refused."""
         log.debug("publisher.delivered", sink=self.name, totals=len(part), refused=len(refused))
         if not again and len(refused) == len(part) >= REFUSED_TOGETHER:
             raise SinkUnavailable(f"sink {self.name}: refuses every delivery, e.g. {refused[0].reason}")
-        self._cursor = self._cursor if again else max(self._cursor, part[-1].version)
+        self._cursor = self._cursor if again else max(self._cursor, upto)
         self._delivered += len(part) - len(refused)
         self.totals_delivered += len(part) - len(refused)
         self.totals_refused += len(refused)

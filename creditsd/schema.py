@@ -37,6 +37,7 @@ FUNCTIONS = (
     "recompute_due",
     "resync_next",
     "purge",
+    "tidy_history",
     "forget",
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Self
 
 from rich.console import Console
@@ -45,8 +46,8 @@ def total_line(total: Total, *, before: Total | None = None) -> Text:
     line.append(f"{_clock(total.updated_at)}  ", style="dim")
     line.append(f"{total.user_id}  ", style="cyan")
     line.append(f"{digits(total.credits):>10}", style="bold")
-    step = "" if before is None else f"{digits(total.credits - before.credits)}"
-    line.append(f" {'+' if step and not step.startswith('-') and step != '0' else ''}{step:<7}", style="dim")
+    step = "" if before is None else _signed(total.credits - before.credits)
+    line.append(f" {step:<8}", style="dim")
     line.append(f"{total.membership_status:<8}", style=_STATUS_STYLE[total.membership_status])
     line.append(f"{total.plan_type:<13}{total.cause}", style="dim")
     return line
@@ -77,6 +78,21 @@ def explanation(console: Console, found: Explanation) -> None:
     for name, holds in found.sinks:
         facts.add_row(f"sink {name}", Text(holds))
     console.print(facts)
+
+
+def steps(console: Console, found: Sequence[Total]) -> None:
+    """Show steps of one user, the newest first."""
+    if not found:
+        return
+    table = _columns("time", "credits", "step", "status", "plan", "cause", "version", right=("credits", "step"))
+    for each in found:
+        before = Decimal("NaN") if each.previous is None else Decimal(each.previous["credits"])
+        step = _signed(each.credits - before)
+        status_ = Text(each.membership_status, style=_STATUS_STYLE[each.membership_status])
+        time_ = Text(f"{each.updated_at.astimezone():%Y-%m-%d %H:%M:%S}", "dim")
+        plan = each.membership or each.plan_type
+        table.add_row(time_, digits(each.credits), step, status_, plan, each.cause, Text(str(each.version), "dim"))
+    console.print(table)
 
 
 def status(console: Console, found: Status) -> None:
@@ -195,7 +211,8 @@ def verdict(console: Console, found: Verdict, *, unseen: int) -> None:
 def forgotten(console: Console, found: Forgotten) -> None:
     """Show what became of a user in each place."""
     facts = Table.grid(padding=(0, 2))
-    gone = f"erased {_totals(found.balances)}, {found.changes} marks of changes, {found.deliveries} refused deliveries"
+    gone = f"erased {_totals(found.balances)}, {found.history} steps of history, {found.changes} marks of changes, "
+    gone += f"{found.deliveries} refused deliveries"
     facts.add_row("our tables", Text(gone, style="green"))
     for each in found.sinks:
         style = {"erased": "green", "held nothing": "green", "unreachable": "red"}.get(each.outcome, "yellow")
@@ -275,6 +292,12 @@ def _because(valve: Valve) -> str:
             return "nothing has been told yet"
         case _:
             return ""
+
+
+def _signed(step: Decimal) -> str:
+    if not step.is_finite():
+        return ""
+    return f"+{digits(step)}" if step > 0 else digits(step)
 
 
 def _totals(number: int) -> str:

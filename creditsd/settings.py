@@ -167,10 +167,11 @@ class SourceSettings(_Section):
 
 
 class SinkSettings(_Section):
-    """One sink; whatever is neither name nor url is an option, which the sink itself checks."""
+    """One sink; whatever is neither name, url nor mode is an option, which the sink itself checks."""
 
     name: Annotated[str, AfterValidator(_sink_name)]
     url: Annotated[str, Field(repr=False), AfterValidator(_sink_url)]
+    mode: Literal["newest", "every"] = "newest"
     options: Annotated[dict[str, Any], Field(repr=False)] = {}
 
     @property
@@ -185,7 +186,7 @@ class SinkSettings(_Section):
             return data
         options = data.get("options", {})
         more = {key: value for key, value in data.items() if key not in cls.model_fields}
-        named = {key: value for key, value in data.items() if key in ("name", "url")}
+        named = {key: value for key, value in data.items() if key in ("name", "url", "mode")}
         return named | {"options": {**options, **more} if isinstance(options, Mapping) else options}
 
 
@@ -213,6 +214,12 @@ class HttpSettings(_Section):
         """Where to listen as (host, port), an IPv6 host without its brackets; None is off."""
         host, _, port = self.listen.rpartition(":")
         return (host.removeprefix("[").removesuffix("]"), int(port)) if self.listen else None
+
+
+class HistorySettings(_Section):
+    """How long each step of each total is kept; 0 days is not at all."""
+
+    days: Annotated[int, Field(ge=0, le=3650)] = 0
 
 
 class LogSettings(_Section):
@@ -257,17 +264,19 @@ class Settings(_Section):
     shutdown_seconds: Seconds = 10.0
     source: SourceSettings = SourceSettings()
     sinks: list[SinkSettings] = []
+    history: HistorySettings = HistorySettings()
     events: EventSettings = EventSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 
     @property
     def policy(self) -> dict[str, str]:
-        """What decides about totals beside the table, as recompute takes it; another one means everyone."""
+        """What decides about totals beside the table, as recompute takes it, and how long their steps are kept."""
         return {
             "can_buy": self.can_buy,
             "expire_empty": self.expire_empty,
             "events": self.events.model_dump_json(),
+            "history_days": str(self.history.days),
         }
 
     @model_validator(mode="after")
@@ -278,11 +287,21 @@ class Settings(_Section):
                 raise ValueError(f"two sinks are called {name!r}: give one of them another name")
         return self
 
+    @model_validator(mode="after")
+    def _every_step_is_kept_somewhere(self) -> Settings:
+        every = next((sink.name for sink in self.sinks if sink.mode == "every"), None)
+        if every is not None and not self.history.days:
+            raise ValueError(
+                f"sink {every!r} is to be told every step, but none is kept: set [history] days to more than its "
+                'longest outage, e.g. 7, or its mode to "newest"'
+            )
+        return self
+
 
 def masked(settings: Settings) -> dict[str, Any]:
     """Return the settings as they would be written, for people to see: every secret masked."""
     shown: dict[str, Any] = mask("settings", settings.model_dump(exclude={"sinks"}))
-    sinks = [{"name": sink.name, "url": sink.url, **sink.options} for sink in settings.sinks]
+    sinks = [{"name": sink.name, "url": sink.url, "mode": sink.mode, **sink.options} for sink in settings.sinks]
     return shown | {"sinks": mask("sinks", sinks)}
 
 

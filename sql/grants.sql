@@ -7,3 +7,5 @@ GRANT INSERT, UPDATE, DELETE ON creditsd.sinks, creditsd.deliveries TO {role};
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA creditsd TO {role};
 DROP POLICY IF EXISTS balances_daemon ON creditsd.balances;
 CREATE POLICY balances_daemon ON creditsd.balances TO {role} USING (true);
+DROP POLICY IF EXISTS history_daemon ON creditsd.history;
+CREATE POLICY history_daemon ON creditsd.history TO {role} USING (true);

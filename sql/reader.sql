@@ -1,3 +1,4 @@
--- All that a role needs under which people read their own total: row level security shows each of them the own row alone.
+-- All that a role needs under which people read their own total and its steps: row level security shows each of them the
+-- own rows alone.
 GRANT USAGE ON SCHEMA creditsd TO {reader};
-GRANT SELECT ON creditsd.balances TO {reader};
+GRANT SELECT ON creditsd.balances, creditsd.history TO {reader};

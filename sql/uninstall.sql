@@ -10,6 +10,8 @@ DROP VIEW IF EXISTS creditsd.source;
 DROP TYPE IF EXISTS creditsd.total;
 
 DROP TABLE IF EXISTS
+    creditsd.history_kept,
+    creditsd.history,
     creditsd.repairs,
     creditsd.deliveries,
     creditsd.sinks,

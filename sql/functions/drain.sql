@@ -7,7 +7,8 @@ CREATE FUNCTION creditsd.drain(
     max_changes integer,
     can_buy_policy text,
     expire_empty text,
-    event_policy jsonb
+    event_policy jsonb,
+    history_days integer
 )
 RETURNS TABLE (
     page jsonb,
@@ -124,13 +125,13 @@ BEGIN
         FROM taken AS t;
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true) AS t;
+        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true, history_days) AS t;
     END IF;
     IF cardinality(users) > 0 THEN
         users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u WHERE u <> ALL (repaired));
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false) AS t;
+        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
     END IF;
     page := jsonb_build_object(
         'snapshot', target,

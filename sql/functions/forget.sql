@@ -5,6 +5,7 @@ RETURNS TABLE (
     balances integer,
     changes integer,
     deliveries integer,
+    history integer,
     remaining bigint
 )
 LANGUAGE plpgsql
@@ -24,6 +25,9 @@ BEGIN
     DELETE FROM creditsd.deliveries AS d
     WHERE d.user_id = forgotten;
     GET DIAGNOSTICS deliveries = ROW_COUNT;
+    DELETE FROM creditsd.history AS h
+    WHERE h.user_id = forgotten;
+    GET DIAGNOSTICS history = ROW_COUNT;
     -- A resync notes the last user it has done, and goes on after it: the one before will do.
     UPDATE creditsd.reader AS r
     SET resync_after = (

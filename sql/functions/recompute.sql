@@ -5,7 +5,8 @@ CREATE FUNCTION creditsd.recompute(
     can_buy_policy text,
     expire_empty text,
     event_policy jsonb,
-    republish boolean
+    republish boolean,
+    history_days integer
 )
 RETURNS SETOF creditsd.balances
 LANGUAGE plpgsql
@@ -23,12 +24,21 @@ DECLARE
     emptied {user_id_type}[];
     undone {user_id_type}[];
     retry_after interval := '1 second';
+    unkept boolean;
     low_at numeric := event_policy ->> 'low_credits';
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
 BEGIN
     -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
     PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    IF history_days > 0 THEN
+        -- The newest total is no step: somebody has stored it with history off.
+        unkept := NOT EXISTS (
+            SELECT
+            FROM creditsd.history AS h
+            WHERE h.version = (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
+        );
+    END IF;
     instant := clock_timestamp();
     newest := GREATEST(
         (extract(epoch FROM instant) * 1000000)::bigint - 1,
@@ -243,8 +253,27 @@ BEGIN
     SELECT a.*
     FROM added AS a
     ORDER BY version;
+    IF history_days > 0 THEN
+        -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
+        INSERT INTO creditsd.history (
+            version, user_id, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
+            subscription_id, membership, expires_at, cause, previous, events
+        )
+        SELECT
+            b.version, b.user_id, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
+            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous, b.events
+        FROM creditsd.balances AS b
+        WHERE b.version > newest;
+        IF FOUND AND (unkept OR NOT EXISTS (SELECT FROM creditsd.history_kept AS k WHERE k.days = history_days)) THEN
+            INSERT INTO creditsd.history_kept AS k (days, whole_after)
+            VALUES (history_days, newest)
+            ON CONFLICT (single) DO UPDATE
+            SET days = excluded.days,
+                whole_after = CASE WHEN unkept THEN excluded.whole_after ELSE k.whole_after END;
+        END IF;
+    END IF;
 END
 $function$;
 
 COMMENT ON FUNCTION creditsd.recompute IS
-'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version, with what happened to the user by that. Takes its turn by an advisory lock.';
+'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version, with what happened to the user by that; with history_days above 0 into history, too. Takes its turn by an advisory lock.';

@@ -1,5 +1,5 @@
 -- Everyone, a page at a time: whoever has rows, and whoever had.
-CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb)
+CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer)
 RETURNS TABLE (
     page jsonb,
     total creditsd.balances
@@ -48,7 +48,7 @@ BEGIN
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false) AS t;
+        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
         UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;

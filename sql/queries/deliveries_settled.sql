@@ -1,8 +1,9 @@
 -- A batch is through: what was refused waits for its next try, whoever got a total has nothing waiting any more, and the
 -- cursor moves (unless somebody has set it meanwhile), all at once. Returns how many deliveries died with this. `delays`
--- are the pauses after each failed try.
+-- are the pauses after each failed try. Where a sink is told every step, `in_order`, the next of a user's steps that the
+-- cursor has passed takes the place of the one that arrived.
 WITH refused AS (
-    INSERT INTO creditsd.deliveries AS d (sink, user_id, version, attempt, next_at, last_status, last_error)
+    INSERT INTO creditsd.deliveries AS d (sink, user_id, version, attempt, next_at, last_status, last_error, in_order)
     SELECT
         %(name)s,
         r.user_id,
@@ -10,7 +11,8 @@ WITH refused AS (
         1,
         now() + make_interval(secs => GREATEST(r.retry_after, (%(delays)s::float8[])[1] * (0.8 + 0.4 * random()))),
         r.status,
-        r.reason
+        r.reason,
+        %(in_order)s
     FROM unnest(
         %(user_ids)s::text[]::{user_id_type}[], %(versions)s::bigint[], %(statuses)s::integer[], %(reasons)s::text[],
         %(retry_afters)s::float8[]
@@ -31,11 +33,27 @@ WITH refused AS (
         tried_at = now()
     RETURNING d.next_at
 ),
+following AS (
+    UPDATE creditsd.deliveries AS d
+    SET version = n.version, attempt = 0, next_at = now(), refused_at = now()
+    FROM (
+        SELECT a.user_id, min(h.version) AS version
+        FROM unnest(%(arrived_ids)s::text[]::{user_id_type}[], %(arrived_versions)s::bigint[]) AS a (user_id, version)
+        JOIN creditsd.history AS h ON h.user_id = a.user_id AND h.version > a.version
+        WHERE h.version <= %(cursor)s
+        GROUP BY a.user_id
+    ) AS n
+    WHERE %(in_order)s
+    AND d.sink = %(name)s
+    AND d.user_id = n.user_id
+    RETURNING d.user_id
+),
 arrived AS (
     DELETE FROM creditsd.deliveries AS d
     USING unnest(%(arrived_ids)s::text[]::{user_id_type}[]) AS a (user_id)
     WHERE d.sink = %(name)s
     AND d.user_id = a.user_id
+    AND NOT EXISTS (SELECT FROM following AS f WHERE f.user_id = d.user_id)
 )
 UPDATE creditsd.sinks
 SET cursor = CASE WHEN cursor = %(saved)s THEN %(cursor)s ELSE cursor END,

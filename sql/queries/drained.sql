@@ -17,5 +17,5 @@ SELECT
     (total).events::text
 FROM creditsd.drain(
     %(snapshot)s::text::pg_snapshot, %(upto)s::text::pg_snapshot, %(xid)s::text::xid8, %(user_id)s::text::{user_id_type},
-    %(max_changes)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb
+    %(max_changes)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(history_days)s::integer
 )

@@ -15,4 +15,4 @@ SELECT
     (total).cause,
     (total).previous::text,
     (total).events::text
-FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb)
+FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(history_days)s::integer)

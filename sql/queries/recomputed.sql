@@ -16,5 +16,5 @@ SELECT
     b.previous::text,
     b.events::text
 FROM creditsd.recompute(
-    %(user_ids)s::text[]::{user_id_type}[], %(cause)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(republish)s
+    %(user_ids)s::text[]::{user_id_type}[], %(cause)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(republish)s, %(history_days)s::integer
 ) AS b

@@ -44,6 +44,11 @@ class Done:
         """What it printed, read as one JSON document."""
         return orjson.loads(self.out)
 
+    @property
+    def lines(self) -> list[Any]:
+        """What it printed, read as one JSON document a line."""
+        return [orjson.loads(line) for line in self.out.splitlines()]
+
 
 async def creditsd(*args: str, env: Mapping[str, str]) -> Done:
     """Run a command of creditsd to its end."""

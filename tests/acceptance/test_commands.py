@@ -169,6 +169,11 @@ async def test_config_masks_what_is_secret(operator: Operator, tmp_path: Path) -
 async def test_install_prints_what_it_would_do_and_psql_can_do_it(operator: Operator, tmp_path: Path) -> None:
     printed = await operator.creditsd("install", "--print")
     assert printed.code == 0
+    named = await operator.creditsd("install", "--print", "--role", "worker", "--reader", "authenticated")
+    for role in ("worker", "authenticated"):
+        grant = f'GRANT USAGE ON SCHEMA creditsd TO "{role}";'
+        assert grant in named.out.splitlines()
+        assert grant not in printed.out.splitlines()
     assert not operator.installed()
     operator.database.psql(printed.out)
     assert (await operator.creditsd("install")).err == "nothing to do: everything is installed\n"

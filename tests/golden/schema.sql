@@ -149,7 +149,7 @@ COMMENT ON COLUMN creditsd.balances.recheck_at IS 'When time alone may change th
 COMMENT ON COLUMN creditsd.balances.level IS 'depleted: no credits. low: at or below low_credits, or not yet back at recovered_credits. Null: neither.';
 COMMENT ON COLUMN creditsd.balances.events IS 'What has happened and still stands: each type of event with the version that brought it and what belongs to it. credits.updated is there only where this version brought no new total, and says which one did.';
 COMMENT ON COLUMN creditsd.balances.ends_told IS 'The ends of the primary row that plan.expiring_soon has been about, but for those long past.';
-CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb) RETURNS TABLE(page jsonb, total creditsd.balances)
+CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -259,13 +259,13 @@ BEGIN
         FROM taken AS t;
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true) AS t;
+        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true, history_days) AS t;
     END IF;
     IF cardinality(users) > 0 THEN
         users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u WHERE u <> ALL (repaired));
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false) AS t;
+        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
     END IF;
     page := jsonb_build_object(
         'snapshot', target,
@@ -281,7 +281,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, and those in repairs. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, and those in repairs. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.due_seconds() RETURNS double precision
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -327,7 +327,7 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows without credits, except those that somebody holds; false where the table refused. Sum the users up afterwards: no change marks them.';
-CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, balances integer, changes integer, deliveries integer, remaining bigint)
+CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, balances integer, changes integer, deliveries integer, history integer, remaining bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
@@ -343,6 +343,9 @@ BEGIN
     DELETE FROM creditsd.deliveries AS d
     WHERE d.user_id = forgotten;
     GET DIAGNOSTICS deliveries = ROW_COUNT;
+    DELETE FROM creditsd.history AS h
+    WHERE h.user_id = forgotten;
+    GET DIAGNOSTICS history = ROW_COUNT;
     -- A resync notes the last user it has done, and goes on after it: the one before will do.
     UPDATE creditsd.reader AS r
     SET resync_after = (
@@ -506,7 +509,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) IS 'Deletes up to max_changes changes that are visible in upto (the saved cursor, where null) and not yet purged, from a position; next_xid is null when the pass is complete.';
-CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean) RETURNS SETOF creditsd.balances
+CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) RETURNS SETOF creditsd.balances
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -520,12 +523,21 @@ DECLARE
     emptied uuid[];
     undone uuid[];
     retry_after interval := '1 second';
+    unkept boolean;
     low_at numeric := event_policy ->> 'low_credits';
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
 BEGIN
     -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
     PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    IF history_days > 0 THEN
+        -- The newest total is no step: somebody has stored it with history off.
+        unkept := NOT EXISTS (
+            SELECT
+            FROM creditsd.history AS h
+            WHERE h.version = (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
+        );
+    END IF;
     instant := clock_timestamp();
     newest := GREATEST(
         (extract(epoch FROM instant) * 1000000)::bigint - 1,
@@ -740,10 +752,29 @@ BEGIN
     SELECT a.*
     FROM added AS a
     ORDER BY version;
+    IF history_days > 0 THEN
+        -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
+        INSERT INTO creditsd.history (
+            version, user_id, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
+            subscription_id, membership, expires_at, cause, previous, events
+        )
+        SELECT
+            b.version, b.user_id, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
+            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous, b.events
+        FROM creditsd.balances AS b
+        WHERE b.version > newest;
+        IF FOUND AND (unkept OR NOT EXISTS (SELECT FROM creditsd.history_kept AS k WHERE k.days = history_days)) THEN
+            INSERT INTO creditsd.history_kept AS k (days, whole_after)
+            VALUES (history_days, newest)
+            ON CONFLICT (single) DO UPDATE
+            SET days = excluded.days,
+                whole_after = CASE WHEN unkept THEN excluded.whole_after ELSE k.whole_after END;
+        END IF;
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean) IS 'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version, with what happened to the user by that. Takes its turn by an advisory lock.';
-CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) RETURNS TABLE(page jsonb, total creditsd.balances)
+COMMENT ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) IS 'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version, with what happened to the user by that; with history_days above 0 into history, too. Takes its turn by an advisory lock.';
+CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -761,13 +792,13 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT NULL::jsonb, t
-    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, event_policy, false) AS t;
+    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
     page := jsonb_build_object('users', cardinality(users), 'due_seconds', creditsd.due_seconds());
     total := NULL;
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) IS 'Recomputes up to max_users whose recheck_at has passed. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes up to max_users whose recheck_at has passed. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.resume(policy_now text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -828,7 +859,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.resume(policy_now text) IS 'Loads the cursor, begins a resync where the text of the policy, the partitions or the server''s history differ from those noted, and tells whether the server restarted since.';
-CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) RETURNS TABLE(page jsonb, total creditsd.balances)
+CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -871,7 +902,7 @@ BEGIN
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false) AS t;
+        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
         UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
@@ -887,7 +918,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.signed_in() RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -901,6 +932,112 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: sub of request.jwt.claims, as PostgREST and Supabase set it; null where nobody is, and never an error.';
+CREATE FUNCTION creditsd.tidy_history(history_days integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '100ms'
+    AS $_$
+DECLARE
+    step_rows CONSTANT integer := 10000;
+    instant timestamptz := clock_timestamp();
+    today date := (instant AT TIME ZONE 'UTC')::date;
+    kept_days integer := CASE WHEN history_days > 0 THEN history_days ELSE (SELECT k.days FROM creditsd.history_kept AS k) END;
+    oldest date := ((instant AT TIME ZONE 'UTC') - make_interval(days => kept_days))::date; -- some of this day is still wanted
+    day date;
+    partition text;
+    first_version bigint;
+    next_version bigint;
+    newest_gone bigint;
+    opened text[] := ARRAY[]::text[];
+    dropped text[] := ARRAY[]::text[];
+    deleted integer := 0;
+BEGIN
+    -- One at a time, and whoever comes second has nothing to do.
+    IF kept_days IS NULL OR NOT pg_try_advisory_xact_lock('creditsd.history'::regclass::oid::int4, 1) THEN
+        RETURN jsonb_build_object('opened', opened, 'dropped', dropped, 'deleted', deleted, 'more', false);
+    END IF;
+    BEGIN
+        FOR day IN
+            SELECT wanted.day
+            FROM unnest(ARRAY[today, today + 1]) AS wanted (day)
+            WHERE history_days > 0
+            AND to_regclass('creditsd.history_' || to_char(wanted.day, 'YYYYMMDD')) IS NULL
+        LOOP
+            partition := 'history_' || to_char(day, 'YYYYMMDD');
+            first_version := extract(epoch FROM day::timestamp) * 1000000;
+            next_version := extract(epoch FROM (day + 1)::timestamp) * 1000000;
+            -- A day that began without a partition of its own ends without one.
+            CONTINUE WHEN EXISTS (
+                SELECT
+                FROM creditsd.history_rest AS r
+                WHERE r.version >= first_version
+                AND r.version < next_version
+            );
+            EXECUTE format('CREATE TABLE creditsd.%I (LIKE creditsd.history)', partition);
+            EXECUTE format('COMMENT ON TABLE creditsd.%I IS %L', partition, format('Steps of %s (UTC).', day));
+            EXECUTE format('ALTER TABLE creditsd.%I ENABLE ROW LEVEL SECURITY', partition);
+            -- Not CREATE TABLE PARTITION OF: attaching lets others write to the table meanwhile.
+            EXECUTE format(
+                'ALTER TABLE creditsd.history ATTACH PARTITION creditsd.%I FOR VALUES FROM (%s) TO (%s)',
+                partition, first_version, next_version
+            );
+            opened := opened || partition;
+        END LOOP;
+    EXCEPTION
+        WHEN lock_not_available OR deadlock_detected OR check_violation THEN
+            opened := ARRAY[]::text[];
+        WHEN OTHERS THEN
+            opened := ARRAY[]::text[];
+            RAISE WARNING 'creditsd could not open the history''s partition %: %', partition, SQLERRM;
+    END;
+    FOR partition IN
+        SELECT c.relname
+        FROM pg_inherits AS i
+        JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'creditsd.history'::regclass
+        AND c.relname ~ '^history_\d{8}$'
+        AND to_date(substr(c.relname, 9), 'YYYYMMDD') < oldest
+        ORDER BY c.relname
+    LOOP
+        BEGIN
+            EXECUTE format('SELECT max(version) FROM creditsd.%I', partition) INTO newest_gone;
+            EXECUTE format('DROP TABLE creditsd.%I', partition);
+            UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone);
+            dropped := dropped || partition;
+            EXIT; -- one a call: a clock that is wrong for a moment costs a day of history, not all of it
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                EXIT;
+            WHEN OTHERS THEN
+                RAISE WARNING 'creditsd could not drop the history''s partition %: %', partition, SQLERRM;
+        END;
+    END LOOP;
+    BEGIN
+        WITH gone AS (
+            DELETE FROM creditsd.history_rest AS r
+            WHERE r.version IN (
+                SELECT e.version
+                FROM creditsd.history_rest AS e
+                WHERE e.updated_at < instant - make_interval(days => kept_days)
+                ORDER BY e.version
+                LIMIT step_rows
+            )
+            RETURNING r.version
+        )
+        SELECT count(*), max(g.version)
+        INTO deleted, newest_gone
+        FROM gone AS g;
+        UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE deleted > 0;
+    EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN
+            deleted := 0;
+    END;
+    RETURN jsonb_build_object(
+        'opened', opened, 'dropped', dropped, 'deleted', deleted, 'more', deleted = step_rows
+    );
+END
+$_$;
+COMMENT ON FUNCTION creditsd.tidy_history(history_days integer) IS 'Opens today''s and tomorrow''s partition of history (with history_days = 0 none), drops the oldest once all of it is older than history_days, deletes a bounded number of such rows without a partition. Gives up a lock after 100 ms.';
 CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) RETURNS SETOF creditsd.total
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -990,7 +1127,8 @@ CREATE TABLE creditsd.deliveries (
     refused_at timestamp with time zone DEFAULT now() NOT NULL,
     tried_at timestamp with time zone DEFAULT now() NOT NULL,
     events_after bigint DEFAULT 0 NOT NULL,
-    accepted jsonb DEFAULT '{}'::jsonb NOT NULL
+    accepted jsonb DEFAULT '{}'::jsonb NOT NULL,
+    in_order boolean DEFAULT false NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.deliveries IS 'Totals that a sink refused: at most one a user, the newest. Tried again at next_at; without one it is a dead letter.';
@@ -1000,6 +1138,56 @@ COMMENT ON COLUMN creditsd.deliveries.next_at IS 'When it is tried again; null o
 COMMENT ON COLUMN creditsd.deliveries.refused_at IS 'When this version was refused first.';
 COMMENT ON COLUMN creditsd.deliveries.events_after IS 'Whatever happened to this user up to this version had been told before the first refusal; stays when a newer total takes the row over.';
 COMMENT ON COLUMN creditsd.deliveries.accepted IS 'What the sink has taken since: each type of event with the version that brought it. It is not told again.';
+COMMENT ON COLUMN creditsd.deliveries.in_order IS 'The sink is told every step: later steps of this user wait behind this one, instead of taking its place.';
+CREATE TABLE creditsd.history (
+    version bigint NOT NULL,
+    user_id uuid NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    credits numeric NOT NULL,
+    membership_status text NOT NULL,
+    plan_type text NOT NULL,
+    can_buy boolean NOT NULL,
+    has_ever_had_subscription boolean NOT NULL,
+    subscription_id text,
+    membership text,
+    expires_at timestamp with time zone,
+    cause text NOT NULL,
+    previous json,
+    events jsonb
+)
+PARTITION BY RANGE (version);
+COMMENT ON TABLE creditsd.history IS 'Every total that was ever published, while [history] days lasts: written with balances, in the same transaction. A partition a day (UTC), by version.';
+COMMENT ON COLUMN creditsd.history.version IS 'As in balances; at least the microseconds since 1970 when it was made, so it tells the day.';
+COMMENT ON COLUMN creditsd.history.cause IS 'Why this version exists: change, expiry, auto-expire, backfill or repair.';
+COMMENT ON COLUMN creditsd.history.previous IS 'The total before this version; null for the first.';
+COMMENT ON COLUMN creditsd.history.events IS 'What has happened and still stood, as in balances.';
+CREATE TABLE creditsd.history_kept (
+    single boolean DEFAULT true NOT NULL,
+    days integer NOT NULL,
+    whole_after bigint NOT NULL,
+    CONSTRAINT history_kept_single_check CHECK (single)
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+COMMENT ON TABLE creditsd.history_kept IS 'One row, once history was on: how far back it goes.';
+COMMENT ON COLUMN creditsd.history_kept.days IS 'How long steps are kept; also what is left of them after history was turned off.';
+COMMENT ON COLUMN creditsd.history_kept.whole_after IS 'No version after this one is missing from history, if the newest total is there, too; if not, history was off when that was stored.';
+CREATE TABLE creditsd.history_rest (
+    version bigint NOT NULL,
+    user_id uuid NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    credits numeric NOT NULL,
+    membership_status text NOT NULL,
+    plan_type text NOT NULL,
+    can_buy boolean NOT NULL,
+    has_ever_had_subscription boolean NOT NULL,
+    subscription_id text,
+    membership text,
+    expires_at timestamp with time zone,
+    cause text NOT NULL,
+    previous json,
+    events jsonb
+);
+COMMENT ON TABLE creditsd.history_rest IS 'Steps of days that have no partition: because it could not be opened in time, or because versions are ahead of the clock.';
 CREATE TABLE creditsd.installation (
     single boolean DEFAULT true NOT NULL,
     migration integer NOT NULL,
@@ -1112,11 +1300,18 @@ CREATE SEQUENCE public.user_credits_id_seq
     NO MAXVALUE
     CACHE 1;
 ALTER SEQUENCE public.user_credits_id_seq OWNED BY public.user_credits.id;
+ALTER TABLE ONLY creditsd.history ATTACH PARTITION creditsd.history_rest DEFAULT;
 ALTER TABLE ONLY public.user_credits ALTER COLUMN id SET DEFAULT nextval('public.user_credits_id_seq'::regclass);
 ALTER TABLE ONLY creditsd.balances
     ADD CONSTRAINT balances_pkey PRIMARY KEY (user_id);
 ALTER TABLE ONLY creditsd.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (sink, user_id);
+ALTER TABLE ONLY creditsd.history_kept
+    ADD CONSTRAINT history_kept_pkey PRIMARY KEY (single);
+ALTER TABLE ONLY creditsd.history
+    ADD CONSTRAINT history_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY creditsd.history_rest
+    ADD CONSTRAINT history_rest_pkey PRIMARY KEY (version);
 ALTER TABLE ONLY creditsd.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (single);
 ALTER TABLE ONLY creditsd.reader
@@ -1135,7 +1330,13 @@ CREATE INDEX changes_xid_user_id ON creditsd.changes USING btree (xid, user_id);
 COMMENT ON INDEX creditsd.changes_xid_user_id IS 'The order in which changes are read and purged.';
 CREATE INDEX deliveries_next_at ON creditsd.deliveries USING btree (sink, next_at) WHERE (next_at IS NOT NULL);
 COMMENT ON INDEX creditsd.deliveries_next_at IS 'The order in which a sink''s deliveries are tried again.';
+COMMENT ON INDEX creditsd.history_pkey IS 'The order in which a sink that wants every step is told.';
+CREATE INDEX history_user_id_version ON ONLY creditsd.history USING btree (user_id, version);
+COMMENT ON INDEX creditsd.history_user_id_version IS 'One user''s steps in their order.';
+CREATE INDEX history_rest_user_id_version_idx ON creditsd.history_rest USING btree (user_id, version);
 CREATE INDEX user_credits_user_id ON public.user_credits USING btree (user_id);
+ALTER INDEX creditsd.history_pkey ATTACH PARTITION creditsd.history_rest_pkey;
+ALTER INDEX creditsd.history_user_id_version ATTACH PARTITION creditsd.history_rest_user_id_version_idx;
 CREATE TRIGGER creditsd_delete AFTER DELETE ON public.user_credits FOR EACH ROW EXECUTE FUNCTION creditsd.capture_delete();
 ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_delete;
 CREATE TRIGGER creditsd_insert AFTER INSERT ON public.user_credits FOR EACH ROW EXECUTE FUNCTION creditsd.capture_insert();
@@ -1147,9 +1348,13 @@ ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_update;
 ALTER TABLE creditsd.balances ENABLE ROW LEVEL SECURITY;
 CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
 COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own row.';
+ALTER TABLE creditsd.history ENABLE ROW LEVEL SECURITY;
+CREATE POLICY history_own ON creditsd.history FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
+COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own steps.';
+ALTER TABLE creditsd.history_rest ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.forget(forgotten uuid) FROM PUBLIC;
@@ -1157,8 +1362,9 @@ REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.partitions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.resume(policy_now text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.tidy_history(history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;

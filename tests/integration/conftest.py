@@ -34,7 +34,7 @@ def installed_database(postgres_server: Reachable) -> Iterator[Database]:
 @pytest.fixture
 def installation(installed_database: Database) -> Iterator[Database]:
     """The reference table with creditsd installed by default settings, all empty; do not alter its schema."""
-    tables = ("changes", "resyncs", "reader", "balances", "sinks", "deliveries", "repairs")
+    tables = ("changes", "resyncs", "reader", "balances", "sinks", "deliveries", "repairs", "history", "history_kept")
     installed_database.run(
         "DELETE FROM public.user_credits; DELETE FROM archive; DELETE FROM people; "
         + "".join(f"DELETE FROM creditsd.{table}; " for table in tables)

@@ -16,7 +16,7 @@ from tests.integration.leading import leading, restricted
 from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed
 from tests.servers import Valkey
 
-TABLES = ("balances", "changes", "deliveries", "repairs")
+TABLES = ("balances", "changes", "deliveries", "repairs", "history")
 
 
 async def forget(settings: Settings, user_id: str = USER) -> Forgotten:
@@ -54,7 +54,7 @@ async def entries(client: Any) -> list[bytes]:
 
 
 async def test_a_user_is_gone_from_every_table_and_nobody_else(reference_table: Database) -> None:
-    settings = await installed(reference_table)
+    settings = await installed(reference_table, history={"days": 3})
     give(reference_table, USER, OTHER)
     async with Line.settled(settings):
         pass
@@ -63,10 +63,10 @@ async def test_a_user_is_gone_from_every_table_and_nobody_else(reference_table: 
     refuse(reference_table, "hook", OTHER)
     reference_table.run("INSERT INTO creditsd.repairs VALUES (%s)", [USER])
     found = await forget(settings)
-    assert (found.balances, found.deliveries, found.remaining, found.sinks) == (1, 1, 0, [])
+    assert (found.balances, found.deliveries, found.history, found.remaining, found.sinks) == (1, 1, 1, 0, [])
     assert found.changes >= 1
     assert traces(reference_table) == []
-    assert {"balances", "deliveries"} <= set(traces(reference_table, OTHER))
+    assert {"balances", "deliveries", "history"} <= set(traces(reference_table, OTHER))
 
 
 async def test_the_key_and_the_entries_of_a_stream_go_too(reference_table: Database, valkey: Valkey) -> None:

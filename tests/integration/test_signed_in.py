@@ -117,7 +117,7 @@ async def test_the_reader_is_granted_once_and_keeps_it_over_installs(reference_t
 async def test_the_printed_script_grants_to_the_reader_or_says_how(reference_table: Database, role: str) -> None:
     unnamed = await schema.script(configured(reference_table))
     assert "creditsd install --reader NAME" in unnamed
-    assert '-- GRANT SELECT ON creditsd.balances TO "authenticated";' in unnamed
+    assert '-- GRANT SELECT ON creditsd.balances, creditsd.history TO "authenticated";' in unnamed
     named = await schema.script(configured(reference_table, reader=role))
     assert "--reader" not in named
     reference_table.psql(named)

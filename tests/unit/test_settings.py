@@ -225,6 +225,7 @@ def test_a_misspelt_credential_names_the_right_one(tmp_path: Path, monkeypatch: 
         ("POLL_SECONDS", "0", "must be greater than 0"),
         ("POLL_SECONDS", "inf", "must be"),
         ("MAX_BATCH_USERS", "", "CREDITSD_MAX_BATCH_USERS = '': must be a valid integer"),
+        ("HISTORY__DAYS", "-1", "CREDITSD_HISTORY__DAYS = '-1': must be greater than or equal to 0"),
         ("HTTP__LISTEN", "8321", "must be host:port, or empty for off"),
         ("HTTP__LISTEN", "h:99999", "must be host:port"),
         ("HTTP__JWKS_URL", "ftp://x", "must be an https:// or http:// URL"),
@@ -351,7 +352,7 @@ def test_the_settings_in_force_show_no_secret(setenv: Any) -> None:
     assert "hunter2" not in repr(settings)
     assert shown["dsn"] == "postgresql://app:***@db/app?sslpassword=***"
     assert shown["http"]["api_keys"] == ["***", "***"]
-    assert shown["sinks"][0] == {"name": "redis", "url": "redis://***@cache:6379/0"}
+    assert shown["sinks"][0] == {"name": "redis", "url": "redis://***@cache:6379/0", "mode": "newest"}
     assert shown["sinks"][3]["prefix"] == "p:"
     assert shown["log"] == {"level": "info", "format": "auto"}
 

@@ -1,6 +1,6 @@
-"""The floor of latency: the daemon anyone writes by hand, at its best: NOTIFY, SELECT, SET and PUBLISH.
+"""The daemon anyone writes by hand, at its best: NOTIFY with the user's id, SELECT, SET and PUBLISH in one round trip.
 
-Run as `python -m bench.floor DSN REDIS_URL`; says "ready" when it listens. It may miss and reorder.
+It is the floor of latency, too. It may miss, double and reorder, and forgets what came while it was down.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ import psycopg
 import redis.asyncio as redis
 import uvloop
 
+from bench.peers import HANDWRITTEN, TOTAL, Peer, versions
+from tests.servers import Postgres
+
 TRIGGER = """
-CREATE FUNCTION public.floor() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    PERFORM pg_notify('floor', NEW.user_id::text);
+    PERFORM pg_notify('user_credits', NEW.user_id::text);
     RETURN NULL;
 END
 $body$;
-CREATE TRIGGER floor AFTER INSERT OR UPDATE ON public.user_credits
-FOR EACH ROW EXECUTE FUNCTION public.floor();
+CREATE TRIGGER tell AFTER INSERT OR UPDATE ON public.user_credits FOR EACH ROW EXECUTE FUNCTION public.tell();
 """
-
-TOTAL = "SELECT sum(credits) FROM public.user_credits WHERE user_id = %b::uuid AND status = 'active'"
 
 
 async def run(dsn: str, url: str) -> None:
     bell = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
     reader = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
     client = redis.Redis.from_url(url)
-    await bell.execute("LISTEN floor")
+    await bell.execute("LISTEN user_credits")
     print("ready", flush=True)
     async for notify in bell.notifies():
         cursor = await reader.execute(TOTAL, (notify.payload,), prepare=True)
@@ -42,6 +42,19 @@ async def run(dsn: str, url: str) -> None:
             pipeline.publish(name, document)
             await pipeline.execute()
 
+
+def install(server: Postgres, dbname: str) -> None:
+    server.psql(TRIGGER, dbname=dbname)
+
+
+PEER = Peer(
+    name=HANDWRITTEN,
+    settings="row trigger, NOTIFY with the user's id; one user at a time, prepared, hiredis, uvloop",
+    install=install,
+    empty="",
+    version=lambda: versions("psycopg", "redis"),
+    module="bench.peers.handwritten",
+)
 
 if __name__ == "__main__":
     uvloop.run(run(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,5 @@
+-- Which of some users have a delivery that waits at a sink, or is dead.
+SELECT d.user_id::text
+FROM creditsd.deliveries AS d
+WHERE d.sink = %(name)s
+AND d.user_id = ANY (%(user_ids)s::text[]::{user_id_type}[])

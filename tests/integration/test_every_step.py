@@ -1,0 +1,430 @@
+"""A sink that wants every step: each one, in the order of its user, whatever is refused or breaks in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+import pytest
+import redis.asyncio as redis
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from creditsd import deliveries as deliveries_module
+from creditsd import publisher as publisher_module
+from creditsd.database import pool
+from creditsd.errors import ConfigError, SinkUnavailable
+from creditsd.letters import Letters
+from creditsd.model import Total
+from creditsd.publisher import Publisher
+from creditsd.settings import Settings, load
+from creditsd.sinks import Rejection, Sink
+from tests.conftest import Database, eventually
+from tests.integration.leading import leading
+from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed, user
+from tests.servers import Valkey
+from tests.sinks.webhook_harness import SECRET, Receiver
+
+ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
+KEPT = {"history": {"days": 7}}
+
+Publishing = Callable[..., AbstractAsyncContextManager[Publisher]]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(publisher_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.02,) * 500)
+
+
+class Ledger(MemorySink):
+    """A sink that writes down what it takes of each user, in that order."""
+
+    def __init__(self, max_batch: int = 2000) -> None:
+        super().__init__(max_batch)
+        self.steps: defaultdict[str, list[int]] = defaultdict(list)
+
+    async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+        assert len({total.user_id for total in totals}) == len(totals), "one total a user at a time"
+        refused = await super().deliver(totals)
+        missed = {rejection.total.user_id for rejection in refused}
+        for total in totals:
+            if total.user_id not in missed:
+                self.steps[total.user_id].append(int(total.credits))
+        return refused
+
+    async def until_steps(self, user_id: str, *wanted: int) -> None:
+        async def steps() -> list[int]:
+            return self.steps[user_id]
+
+        await eventually(steps, lambda found: found == list(wanted))
+
+
+@pytest.fixture
+async def publishing(settings: Settings) -> AsyncIterator[Publishing]:
+    """Run a publisher as a task until the end of its block: ended in order, or killed with nothing saved."""
+    async with pool(settings.dsn, purpose="publisher", max_size=4) as connections:
+
+        @asynccontextmanager
+        async def run(sink: Sink, line: Line, *, killed: bool = False) -> AsyncIterator[Publisher]:
+            publisher = Publisher("memory", sink, connections, every=True)
+            publisher.lead(await newest(line), "uuid")
+            task = asyncio.create_task(publisher.run())
+            try:
+                yield publisher
+            finally:
+                if killed:
+                    task.cancel()
+                    await asyncio.wait([task])
+                else:
+                    await publisher.end()
+                    async with asyncio.timeout(10):
+                        await task
+                    await publisher.close()
+
+        yield run
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    endpoint = Receiver()
+    await endpoint.start()
+    yield endpoint
+    await endpoint.stop()
+
+
+@pytest.fixture
+async def line(installation: Database) -> AsyncIterator[Line]:
+    async with Line.settled(configured(installation, **KEPT)) as settled:
+        yield settled
+
+
+async def newest(line: Line) -> int:
+    ((version,),) = await (await line.connection.execute("SELECT max(version) FROM creditsd.balances")).fetchall()
+    return int(version or 0)
+
+
+async def step(database: Database, line: Line, *users: str) -> list[Total]:
+    """Give each user one credit more, and recompute."""
+    for user_id in users:
+        database.run(ADD, [user_id, 1])
+    return await line.settle()
+
+
+async def current(publisher: Publisher) -> None:
+    async def behind() -> bool:
+        return publisher.behind
+
+    await eventually(behind, lambda found: not found)
+
+
+async def _error(publisher: Publisher) -> str | None:
+    return publisher.error
+
+
+def waiting(database: Database) -> list[tuple[Any, ...]]:
+    return database.run("SELECT user_id::text, next_at IS NULL FROM creditsd.deliveries ORDER BY 1")
+
+
+async def nothing_waits(database: Database) -> None:
+    async def left() -> list[tuple[Any, ...]]:
+        return waiting(database)
+
+    await eventually(left, lambda found: not found)
+
+
+def once(steps: Sequence[int]) -> list[int]:
+    """Each step where it came first: what is left when a consumer drops what it knows."""
+    return list(dict.fromkeys(steps))
+
+
+async def test_each_step_arrives_in_order_from_the_table_and_fresh(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    for _ in range(5):
+        await step(installation, line, USER, OTHER)
+    sink = Ledger(max_batch=3)
+    async with publishing(sink, line) as publisher:
+        await current(publisher)
+        assert (sink.steps[USER], sink.steps[OTHER]) == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
+        assert [total.version for total in sink.totals] == sorted(total.version for total in sink.totals)
+        assert [(total.previous or {}).get("credits") for total in sink.totals if total.user_id == USER][:2] == [
+            None,
+            1,
+        ]
+        publisher.offer(await step(installation, line, USER))
+        publisher.offer(await step(installation, line, USER))
+        await sink.until_steps(USER, 1, 2, 3, 4, 5, 6, 7)
+    assert installation.run("SELECT cursor, delivered FROM creditsd.sinks") == [(await newest(line), 12)]
+
+
+async def test_a_refused_step_holds_back_its_own_user_alone(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    sink = Ledger()
+    sink.refuses = {USER}
+    for _ in range(3):
+        await step(installation, line, USER, OTHER)
+    async with publishing(sink, line) as publisher:
+        await sink.until_steps(OTHER, 1, 2, 3)
+        publisher.offer(await step(installation, line, USER, OTHER))
+        publisher.offer(await step(installation, line, USER))
+        await sink.until_steps(OTHER, 1, 2, 3, 4)
+        await current(publisher)
+        assert {int(total.credits) for total in sink.totals if total.user_id == USER} == {1}
+        assert waiting(installation)[0][0] == USER
+    # Over a restart, and while new ones come.
+    async with publishing(sink, line) as publisher:
+        publisher.offer(await step(installation, line, USER, OTHER))
+        await sink.until_steps(OTHER, 1, 2, 3, 4, 5)
+        sink.refuses = set()
+        await sink.until_steps(USER, 1, 2, 3, 4, 5, 6)
+        await nothing_waits(installation)
+        publisher.offer(await step(installation, line, USER))
+        await sink.until_steps(USER, 1, 2, 3, 4, 5, 6, 7)
+    assert sink.steps[OTHER] == [1, 2, 3, 4, 5]
+
+
+async def test_whatever_dies_in_the_middle_no_step_is_lost_or_out_of_order(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    sink = Ledger(max_batch=2)
+    for number in range(1, 13):
+        await step(installation, line, USER, OTHER)
+        sink.refuses = {OTHER} if number % 3 else set()
+        if number % 4 == 0:
+            async with publishing(sink, line, killed=True):
+                await sink.until(lambda seen=number: seen in sink.steps[USER])
+        if number % 5 == 0:
+            sink.failure = SinkUnavailable("down")
+            async with publishing(sink, line) as publisher:
+                await eventually(partial(_error, publisher))
+                sink.failure = None
+                await current(publisher)
+    sink.refuses = set()
+    async with publishing(sink, line) as publisher:
+        await current(publisher)
+
+        async def others() -> list[int]:
+            return once(sink.steps[OTHER])
+
+        await eventually(others, lambda found: len(found) == 12)
+    for user_id in (USER, OTHER):
+        assert once(sink.steps[user_id]) == list(range(1, 13))
+
+
+async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
+    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.01,))
+    sink = Ledger()
+    sink.refuses = {USER}
+    for _ in range(3):
+        await step(installation, line, USER)
+
+    async def dead() -> bool:
+        return [row[1] for row in waiting(installation)] == [True]
+
+    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+        await eventually(dead)
+        publisher.offer(await step(installation, line, USER))
+        await current(publisher)
+        assert await letters.drop("memory", USER) == 1
+        publisher.tell()
+        await eventually(dead)
+        assert {int(total.credits) for total in sink.totals} == {1, 2}
+        sink.refuses = set()
+        assert await letters.retry("memory", USER) == 1
+        publisher.tell()
+        await sink.until_steps(USER, 2, 3, 4)
+        await nothing_waits(installation)
+
+
+async def test_a_step_dropped_before_the_cursor_came_there_is_told_once(
+    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    sink = Ledger(max_batch=1)
+    sink.refuses = {USER}
+    await step(installation, line, USER)
+    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+        await current(publisher)
+        sink.refuses = set()
+        # Stored, and not yet handed over.
+        fresh = [await step(installation, line, USER), await step(installation, line, USER)]
+        assert await letters.drop("memory", USER) == 1
+        publisher.tell()
+        for totals in fresh:
+            publisher.offer(totals)
+        await sink.until_steps(USER, 2, 3)
+        await current(publisher)
+        await nothing_waits(installation)
+    assert sink.steps[USER] == [2, 3]
+
+
+async def test_where_history_does_not_reach_back_it_says_so_and_goes_on(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    third = user(3)
+    sink = Ledger()
+    await step(installation, line, USER, OTHER, third)
+    with capture_logs() as logs:
+        async with publishing(sink, line) as publisher:  # a new sink misses nothing
+            await current(publisher)
+        await step(installation, line, USER, OTHER)
+        await step(installation, line, OTHER)
+        lost = await newest(line)
+        await step(installation, line, USER, third)
+        installation.run("DELETE FROM creditsd.history WHERE version <= %s", [lost])
+        installation.run("UPDATE creditsd.history_kept SET whole_after = %s", [lost])
+        assert [each for each in logs if each["log_level"] == "error"] == []
+        async with publishing(sink, line) as publisher:
+            await current(publisher)
+    assert (sink.steps[USER], sink.steps[OTHER], sink.steps[third]) == ([1, 3], [1, 3], [1, 2])
+    (said,) = [each for each in logs if each["log_level"] == "error"]
+    assert (said["event"], said["users"], said["sink"]) == ("publisher.steps_missed", 2, "memory")
+    assert "[history] days" in said["mend"]
+
+
+async def test_totals_that_were_stored_while_history_was_off_are_told_as_the_newest(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    sink = Ledger()
+    await step(installation, line, USER)
+    async with publishing(sink, line) as publisher:
+        await current(publisher)
+    async with Line.settled(configured(installation)) as off:
+        await step(installation, off, USER)
+        await step(installation, off, USER)
+    # Before anything is stored with history on again, and after.
+    async with publishing(sink, line) as publisher:
+        await current(publisher)
+        assert sink.steps[USER] == [1, 3]
+        await step(installation, line, OTHER)
+    await step(installation, line, USER)
+    async with publishing(sink, line) as publisher:
+        await current(publisher)
+    assert (sink.steps[USER], sink.steps[OTHER]) == ([1, 3, 4], [1])
+
+
+async def test_a_mode_that_changes_takes_along_what_was_refused(
+    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    sink = Ledger()
+    await step(installation, line, USER)
+    installation.run("INSERT INTO creditsd.sinks (name, cursor) VALUES ('memory', %s)", [await newest(line)])
+    installation.run(
+        "INSERT INTO creditsd.deliveries (sink, user_id, version, attempt, next_at, last_error) "
+        "VALUES ('memory', %s, %s, 1, now() + interval '1 hour', 'no')",
+        [USER, await newest(line)],
+    )
+    await step(installation, line, USER)
+    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+        await current(publisher)
+        assert sink.totals == []
+        await letters.retry("memory", USER)
+        publisher.tell()
+        await sink.until_steps(USER, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "days", "says"),
+    [
+        ("every", 0, "sink 'cache' is to be told every step, but none is kept: set [history] days"),
+        ("each", 7, "mode = 'each': must be 'newest' or 'every'"),
+    ],
+)
+def test_a_mode_that_cannot_be_is_refused_with_the_mend(
+    mode: str, days: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = {"name": "cache", "url": "redis://localhost", "mode": mode}
+    monkeypatch.setenv("CREDITSD_SINKS", json.dumps([sink]))
+    monkeypatch.setenv("CREDITSD_HISTORY__DAYS", str(days))
+    with pytest.raises(ConfigError) as refused:
+        load(None)
+    assert says in str(refused.value)
+
+
+# The real thing.
+
+
+async def test_a_webhook_and_a_stream_get_what_history_has_over_a_restart(
+    reference_table: Database, valkey: Valkey, receiver: Receiver
+) -> None:
+    sinks = [
+        {"name": "cache", "url": valkey.url, "mode": "every", "stream": "steps"},
+        {"name": "newest", "url": valkey.url, "prefix": "newest:"},
+        {
+            "name": "billing",
+            "url": f"webhook+http://127.0.0.1:{receiver.port}/",
+            "mode": "every",
+            "secret": SECRET,
+            "allow_cidrs": ["127.0.0.0/8"],
+        },
+    ]
+    settings = await installed(reference_table, sinks=sinks, **KEPT)
+    refused, taken = {USER}, defaultdict[str, list[int]](list)
+
+    async def answer(request: web.Request) -> web.Response:
+        user_id, version = itemgetter("user_id", "version")(json.loads(await request.read())["data"])
+        if user_id in refused:
+            return web.Response(status=400)
+        taken[user_id].append(version)
+        return web.Response(status=204)
+
+    receiver.answer = answer
+    for _ in range(2):
+        async with leading(settings):
+            for _ in range(4):
+                await changed(reference_table, USER, OTHER)
+            if refused:
+                await eventually(partial(reached, reference_table))
+                refused.clear()
+            else:
+                await nothing_waits(reference_table)
+                await eventually(partial(reached, reference_table))
+    async with redis.Redis(host=valkey.host, port=valkey.port) as client:
+        streamed = await entries(client)
+        held = json.loads(await client.get(f"newest:{USER}") or "{}")
+    for user_id in (USER, OTHER):
+        steps = reference_table.run(
+            "SELECT version FROM creditsd.history WHERE user_id = %s ORDER BY version", [user_id]
+        )
+        made = [version for (version,) in steps]
+        assert len(made) == 8
+        assert once([each["version"] for each in streamed if each["user_id"] == user_id]) == made
+        assert once(taken[user_id]) == made
+    assert held["version"] == max(each["version"] for each in streamed if each["user_id"] == USER)
+
+
+async def entries(client: Any) -> list[dict[str, Any]]:
+    return [json.loads(fields[b"total"]) for _, fields in await client.xrange("steps")]
+
+
+async def changed(database: Database, *users: str) -> None:
+    """Change totals, and wait until they are stored: what comes too fast is one step."""
+    (before,) = database.run("SELECT coalesce(max(version), 0) FROM creditsd.balances")
+    for user_id in users:
+        database.run(ADD, [user_id, 1])
+
+    async def stored() -> int:
+        ((count,),) = database.run("SELECT count(*) FROM creditsd.balances WHERE version > %s", before)
+        return int(count)
+
+    await eventually(stored, lambda count: count == len(users))
+
+
+async def reached(database: Database) -> bool:
+    """Whether each sink's cursor is where the newest total is."""
+    ((all_,),) = database.run(
+        "SELECT bool_and(s.cursor >= (SELECT max(version) FROM creditsd.balances)) FROM creditsd.sinks AS s"
+    )
+    return bool(all_)

@@ -1,0 +1,68 @@
+"""The bench: what it reports of its own measurements, and that every part has its place on the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench import page
+from bench.figures import figure, percentile
+from bench.latency import kept_up
+from bench.plan import PARTS
+from bench.sheet import Sheet
+from bench.writers import EMPTY, NO_TRIGGER, NOTIFY, RUNNING, STOPPED, sheets
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    mine, theirs = figure([10, 100, 40]), figure([20, 100, 50])
+    assert mine.ratio_to(theirs).as_ratio() == "0.80 (0.50-1.00)"
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 2), (99, 4), (100, 4), (1, 1)])
+def test_a_percentile_is_one_of_the_sample(percent: float, expected: float) -> None:
+    assert percentile([4, 1, 3, 2], percent) == expected
+
+
+BLOCK = {"arrived": 100, "sent": 100, "p99": 5.0, "rate": 99, "asked": 100, "grew_ms_per_s": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"arrived": 99}, {"p99": 2000.0}, {"rate": 80}, {"grew_ms_per_s": 400}],
+    ids=["lost", "late", "slow writers", "growing"],
+)
+def test_who_does_not_keep_up_is_told_apart(change: dict[str, Any]) -> None:
+    assert kept_up([BLOCK, BLOCK])
+    assert not kept_up([BLOCK, BLOCK | change])
+
+
+def test_a_sheet_is_a_table_on_the_page() -> None:
+    text = Sheet("what it costs", ["", "a|b"], [["mine", "1"], ["yours", "2"]]).markdown()
+    assert text == "What it costs:\n\n|  | a\\|b |\n|---|---|\n| mine | 1 |\n| yours | 2 |\n"
+
+
+def test_every_part_has_its_place_on_the_page() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    for name in PARTS:
+        text = page.replaced(text, name, f"the figures of {name}\n")
+    assert [line for line in text.splitlines() if line.startswith("the figures of ")] == [
+        f"the figures of {name}" for name in sorted(PARTS, key=lambda part: text.index(f"figures: {part} -->"))
+    ]
+    assert text.startswith("# Performance")
+
+
+def test_what_stands_around_the_figures_stays() -> None:
+    text = "before\n<!-- figures: idle -->\nold\n<!-- end of figures -->\nafter <!-- end of figures -->"
+    made = page.replaced(text, "idle", "new \\1\n")
+    assert made == "before\n<!-- figures: idle -->\nnew \\1\n<!-- end of figures -->\nafter <!-- end of figures -->"
+
+
+def test_the_writers_are_compared_with_no_trigger_an_empty_one_and_notify() -> None:
+    tps = {NO_TRIGGER: [100.0], EMPTY: [80.0], NOTIFY: [10.0], STOPPED: [72.0], RUNNING: [50.0]}
+    cell = {"flush": "slow", "rows": 1, "clients": 16, "tps": tps, "behind_seconds": {RUNNING: [0.5]}}
+    found = {"cells": [cell, cell | {"rows": 100}], "statement": {key: [2.0] for key in tps}}
+    ratios = dict(zip(sheets(found)[1].head, sheets(found)[1].rows[0], strict=True))
+    assert ratios["stopped / none"].startswith("0.72")
+    assert ratios["stopped / empty"].startswith("0.90")
+    assert ratios["running / NOTIFY"].startswith("5.00")
