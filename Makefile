@@ -10,7 +10,8 @@ STAMP := $(VENV)/.installed
 CODE := $(wildcard creditsd tests bench)
 # Node comes with the Python packages, so that Python is all a machine needs to have.
 CLIENT := clients/js
-CLIENT_STAMP := $(CLIENT)/node_modules/.installed
+EXAMPLE := examples/react
+NODE_STAMPS := $(CLIENT)/node_modules/.installed $(EXAMPLE)/node_modules/.installed
 NPM = PATH="$(CURDIR)/$(BIN):$$PATH" npm --loglevel=error --prefix
 
 .DEFAULT_GOAL := help
@@ -32,15 +33,15 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-$(CLIENT_STAMP): $(CLIENT)/package-lock.json $(STAMP)
-	@echo "installing what the JavaScript client is built and tested with" >&2
-	@$(NPM) $(CLIENT) ci --silent --ignore-scripts
+%/node_modules/.installed: %/package-lock.json $(STAMP)
+	@echo "installing what $* is built and tested with" >&2
+	@$(NPM) $* ci --silent --ignore-scripts
 	@touch $@
 
 demo: $(STAMP) ## watch totals change, with nothing else installed
 	@$(BIN)/creditsd demo $(ARGS)
 
-test: $(STAMP) $(CLIENT_STAMP) ## run the tests; ARGS='-k doorbell' for some
+test: $(STAMP) $(NODE_STAMPS) ## run the tests; ARGS='-k doorbell' for some
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 bench: $(STAMP).bench ## measure, keep the figures, write them into docs; ARGS='--only latency' for some
@@ -51,19 +52,21 @@ $(STAMP).bench: $(STAMP)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
-client: $(CLIENT_STAMP) ## build the JavaScript client, the file that the daemon serves included
+client: $(NODE_STAMPS) ## build the JavaScript client, the file that the daemon serves included
 	@$(NPM) $(CLIENT) run --silent build
 
-lint: $(STAMP) $(CLIENT_STAMP) ## style, types, layers
+lint: $(STAMP) $(NODE_STAMPS) ## style, types, layers
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports
 	@$(NPM) $(CLIENT) run --silent check
+	@$(NPM) $(EXAMPLE) run --silent check
 
 format: $(STAMP) ## lay the code out
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
 clean: ## forget what was made
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache $(CLIENT)/node_modules $(CLIENT)/dist
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache \
+		$(CLIENT)/node_modules $(CLIENT)/dist $(EXAMPLE)/node_modules $(EXAMPLE)/dist

@@ -29,8 +29,6 @@ from creditsd.commands import (
     sinks,
     verify,
 )
-from creditsd.daemon import Daemon
-from creditsd.demo import show as show_demo
 from creditsd.errors import CreditsdError
 from creditsd.inspection import Inspection
 from creditsd.mask import mask_dsn
@@ -88,7 +86,9 @@ def demo(
 
     Needs nothing but `pip install 'creditsd[demo]'`, touches no database of yours, and leaves nothing behind.
     """
-    show_demo(console, port=port, duration_seconds=duration)
+    from creditsd.demo import show
+
+    show(console, port=port, duration_seconds=duration)
 
 
 @app.command()
@@ -126,6 +126,8 @@ def run() -> None:
     Run `creditsd install` once before; this installs nothing. The first start recomputes everyone and tells every
     sink. SIGTERM or Ctrl-C ends it after what is stored has arrived.
     """
+    from creditsd.daemon import Daemon
+
     settings = invocation.settings()
     with screen.Bar(errors_console) as bar:
         finish(Daemon(settings, progress=bar.show if errors_console.is_terminal else None).run())

@@ -33,6 +33,7 @@ STANDBY_SECONDS = 1.0
 PURGE_SECONDS = 1.0
 PURGE_CHANGES = 5000
 TIDY_SECONDS = 600.0
+LOOKUPS = 2  # at the same time, so that one that takes long does not keep all others waiting
 CLOSE_SECONDS = 1.0  # to save the cursors, where everything else has taken all the time there was
 CANCEL_SECONDS = 0.2
 MENDING_SECONDS = 5.0  # between looks at a schema that somebody has to mend
@@ -78,6 +79,7 @@ class Daemon:
                     tasks.create_task(self._purge()),
                     tasks.create_task(self._tidy()),
                     tasks.create_task(self._feed.run()),
+                    *(tasks.create_task(self._feed.lookup.run()) for _ in range(LOOKUPS)),
                 ]
                 line = tasks.create_task(self._line(), name="line")
                 try:

@@ -17,7 +17,7 @@ from creditsd.database import Connection, batch, connected, read_as, row, rows
 from creditsd.errors import SinkUnavailable
 from creditsd.model import Total
 from creditsd.settings import Settings
-from creditsd.sinks import make
+from creditsd.sinks import Choosing, make
 
 COUNTED = 100_000  # what waits is counted up to here
 WATCH_SECONDS = 0.1
@@ -208,6 +208,8 @@ class Inspection:
         held: int | None = None
         if configured is not None:
             sink = make(configured)
+            if isinstance(sink, Choosing) and "credits.updated" not in sink.events:
+                return f"is told of no totals, only of {', '.join(sink.events)}"
             try:
                 await sink.open()
                 held = await sink.held(user_id)

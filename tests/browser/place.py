@@ -14,6 +14,7 @@ from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Page, Request
 
 from tests.acceptance.command import Running, environment, install, start
+from tests.browser.shop import Shop
 from tests.conftest import Database
 from tests.live.asking import SECRET, token
 from tests.proxy import Proxy
@@ -35,13 +36,16 @@ class Place:
         self._ends = contextlib.AsyncExitStack()
         self._daemon: Running | None = None
         self.network = Proxy("127.0.0.1", 0)
+        self.shop = Shop(database)
+        self.example = directory / "example"
+        """What is put here is served at /example/."""
         self.pages = ""
 
     async def __aenter__(self) -> Self:
         self.database.run(REFERENCE_TABLE)
         install(self.database.dsn)
         await self._ends.enter_async_context(self.network)
-        self.pages = await self._ends.enter_async_context(_served(Path(__file__).with_name("page.html")))
+        self.pages = await self._ends.enter_async_context(self._served())
         self._ends.push_async_callback(self.stop)
         await self.start()
         return self
@@ -72,6 +76,24 @@ class Place:
         if self._daemon is not None and not self._daemon.ended:
             await self._daemon.end(signal.SIGTERM)
 
+    @contextlib.asynccontextmanager
+    async def _served(self) -> AsyncIterator[str]:
+        """Serve the pages and what they need of an application, and say their origin."""
+
+        async def page(_: web.Request) -> web.FileResponse:
+            return web.FileResponse(Path(__file__).with_name("page.html"))
+
+        self.example.mkdir()
+        application = web.Application()
+        application.add_routes([web.get("/", page), web.static("/example", self.example), *self.shop.routes()])
+        runner = web.AppRunner(application)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
     def user(self, amount: int) -> str:
         """Make a user who has so much."""
         user_id = str(uuid.uuid4())
@@ -85,24 +107,6 @@ class Place:
     def change(self, user_id: str, amount: int) -> None:
         """Change what a user has, as the application does."""
         self.database.run("UPDATE user_credits SET credits = %s WHERE user_id = %s", [amount, user_id])
-
-
-@contextlib.asynccontextmanager
-async def _served(file: Path) -> AsyncIterator[str]:
-    """Serve one page, and say its origin."""
-
-    async def page(_: web.Request) -> web.FileResponse:
-        return web.FileResponse(file)
-
-    application = web.Application()
-    application.add_routes([web.get("/", page)])
-    runner = web.AppRunner(application)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 @dataclass(eq=False)

