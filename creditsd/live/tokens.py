@@ -49,6 +49,10 @@ class Tokens:
         if settings.jwt_secret and len(settings.jwt_secret.encode()) < SHORT_BYTES:
             log.warning("access.secret_found_short", mend=f"let http.jwt_secret be {SHORT_BYTES} random bytes or more")
             warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # said once is enough
+        if settings.jwks_url.startswith("http://"):
+            log.warning(
+                "access.keys_found_in_clear", mend="let http.jwks_url begin with https://, or be on this machine"
+            )
         wanted = {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
         required = ["exp", "sub", *(name for name, value in wanted.items() if value)]
         self._options: Any = {"require": required, "verify_aud": bool(settings.jwt_audience)}
