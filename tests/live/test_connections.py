@@ -89,6 +89,29 @@ async def test_who_connects_and_says_nothing_or_half_is_hung_up_on(monkeypatch: 
             await stream.total()
 
 
+async def test_who_vanishes_without_a_word_is_found_out_by_the_system() -> None:
+    async with served(Shelf()) as (live, client), client.stream("/v1/me/credits/stream", token()) as stream:
+        await stream.total()
+        assert live._runner is not None
+        assert live._runner.server is not None
+        (connection,) = live._runner.server.connections
+        assert connection.transport is not None
+        link = connection.transport.get_extra_info("socket")
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+            assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 20
+
+
+async def test_a_client_that_closes_its_half_is_let_go() -> None:
+    loop = asyncio.get_running_loop()
+    async with served(Shelf(), heartbeat_seconds=3600) as (live, _), connected(live.port) as link:
+        await loop.sock_sendall(link, STREAM)
+        await eventually(_open(live), lambda count: count == 1)
+        link.shutdown(socket.SHUT_WR)
+        await eventually(_open(live), lambda count: count == 0)
+
+
 async def test_more_connections_than_there_is_place_for_are_told_so_and_cost_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
