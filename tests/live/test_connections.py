@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import resource
 import socket
@@ -183,6 +184,35 @@ async def test_a_client_that_never_reads_costs_little_and_is_cut_off(monkeypatch
                     assert (await quick.until(version))[-1] == version, "nobody waits for the other"
         assert version < 1000
         await eventually(_connections(live), lambda count: count <= 1)
+
+
+async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "WRITE_SECONDS", 3600)
+    monkeypatch.setattr(streams, "FAREWELL_SECONDS", 0.1)
+    monkeypatch.setattr("creditsd.live.FAREWELL_SECONDS", 3600)
+    loop = asyncio.get_running_loop()
+    shelf = Shelf()
+    with socket.socket() as deaf:
+        deaf.setblocking(False)
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with asyncio.timeout(60), served(shelf) as (live, _):
+            assert live.port is not None
+            await loop.sock_connect(deaf, ("127.0.0.1", live.port))
+            await loop.sock_sendall(deaf, STREAM)
+            await eventually(_open(live), lambda count: count == 1)
+            server = live._runner.server if live._runner is not None else None
+            assert server is not None
+            transport = server.connections[0].transport
+            assert transport is not None
+            versions = itertools.count(1)
+
+            async def unsent() -> int:
+                shelf.put(ONE, next(versions), filler="x" * 8000)
+                return transport.get_write_buffer_size()
+
+            await eventually(unsent, lambda count: count > streams.WRITE_BYTES)
+        assert live.counts.open == 0
+        assert live.counts.closed == {"gone": 1}
 
 
 async def test_a_client_that_reads_slowly_jumps_to_the_newest() -> None:
