@@ -29,8 +29,6 @@ from creditsd.commands import (
     sinks,
     verify,
 )
-from creditsd.daemon import Daemon
-from creditsd.demo import show as show_demo
 from creditsd.errors import CreditsdError
 from creditsd.inspection import Inspection
 from creditsd.mask import mask_dsn
@@ -88,7 +86,9 @@ def demo(
 
     Needs nothing but `pip install 'creditsd[demo]'`, touches no database of yours, and leaves nothing behind.
     """
-    show_demo(console, port=port, duration_seconds=duration)
+    from creditsd.demo import show
+
+    show(console, port=port, duration_seconds=duration)
 
 
 @app.command()
@@ -126,6 +126,8 @@ def run() -> None:
     Run `creditsd install` once before; this installs nothing. The first start recomputes everyone and tells every
     sink. SIGTERM or Ctrl-C ends it after what is stored has arrived.
     """
+    from creditsd.daemon import Daemon
+
     settings = invocation.settings()
     with screen.Bar(errors_console) as bar:
         finish(Daemon(settings, progress=bar.show if errors_console.is_terminal else None).run())
@@ -181,14 +183,7 @@ def explain(user_id: UserId, json: Json = False) -> None:
     if not json and console.is_terminal:
         screen.explanation(console, found)
         return
-    say_json(
-        {
-            "total": found.total.document(),
-            "stored": None if found.stored is None else found.stored.document(),
-            "rows": [dataclasses.asdict(each) for each in found.rows],
-            "sinks": dict(found.sinks),
-        }
-    )
+    say_json(found.document())
 
 
 @app.command()

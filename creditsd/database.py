@@ -161,13 +161,12 @@ def pool(
     purpose: str,
     max_size: int,
     shared: bool = False,
-    max_waiting: int = 0,
     patience_seconds: float = POOL_SECONDS,
 ) -> Pool:
     """Make a pool, not yet open, of at most max_size connections that are opened when first needed.
 
     They are `shared` where the way there leads through a transaction pooler. Who waits for one does so for
-    `patience_seconds` at most, and behind at most `max_waiting` others, where that is not 0.
+    `patience_seconds` at most.
     """
     return AsyncConnectionPool(
         dsn,
@@ -183,7 +182,6 @@ def pool(
         min_size=0,
         max_size=max_size,
         timeout=patience_seconds,
-        max_waiting=max_waiting,
         max_idle=600,
         open=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import structlog
 
 from creditsd import queries
 from creditsd.database import Pool, batch, borrowed, row, rows
+from creditsd.debts import Refusal
 from creditsd.model import Total
 from creditsd.sinks import Rejection
 
@@ -33,6 +35,7 @@ class Deliveries:
         self._in_order = in_order
         self._held = queries.sql("queries/deliveries_held").replace("{user_id_type}", user_id_type)
         self._delays = list(DELAYS_SECONDS)
+        self._refused = queries.sql("queries/deliveries_refused").replace("{user_id_type}", user_id_type)
         self._settled = queries.sql("queries/deliveries_settled").replace("{user_id_type}", user_id_type)
         self._due_at: float | None = None
         self.waiting = 0
@@ -84,12 +87,30 @@ class Deliveries:
             await self.load(cursor)
         return found.totals
 
-    async def settle(
-        self, totals: Sequence[Total], refused: Sequence[Rejection], *, saved: int, cursor: int, delivered: int
-    ) -> None:
-        """Store what became of a batch, and with it the sink's cursor: nothing refused is ever only in memory.
+    async def refused(self, totals: Sequence[Total]) -> dict[str, Refusal]:
+        """Return of whom a delivery waits or is dead, and what they have been told."""
+        if not self.any:
+            return {}
+        parameters = {"name": self._sink, "user_ids": [total.user_id for total in totals]}
+        async with borrowed(self._pool) as connection:
+            found = await rows(connection, self._refused, parameters)
+        return {user_id: Refusal(events_after, accepted) for user_id, events_after, accepted in found}
 
-        A cursor that is not `saved` any more has been set by somebody else, and stays.
+    async def settle(
+        self,
+        totals: Sequence[Total],
+        refused: Sequence[Rejection],
+        positions: Sequence[int],
+        *,
+        saved: int,
+        cursor: int,
+        delivered: int,
+        events_after: int | None,
+    ) -> None:
+        """Store what became of a batch, and with it the sink's state: nothing refused is ever only in memory.
+
+        `positions` say how far each refused user had been told what happened. A cursor that is not `saved` any more has
+        been set by somebody else, and stays.
         """
         missed = {rejection.total.user_id for rejection in refused}
         arrived = [total for total in totals if total.user_id not in missed]
@@ -107,10 +128,15 @@ class Deliveries:
                     "delays": self._delays,
                     "arrived_ids": [total.user_id for total in arrived],
                     "arrived_versions": [total.version for total in arrived],
+                    "events_afters": list(positions),
+                    "accepted": [
+                        json.dumps({event.type: event.version for event in rejection.accepted}) for rejection in refused
+                    ],
                     "in_order": self._in_order,
                     "saved": saved,
                     "cursor": cursor,
                     "delivered": delivered,
+                    "events_after": events_after,
                 },
             )
         if found is not None and found[0]:

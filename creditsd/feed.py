@@ -12,16 +12,16 @@ from typing import Self
 import structlog
 
 from creditsd import database, identity, queries
-from creditsd.database import batch, borrowed, read_as, row
+from creditsd.database import batch, borrowed, row
 from creditsd.errors import DatabaseUnavailable, SchemaError
 from creditsd.live.hub import Current, Hub
+from creditsd.lookup import Lookup
 from creditsd.model import Total
 from creditsd.settings import Settings
 
 log = structlog.get_logger()
 
 CONNECTIONS = 4
-WAITING = 2000  # more readers than that are refused at once
 PATIENCE_SECONDS = 5.0  # of a reader, for a connection
 PAGE_TOTALS = 1000
 RETRY_SECONDS = 1.0
@@ -41,10 +41,10 @@ class Feed:
             purpose="reader",
             max_size=CONNECTIONS,
             shared=bool(settings.listen_dsn),
-            max_waiting=WAITING,
             patience_seconds=PATIENCE_SECONDS,
         )
-        self._policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
+        policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
+        self.lookup = Lookup(self.pool, policy)
         self._poll_seconds = settings.poll_seconds
         self._user_id_type = ""
         self._leads = False
@@ -71,14 +71,7 @@ class Feed:
 
     async def read(self, user_id: str) -> Current | None:
         """Read the stored total; of somebody who has none yet, the total as the table has it now."""
-        async with borrowed(self.pool) as connection:
-            with read_as(self._user_id_type, user_id):
-                found = await batch(connection, self._typed("queries/balance"), {"user_id": user_id})
-                if not found.totals:
-                    asked = {"user_id": user_id, **self._policy}
-                    found = await batch(connection, self._typed("queries/total_now"), asked)
-        total = found.totals[0]
-        return (total.version, total.json()) if total.user_id == user_id else None
+        return await self.lookup.read(user_id)
 
     async def watch(self, user_id: str) -> None:  # noqa: ARG002  whoever it is, `run` has something to do
         """Begin to look for news, where the leader does not hand them over."""
@@ -91,7 +84,7 @@ class Feed:
 
     def see(self, user_id_type: str) -> None:
         """Hear what the ids of this database are."""
-        self._user_id_type = user_id_type
+        self._user_id_type = self.lookup.user_id_type = user_id_type
         self._stir.set()
 
     def lead(self, newest: int, user_id_type: str) -> None:  # noqa: ARG002  we read what we have missed ourselves

@@ -28,6 +28,7 @@ class Letter:
     last_error: str
     refused_at: datetime
     tried_at: datetime
+    accepted: list[str]  # what was owed beside the total and has arrived
 
 
 class Letters:

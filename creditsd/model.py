@@ -40,6 +40,8 @@ class Total:
     """The total before this one as JSON text, or None. Few ever read it, so it stays as it was stored."""
     events_json: str | None = None
     """What else has happened and still stands, as it is stored, or None: that this total is new."""
+    owed: tuple[Event, ...] | None = None
+    """What a sink that chooses events has yet to tell of it; None: that it is new."""
 
     @classmethod
     def nothing(cls, user_id: str) -> Total:

@@ -15,10 +15,12 @@ import structlog
 
 from creditsd import queries
 from creditsd.database import Pool, batch, borrowed, row
+from creditsd.debts import Debts
 from creditsd.deliveries import Deliveries
 from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
-from creditsd.sinks import Rejection, Sink, SinkBusy, SinkDisabled
+from creditsd.pulse import Pulse
+from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy, SinkDisabled
 from creditsd.steps import Steps, apart
 
 log = structlog.get_logger()
@@ -47,13 +49,16 @@ class Backoff:
 class Publisher:
     """Keeps one sink at the truth. Its cursor is the version up to which everything has arrived there."""
 
-    def __init__(self, name: str, sink: Sink, pool: Pool, *, every: bool = False) -> None:
+    def __init__(self, name: str, sink: Sink, pool: Pool, pulse: Pulse | None = None, *, every: bool = False) -> None:
         self.name = name
+        self._pulse = pulse or Pulse()
         self._sink = sink
         self._pool = pool
         self._steps = Steps(name, pool) if every else None
         self._cursor = 0
         self._taken = 0
+        self._whole = False  # whether what was taken last left nothing out that was stored by then
+        self._debts = Debts(kept=isinstance(sink, Choosing))
         self._head = 0
         self._fresh: deque[Sequence[Total]] = deque()
         self._fresh_size = 0
@@ -74,6 +79,7 @@ class Publisher:
         self._error_saved: str | None = None
         self._delivered = 0
         self._saved = 0
+        self._after_saved: int | None = None
         self._saved_at = 0.0
         self.totals_delivered = 0
         self.totals_refused = 0
@@ -106,12 +112,16 @@ class Publisher:
         if not totals:
             return
         follows = self._taken >= self._head or bool(self._fresh)  # nothing lies between these and what is under way
+        self._head = max(self._head, totals[-1].version)
+        if totals[0].version <= self._taken:  # a page of the table had them before we were told
+            totals = [each for each in totals if each.version > self._taken]
+        if not totals:
+            return
         if follows and (not self._fresh or self._fresh_size + len(totals) <= FRESH_TOTALS):
             self._fresh.append(totals)
             self._fresh_size += len(totals)
         else:
             self._forget_fresh()
-        self._head = totals[-1].version
         self._stir.set()
 
     def tell(self) -> None:
@@ -166,6 +176,8 @@ class Publisher:
             await self._deliver(totals, deliveries)
         elif not self._ending:
             await self._idle(deliveries)
+        if self._cursor >= self._head or (self._whole and self._cursor >= self._taken):
+            self._debts.clear(self._cursor)
         if self._dirty and time.monotonic() - self._saved_at >= SAVE_SECONDS:
             await self._save()
 
@@ -185,6 +197,7 @@ class Publisher:
 
     async def _next(self) -> Sequence[Total]:
         """Return what to deliver now: what was handed over, or a page of the table."""
+        self._whole = True
         if self._fresh:
             totals = self._fresh.popleft()
             self._fresh_size -= len(totals)
@@ -194,6 +207,7 @@ class Publisher:
         if self._cursor >= head:
             return ()
         totals = await self._page()
+        self._whole = len(totals) < self._sink.max_batch
         self._taken = totals[-1].version if totals else head
         if not totals:
             self._cursor = head
@@ -214,11 +228,12 @@ class Publisher:
         """Hand totals to the sink and settle what became of them; `again`, they are not next after the cursor."""
         held = set() if again else await deliveries.held(totals)
         for run in apart(totals, self._sink.max_batch):
-            part = [total for total in run if total.user_id not in held]
+            part: Sequence[Total] = [total for total in run if total.user_id not in held]
             if not part:
                 self._cursor = max(self._cursor, run[-1].version)
                 await deliveries.load(self._cursor)
                 continue
+            part = self._debts.owed(part, await deliveries.refused(part) if self._debts.kept else {})
             try:
                 refused = await self._sink.deliver(part)
             except SinkBusy as busy:
@@ -249,17 +264,31 @@ class Publisher:
         self._delivered += len(part) - len(refused)
         self.totals_delivered += len(part) - len(refused)
         self.totals_refused += len(refused)
+        if not again and len(refused) < len(part):
+            self._pulse.arrived(part[0].version / 1_000_000)
         self._refusal = refused[0].reason if refused else ""
         if refused or deliveries.any:
-            delivered, saved, self._delivered = self._delivered, self._saved, 0
-            await deliveries.settle(part, refused, saved=saved, cursor=self._cursor, delivered=delivered)
-            self._saved = self._cursor
+            delivered, self._delivered = self._delivered, 0
+            positions = [self._debts.position(each.total.user_id) for each in refused]
+            after = self._debts.after
+            await deliveries.settle(
+                part,
+                refused,
+                positions,
+                saved=self._saved,
+                cursor=self._cursor,
+                delivered=delivered,
+                events_after=after,
+            )
+            self._saved, self._after_saved = self._cursor, after
             if delivered == 0 and self._disable_after_seconds is not None:
                 await self._save(anyway=True)
+        missed = {each.total.user_id for each in refused}
+        self._debts.told([each for each in part if each.user_id not in missed] if missed else part)
 
     @property
     def _dirty(self) -> bool:
-        return self._cursor != self._saved or self._error != self._error_saved
+        return (self._cursor, self._debts.after, self._error) != (self._saved, self._after_saved, self._error_saved)
 
     async def _idle(self, deliveries: Deliveries) -> None:
         """Wait for a stir; meanwhile save what should be saved, and return to the refused in time."""
@@ -306,6 +335,7 @@ class Publisher:
             "cursor": self._cursor,
             "delivered": self._delivered,
             "last_error": self._error,
+            "events_after": self._debts.after,
         }
         async with borrowed(self._pool) as connection:
             found = await row(connection, queries.sql("queries/sink_saved"), state)
@@ -313,15 +343,16 @@ class Publisher:
         if found is None:
             self._registered = False  # somebody has deleted the row
             return
-        self._saved = self._cursor
+        self._saved, self._after_saved = self._cursor, self._debts.after
         self._obey(found)
 
     def _obey(self, found: Sequence[Any]) -> None:
         """Do as the sink's row says: its cursor, whether to stand still, how long nothing has arrived."""
-        cursor, paused, disabled_reason, failing_seconds = found
+        cursor, paused, disabled_reason, failing_seconds, events_after = found
         if cursor != self._saved:  # another daemon has moved it, or a person
             self._cursor = self._saved = cursor
             self._return_to_cursor()
+            self._debts.begin(events_after)
         halted = "paused" if paused else None
         if disabled_reason is not None:
             halted = f"disabled: {disabled_reason}"
@@ -336,6 +367,7 @@ class Publisher:
         """Drop what was handed over; the table has it."""
         self._forget_fresh()
         self._taken = self._cursor
+        self._whole = False
 
     async def _save_quietly(self, *, anyway: bool = False) -> None:
         """Save what can be saved; without it more is delivered again, which is harmless."""

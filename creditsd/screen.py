@@ -150,6 +150,8 @@ def letter(console: Console, found: Letter) -> None:
     facts.add_row("next try", _next(found.next_at))
     facts.add_row("status", "none" if found.last_status is None else str(found.last_status))
     facts.add_row("said", Text(found.last_error))
+    if found.accepted:
+        facts.add_row("arrived", Text(", ".join(found.accepted)))
     console.print(facts)
 
 

@@ -15,9 +15,10 @@ from uuid import UUID
 from creditsd import queries, schema
 from creditsd.database import Connection, connected, row, rows
 from creditsd.errors import InputError, SinkRejected, SinkUnavailable
+from creditsd.events import Event
 from creditsd.model import Total
 from creditsd.settings import Settings
-from creditsd.sinks import Forgetting, Sink, make
+from creditsd.sinks import Choosing, Forgetting, Sink, make
 
 COUNTED = 100_000  # a queue is counted up to here
 
@@ -70,10 +71,10 @@ class Valves:
         async with connected(settings.dsn, purpose="sinks") as connection:
             yield cls(connection, settings, (await schema.missing(connection, settings)).user_id_type)
 
-    async def list(self) -> Sequence[Valve]:
+    async def list(self, *, counted: int = COUNTED) -> Sequence[Valve]:
         """List the configured sinks in their order, then those that only the database still knows."""
         schemes = {each.name: each.scheme for each in self._settings.sinks}
-        found = await rows(self._connection, queries.sql("queries/sink_states"), {"limit": COUNTED})
+        found = await rows(self._connection, queries.sql("queries/sink_states"), {"limit": counted})
         known = {name: facts for name, *facts in found}
         names = dict.fromkeys([*schemes, *known])
         return [_valve(name, schemes.get(name), known.get(name)) for name in names]
@@ -99,7 +100,7 @@ class Valves:
         sink, began = make(settings), time.monotonic()
         try:
             await sink.open()
-            refused = await sink.deliver([_message(user_id)])
+            refused = await sink.deliver([_message(user_id, sink)])
             seconds = time.monotonic() - began
             if refused:
                 raise SinkRejected(f"sink {name} refused the test message: {refused[0].reason}")
@@ -123,7 +124,8 @@ def _valve(name: str, scheme: str | None, known: Sequence[Any] | None) -> Valve:
     return Valve(name, scheme, "not configured" if scheme is None else state, *facts)
 
 
-def _message(user_id: str) -> Total:
+def _message(user_id: str, sink: Sink) -> Total:
+    """Make a total of nobody's; a sink that tells of events gets the first of those it was asked for."""
     return Total(
         user_id=user_id,
         version=0,
@@ -137,6 +139,7 @@ def _message(user_id: str) -> Total:
         membership="creditsd test",
         expires_at=None,
         cause="test",
+        owed=(Event(sink.events[0], 0),) if isinstance(sink, Choosing) else None,
     )
 
 

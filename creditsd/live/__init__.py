@@ -7,6 +7,8 @@ the surface is opened.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import resource
 from collections.abc import Iterable
@@ -34,7 +36,8 @@ log = structlog.get_logger()
 OTHER_CONNECTIONS = 1000  # beside streams: reads, and those who are being refused
 OTHER_DESCRIPTORS = 200  # of the process itself, beside connections
 LONGEST_BODY_BYTES = 64 * 1024
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 1.0  # for what is being answered
+FAREWELL_SECONDS = 5.0  # for streams; a client that does not read is cut off long before
 
 
 class Part(Protocol):
@@ -53,11 +56,12 @@ class Live:
         self.access = Access(settings, hub, self.counts)
         self._settings = settings
         self.metrics = Metrics(self.access, self.counts, public=settings.metrics_public)
+        self._streams = Streams(settings, hub, self.access, self.counts)
         self._parts: list[Part] = [
             Probes(health),
             self.metrics,
             Reads(hub, self.access),
-            Streams(settings, hub, self.access, self.counts),
+            self._streams,
             Script(),
         ]
         self._runner: web.AppRunner | None = None
@@ -98,6 +102,9 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.hub.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._streams.ended()
         if self._runner is not None:
             await self._runner.cleanup()
         await self.access.close()

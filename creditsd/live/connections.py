@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
@@ -131,9 +131,9 @@ class _Full(asyncio.Protocol):
     """Says that there is no place, and hangs up."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(_FULL)
-        transport.close()
+        link = cast("asyncio.Transport", transport)  # uvloop's own is none by inheritance
+        link.write(_FULL)
+        link.close()
 
 
 def _set_patience(transport: asyncio.BaseTransport) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
@@ -12,7 +12,7 @@ from creditsd.errors import CreditsdError
 from creditsd.model import Total
 
 Current = tuple[int, bytes]
-"""A total as it goes over the wire: its version, and its JSON."""
+"""A total as it goes over the wire: its version, and its JSON, which must have no line break in it."""
 
 CloseReason = Literal["shutdown", "token_expired", "replaced", "lagging"]
 
@@ -51,11 +51,12 @@ class Closing(CreditsdError):  # noqa: N818  reads as the state it reports
 class Listener:
     """One reader of one user's total; `next` gives the newest that it has not taken yet, however many there were."""
 
-    __slots__ = ("_newest", "_stir", "_taken", "closed", "user_id")
+    __slots__ = ("_newest", "_stir", "_taken", "closed", "user_id", "when_closed")
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.closed: CloseReason | Literal["gone"] | None = None
+        self.when_closed: Callable[[], None] | None = None
         self._taken = -1
         self._newest: Current | None = None
         self._stir = asyncio.Event()
@@ -76,6 +77,8 @@ class Listener:
         """End it, for the first reason that is given."""
         self.closed = self.closed or reason
         self._stir.set()
+        if self.when_closed is not None:
+            self.when_closed()
 
     async def next(self, seconds: float | None = None) -> Current | None:
         """Return the newest total; None once so many seconds were silent, or when it was closed."""

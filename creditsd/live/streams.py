@@ -12,6 +12,7 @@ import random
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from aiohttp import web
 
@@ -49,6 +50,8 @@ class Streams:
         self._access = access
         self._counts = counts
         self._by_caller: dict[tuple[str, str], dict[Listener, None]] = {}
+        self._over = asyncio.Event()
+        self._over.set()
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Contribute the two paths."""
@@ -56,6 +59,10 @@ class Streams:
             web.get("/v1/users/{id:[^/]+}/credits/stream", self._of_user, allow_head=False),
             web.get("/v1/me/credits/stream", self._of_me, allow_head=False),
         ]
+
+    async def ended(self) -> None:
+        """Wait until no stream is open. Once the hub is closed that takes a moment, whatever clients do."""
+        await self._over.wait()
 
     async def _of_user(self, request: web.Request) -> web.StreamResponse:
         return await self._stream(request, *await self._access.reader(request, request.match_info["id"]))
@@ -68,6 +75,7 @@ class Streams:
             self._counts.limited["streams"] += 1
             raise Refused.later(503, "as many streams are open as http.max_streams allows", random.uniform(1, 10))
         self._counts.open += 1
+        self._over.clear()
         try:
             async with self._hub.listening(user_id) as listener:
                 known = _last_event_id(request)
@@ -77,6 +85,8 @@ class Streams:
                     return await self._send(request, caller, listener)
         finally:
             self._counts.open -= 1
+            if self._counts.open == 0:
+                self._over.set()
 
     async def _send(self, request: web.Request, caller: Caller, listener: Listener) -> web.StreamResponse:
         """Send what there is until the stream is closed, by us or by the client."""
@@ -84,23 +94,25 @@ class Streams:
         assert isinstance(connection, Connection)
         connection.when_lost(lambda: listener.close("gone"))
         response = web.StreamResponse(headers=HEADERS)
+        response.force_close()  # whoever returns may be served by another process
         _limit_buffers(request)
+        wire = _Wire(request, response, listener)
         try:
             await response.prepare(request)
-            await _write(request, response, b"retry: %d\n\n" % RETRY_MILLISECONDS)
-            reason = await self._follow(request, response, caller, listener)
+            await wire.write(b"retry: %d\n\n" % RETRY_MILLISECONDS)
+            reason = await self._follow(wire, caller, listener)
         except TimeoutError:
-            reason = "lagging"
+            if listener.closed is not None:  # told to end, and it reads nothing: it need not be told again
+                wire.cut()
+            reason = "gone" if listener.closed is not None else "lagging"
         except ConnectionError:
             reason = "gone"
         self._counts.closed[reason] += 1
         if reason != "gone":
-            await _say_farewell(request, response, reason)
+            await wire.say_farewell(reason)
         return response
 
-    async def _follow(
-        self, request: web.Request, response: web.StreamResponse, caller: Caller, listener: Listener
-    ) -> CloseReason | str:
+    async def _follow(self, wire: _Wire, caller: Caller, listener: Listener) -> CloseReason | Literal["gone"]:
         """Send totals and heartbeats; return why that ends. Raises TimeoutError when the client does not read."""
         while listener.closed is None:
             left = None if caller.expires_at is None else caller.expires_at - time.time()
@@ -110,10 +122,10 @@ class Streams:
             found = await listener.next(heartbeat if left is None else min(heartbeat, left))
             if found is not None:
                 version, document = found
-                await _write(request, response, b"id: %d\ndata: %b\n\n" % (version, document))
+                await wire.write(b"id: %d\ndata: %b\n\n" % (version, document))
                 self._counts.messages += 1
             elif listener.closed is None:
-                await _write(request, response, HEARTBEAT)
+                await wire.write(HEARTBEAT)
                 self._counts.heartbeats += 1
         return listener.closed
 
@@ -132,33 +144,48 @@ class Streams:
             yield
         finally:
             mine.pop(listener, None)
-            if not mine:
-                self._by_caller.pop(key, None)
+            if not mine and self._by_caller.get(key) is mine:
+                del self._by_caller[key]
 
 
-async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    """Write, and wait until the client has read enough of what was written. Raises TimeoutError."""
-    async with asyncio.timeout(WRITE_SECONDS):
-        await response.write(data)
-        await request.writer.drain()
+class _Wire:
+    """What goes to one client, in pieces, each when it has read enough of what went before."""
 
+    def __init__(self, request: web.Request, response: web.StreamResponse, listener: Listener) -> None:
+        self._request = request
+        self._response = response
+        self._listener = listener
+        self._transport = request.transport
 
-async def _say_farewell(request: web.Request, response: web.StreamResponse, reason: str) -> None:
-    """Say why the stream ends, to a client that reads; one that does not is cut off."""
-    retry = b""
-    if reason == "shutdown":
-        retry = b"retry: %d\n" % random.randint(RETRY_MILLISECONDS, LONGEST_RETRY_MILLISECONDS)
-    transport = request.transport
-    try:
-        async with asyncio.timeout(FAREWELL_SECONDS):
-            await response.write(retry + b'event: close\ndata: {"reason":"%b"}\n\n' % reason.encode())
-            await request.writer.drain()
-            await response.write_eof()
-    except ConnectionError:
-        return
-    except TimeoutError:
-        if transport is not None:
-            transport.abort()
+    async def write(self, data: bytes) -> None:
+        """Write; a client that does not read has less time once the stream is closed. Raises TimeoutError."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(FAREWELL_SECONDS if self._listener.closed else WRITE_SECONDS) as patience:
+            self._listener.when_closed = lambda: patience.reschedule(loop.time() + FAREWELL_SECONDS)
+            try:
+                await self._response.write(data)
+                await self._request.writer.drain()
+            finally:
+                self._listener.when_closed = None
+
+    async def say_farewell(self, reason: str) -> None:
+        """Say why the stream ends, to a client that reads; one that does not is cut off."""
+        retry = b""
+        if reason == "shutdown":
+            retry = b"retry: %d\n" % random.randint(RETRY_MILLISECONDS, LONGEST_RETRY_MILLISECONDS)
+        self._listener.close("gone")
+        try:
+            await self.write(retry + b'event: close\ndata: {"reason":"%b"}\n\n' % reason.encode())
+            await self._response.write_eof()
+        except ConnectionError:
+            return
+        except TimeoutError:
+            self.cut()
+
+    def cut(self) -> None:
+        """End the connection, whatever has not been read."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def _last_event_id(request: web.Request) -> int | None:
@@ -173,7 +200,7 @@ def _last_event_id(request: web.Request) -> int | None:
 def _limit_buffers(request: web.Request) -> None:
     """Keep little for a client that does not read."""
     transport = request.transport
-    if not isinstance(transport, asyncio.WriteTransport):
+    if transport is None:  # it has gone meanwhile
         return
     transport.set_write_buffer_limits(high=WRITE_BYTES)
     link = transport.get_extra_info("socket")

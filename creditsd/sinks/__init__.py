@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from pydantic import ValidationError
 
 from creditsd.errors import ConfigError, SinkUnavailable
+from creditsd.events import Event, Type
 from creditsd.model import Total
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Rejection:
     reason: str
     status: int | None = None
     retry_after_seconds: float | None = None
+    accepted: tuple[Event, ...] = ()
+    """What was owed beside the total and has arrived all the same."""
 
 
 class SinkBusy(SinkUnavailable):
@@ -89,6 +92,13 @@ class Telling(Sink, Protocol):
 
         Raises SinkUnavailable.
         """
+
+
+@runtime_checkable
+class Choosing(Sink, Protocol):
+    """A sink that tells of events, those it was asked for: each `owed` of a total, one after the other."""
+
+    events: Sequence[Type]
 
 
 @runtime_checkable

@@ -1,17 +1,15 @@
-"""Webhooks by the Standard Webhooks specification: one signed POST per total."""
+"""Webhooks by the Standard Webhooks specification: one signed POST for each event of a user."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import ipaddress
 import os
 import ssl
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -19,16 +17,16 @@ from itertools import islice
 from typing import Literal
 
 import aiohttp
-import orjson
 import structlog
 import yarl
-from multidict import istr
 from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt
 
 from creditsd import __version__, signatures
 from creditsd.addresses import Guard
+from creditsd.envelopes import Envelope, Envelopes
 from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total, encode
+from creditsd.events import Event, Type
+from creditsd.model import Total
 from creditsd.signatures import Signer
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
 
@@ -45,10 +43,8 @@ _LONGEST_PAUSE_SECONDS = 86_400.0
 # The receiver, or what stands before it, says that it is not the delivery's fault.
 _TRY_LATER = frozenset({429, 502, 503, 504})
 
-# Signing a few at a time costs a third of signing each as it is sent: the processor finds everything at hand. Whoever
-# then had to wait is signed again, because the timestamp is the attempt's.
+# Signing a few at a time costs a third of signing each as it is sent: the processor finds everything at hand.
 _WRITTEN_TOGETHER = 16
-_SIGNED_SECONDS = 1.0
 
 # How many totals must find nobody before the endpoint counts as away; fewer may have themselves to blame. Each try
 # that found nobody asks for twice as many, so that no few users, however ill, stop everyone else.
@@ -56,16 +52,12 @@ _FEWEST_MISSES = 4
 _MOST_MISSES = 64
 
 
-# As the client keeps them, which spares it to look at every letter of them, every time.
-_ID, _TIMESTAMP, _SIGNATURE = istr("webhook-id"), istr("webhook-timestamp"), istr("webhook-signature")
-
-
 class Options(BaseModel, extra="forbid"):
     """What can be set beside the url."""
 
     secret: str = Field(default="", repr=False)
     secrets: list[str] = Field(default=[], repr=False)
-    events: list[Literal["credits.updated"]] = Field(default=["credits.updated"], min_length=1)
+    events: list[Type] = Field(default=["credits.updated"], min_length=1)
     allow_cidrs: list[IPvAnyNetwork] = []
     proxy: str = Field(default="", repr=False)
     ca_file: str = ""
@@ -83,19 +75,10 @@ class _Outcome:
     reason: str = ""
     status: int | None = None
     retry_after_seconds: float | None = None
+    accepted: tuple[Event, ...] = ()
 
 
 _ARRIVED = _Outcome("arrived")
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """A total as it is sent, signed at a time."""
-
-    total: Total
-    body: bytes
-    headers: dict[str, str]
-    signed_at: float
 
 
 @dataclass(slots=True)
@@ -103,29 +86,43 @@ class _Round:
     """The totals of one batch. They begin in order, so those that have begun are always the first of the batch."""
 
     waiting: Iterator[Total]
-    write: Callable[[Total], _Message]
+    write: Callable[[Total], Sequence[Envelope]]
     patience: int
-    written: deque[_Message] = field(default_factory=deque)
+    written: deque[tuple[Total, Sequence[Envelope]]] = field(default_factory=deque)
     outcomes: dict[str, _Outcome] = field(default_factory=dict)
     begun: int = 0
+    asked: int = 0
     answered: bool = False
     failed: _Outcome | None = None
 
-    def next(self) -> _Message | None:
-        """Return what to send next; None at the end, once the endpoint asks for patience, or if it seems to be away."""
-        if self.failed is not None and (self.answered or self.failed.kind == "gone" or self.begun >= self.patience):
-            return None
-        if not self.written:
-            self.written.extend(map(self.write, islice(self.waiting, _WRITTEN_TOGETHER)))
+    @property
+    def over(self) -> bool:
+        """Whether the endpoint asks for patience, or seems to be away."""
+        failed = self.failed
+        return failed is not None and (self.answered or failed.kind == "gone" or self.asked >= self.patience)
+
+    def next(self) -> Sequence[Envelope]:
+        """Return what to send of the next user, one after the other; nothing at the end, or once it is over.
+
+        Totals that bring nothing this endpoint was to be told are through without a request.
+        """
+        while not self.over:
             if not self.written:
-                return None
-        self.begun += 1
-        message = self.written.popleft()
-        return message if time.time() - message.signed_at < _SIGNED_SECONDS else self.write(message.total)
+                self.written.extend((each, self.write(each)) for each in islice(self.waiting, _WRITTEN_TOGETHER))
+                if not self.written:
+                    break
+            self.begun += 1
+            total, envelopes = self.written.popleft()
+            if envelopes:
+                self.asked += 1
+                return envelopes
+            self.outcomes[total.user_id] = _ARRIVED
+        return ()
 
     def note(self, total: Total, outcome: _Outcome) -> None:
         """Keep how an attempt ended."""
         self.outcomes[total.user_id] = outcome
+        self.answered = self.answered or bool(outcome.accepted)
         match outcome.kind:
             case "gone":
                 self.failed = outcome
@@ -152,7 +149,9 @@ class Webhook:
         self._url = url
         self._label = f"sink {name}: {url.host}:{url.port}"
         self._signers = signers
+        self._envelopes = Envelopes(name, frozenset(options.events), signers)
         self._options = options
+        self.events = options.events
         self._trust = trust
         self._proxy = yarl.URL(options.proxy) if options.proxy else None
         keys = [signatures.bare(secret) for secret in _given(options)]
@@ -190,7 +189,7 @@ class Webhook:
                 log.info("webhook.signed_by", sink=self._name, public_key=each.public_key)
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
-        """POST each total, many at once; their order is told by the version only.
+        """POST what is owed of each total: of many users at once, of one user one event after the other.
 
         The first answer that asks for patience ends the batch: raises SinkBusy, which says how many of it are through.
         Raises SinkDisabled when the endpoint is gone for good.
@@ -199,7 +198,7 @@ class Webhook:
             raise SinkUnavailable(f"{self._label}: is not open")
         lines = min(int(self._width), len(totals))
         patience = max(lines, min(_FEWEST_MISSES << min(self._misses, 8), _MOST_MISSES))
-        attempt = _Round(iter(totals), self._write, patience)
+        attempt = _Round(iter(totals), self._envelopes.write, patience)
         # The tasks end with this call, so the daemon's own group still is the only thing that lasts.
         async with asyncio.TaskGroup() as group:
             for _ in range(lines):
@@ -220,20 +219,36 @@ class Webhook:
                     await session.close()
 
     async def _line(self, session: aiohttp.ClientSession, attempt: _Round) -> None:
-        while (message := attempt.next()) is not None:
-            attempt.note(message.total, await self._post(session, message))
+        while envelopes := attempt.next():
+            outcome = await self._post_all(session, envelopes, attempt)
+            attempt.note(envelopes[0].total, outcome)
+
+    async def _post_all(
+        self, session: aiohttp.ClientSession, envelopes: Sequence[Envelope], attempt: _Round
+    ) -> _Outcome:
+        """POST one user's until one does not arrive, or nothing more is to be sent."""
+        accepted: list[Event] = []
+        for each in envelopes:
+            if accepted and attempt.failed is not None and attempt.over:
+                outcome = replace(attempt.failed, kind="unavailable")
+            else:
+                outcome = await self._post(session, self._envelopes.fresh(each))
+            if outcome.kind != "arrived":
+                return replace(outcome, accepted=tuple(accepted))
+            accepted.append(each.event)
+        return _ARRIVED
 
     def _pace(self, attempt: _Round) -> None:
         """Halve the requests at once for an endpoint that asks for patience; add one for each round without."""
         if any(each.status in _TRY_LATER for each in attempt.outcomes.values()):
             self._width = max(1.0, self._width / 2)
         elif attempt.failed is None:
-            grown = self._width + min(1.0, attempt.begun / self._width)
+            grown = self._width + min(1.0, attempt.asked / self._width)
             self._width = min(grown, float(self._options.concurrency))
 
     def _judge(self, totals: Sequence[Total], attempt: _Round) -> Sequence[Rejection]:
         refused = [
-            Rejection(total, outcome.reason, outcome.status, outcome.retry_after_seconds)
+            Rejection(total, outcome.reason, outcome.status, outcome.retry_after_seconds, outcome.accepted)
             for total in totals[: attempt.begun]
             if (outcome := attempt.outcomes[total.user_id]).kind != "arrived"
         ]
@@ -252,12 +267,12 @@ class Webhook:
             return refused
         raise SinkBusy(f"{self._label}: {failed.reason}", pause, through=attempt.begun, refused=refused)
 
-    async def _post(self, session: aiohttp.ClientSession, message: _Message) -> _Outcome:
+    async def _post(self, session: aiohttp.ClientSession, envelope: Envelope) -> _Outcome:
         try:
             async with (
                 asyncio.timeout(self._options.timeout_seconds),
                 session.post(
-                    self._url, data=message.body, headers=message.headers, allow_redirects=False, proxy=self._proxy
+                    self._url, data=envelope.body, headers=envelope.headers, allow_redirects=False, proxy=self._proxy
                 ) as response,
             ):
                 return await self._outcome(response)
@@ -265,13 +280,6 @@ class Webhook:
             return _Outcome("unavailable", "no answer in time")
         except (aiohttp.ClientError, OSError) as error:
             return _Outcome("unavailable", self._said(_why(error)))
-
-    def _write(self, total: Total) -> _Message:
-        body, now = _body(total), time.time()
-        identity, timestamp = webhook_id(self._name, total), str(int(now))
-        content = f"{identity}.{timestamp}.".encode() + body
-        signed = " ".join([each.sign(content) for each in self._signers])
-        return _Message(total, body, {_ID: identity, _TIMESTAMP: timestamp, _SIGNATURE: signed}, now)
 
     async def _outcome(self, response: aiohttp.ClientResponse) -> _Outcome:
         """Judge by the status alone; of the body at most 1 KiB is ever taken, for the reason, and not for long."""
@@ -296,12 +304,6 @@ class Webhook:
             text = text.replace(secret, "***")
         words = "".join(each if each.isprintable() else " " for each in text).split()
         return " ".join(words)[: _REASON_LENGTH - 20]
-
-
-def webhook_id(sink: str, total: Total) -> str:
-    """Name the message: the same on every attempt and after every restart, another for every version."""
-    parts = "\0".join((sink, total.user_id, str(total.version)))
-    return f"msg_{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float | None:
@@ -369,12 +371,6 @@ def _check_proxied(target: yarl.URL, options: Options) -> None:
 
 def _given(options: Options) -> list[str]:
     return [secret for secret in (options.secret, *options.secrets) if secret]
-
-
-def _body(total: Total) -> bytes:
-    previous = None if total.previous_json is None else orjson.Fragment(total.previous_json)
-    data = total.document() | {"previous": previous, "cause": total.cause}
-    return encode({"type": "credits.updated", "timestamp": total.updated_at.astimezone(UTC), "data": data})
 
 
 def _kind(status: int) -> Literal["unavailable", "refused", "gone"]:

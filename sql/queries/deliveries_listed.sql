@@ -8,7 +8,8 @@ SELECT
     d.last_status,
     d.last_error,
     d.refused_at,
-    d.tried_at
+    d.tried_at,
+    ARRAY(SELECT k FROM jsonb_object_keys(d.accepted) AS k ORDER BY k)
 FROM creditsd.deliveries AS d
 WHERE (%(sink)s::text IS NULL OR d.sink = %(sink)s)
 AND (%(user_id)s::text IS NULL OR d.user_id = %(user_id)s::text::{user_id_type})

@@ -3,7 +3,9 @@
 -- are the pauses after each failed try. Where a sink is told every step, `in_order`, the next of a user's steps that the
 -- cursor has passed takes the place of the one that arrived.
 WITH refused AS (
-    INSERT INTO creditsd.deliveries AS d (sink, user_id, version, attempt, next_at, last_status, last_error, in_order)
+    INSERT INTO creditsd.deliveries AS d (
+        sink, user_id, version, attempt, next_at, last_status, last_error, in_order, events_after, accepted
+    )
     SELECT
         %(name)s,
         r.user_id,
@@ -12,11 +14,13 @@ WITH refused AS (
         now() + make_interval(secs => GREATEST(r.retry_after, (%(delays)s::float8[])[1] * (0.8 + 0.4 * random()))),
         r.status,
         r.reason,
-        %(in_order)s
+        %(in_order)s,
+        r.events_after,
+        r.accepted
     FROM unnest(
         %(user_ids)s::text[]::{user_id_type}[], %(versions)s::bigint[], %(statuses)s::integer[], %(reasons)s::text[],
-        %(retry_afters)s::float8[]
-    ) AS r (user_id, version, status, reason, retry_after)
+        %(retry_afters)s::float8[], %(events_afters)s::bigint[], %(accepted)s::text[]::jsonb[]
+    ) AS r (user_id, version, status, reason, retry_after, events_after, accepted)
     ON CONFLICT (sink, user_id) DO UPDATE
     SET version = excluded.version,
         attempt = CASE WHEN d.version = excluded.version THEN d.attempt + 1 ELSE 1 END,
@@ -29,19 +33,20 @@ WITH refused AS (
         END,
         last_status = excluded.last_status,
         last_error = excluded.last_error,
+        accepted = d.accepted || excluded.accepted,
         refused_at = CASE WHEN d.version = excluded.version THEN d.refused_at ELSE now() END,
         tried_at = now()
     RETURNING d.next_at
 ),
 following AS (
     UPDATE creditsd.deliveries AS d
-    SET version = n.version, attempt = 0, next_at = now(), refused_at = now()
+    SET version = n.version, attempt = 0, next_at = now(), refused_at = now(), events_after = n.arrived, accepted = '{}'
     FROM (
-        SELECT a.user_id, min(h.version) AS version
+        SELECT a.user_id, a.version AS arrived, min(h.version) AS version
         FROM unnest(%(arrived_ids)s::text[]::{user_id_type}[], %(arrived_versions)s::bigint[]) AS a (user_id, version)
         JOIN creditsd.history AS h ON h.user_id = a.user_id AND h.version > a.version
         WHERE h.version <= %(cursor)s
-        GROUP BY a.user_id
+        GROUP BY a.user_id, a.version
     ) AS n
     WHERE %(in_order)s
     AND d.sink = %(name)s
@@ -57,6 +62,7 @@ arrived AS (
 )
 UPDATE creditsd.sinks
 SET cursor = CASE WHEN cursor = %(saved)s THEN %(cursor)s ELSE cursor END,
+    events_after = CASE WHEN cursor = %(saved)s THEN %(events_after)s ELSE events_after END,
     delivered = delivered + %(delivered)s,
     failing_since = CASE WHEN %(delivered)s = 0 THEN coalesce(failing_since, now()) END,
     saved_at = now()

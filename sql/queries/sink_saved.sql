@@ -2,6 +2,7 @@
 -- sink_registered does.
 UPDATE creditsd.sinks
 SET cursor = CASE WHEN cursor = %(saved)s THEN %(cursor)s ELSE cursor END,
+    events_after = CASE WHEN cursor = %(saved)s THEN %(events_after)s ELSE events_after END,
     delivered = delivered + %(delivered)s,
     last_error = %(last_error)s,
     last_error_at = CASE WHEN %(last_error)s::text IS NULL THEN last_error_at ELSE now() END,
@@ -15,4 +16,5 @@ RETURNING
     cursor,
     paused_at IS NOT NULL,
     disabled_reason,
-    extract(epoch FROM clock_timestamp() - failing_since)::float8
+    extract(epoch FROM clock_timestamp() - failing_since)::float8,
+    LEAST(cursor, events_after)

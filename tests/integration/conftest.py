@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from creditsd.settings import Settings
-from tests.conftest import Database
+from tests.conftest import SERVERS, Database, Servers, fresh_database
 from tests.integration.line import configured, installed
 from tests.servers import REFERENCE_TABLE, Reachable
 
@@ -46,6 +46,24 @@ def installation(installed_database: Database) -> Iterator[Database]:
         if time.monotonic() > deadline:
             pytest.fail("connections left open: " + "; ".join(left))
         time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def fraction_database(servers: Servers) -> Iterator[Database]:
+    with fresh_database(servers.get(SERVERS[0])) as database:
+        database.run(REFERENCE_TABLE)
+        database.run("ALTER TABLE user_credits ALTER credits TYPE numeric")
+        with asyncio.Runner() as runner:
+            runner.run(installed(database))
+        yield database
+
+
+@pytest.fixture
+def fractions(fraction_database: Database) -> Database:
+    """The same with fractions of credits, on the newest version only."""
+    tables = ("changes", "resyncs", "reader", "balances", "sinks", "deliveries", "history", "history_kept")
+    fraction_database.run("DELETE FROM user_credits; " + "".join(f"DELETE FROM creditsd.{table}; " for table in tables))
+    return fraction_database
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,9 +14,8 @@ import pytest
 
 from creditsd.model import Total
 from creditsd.settings import Settings
-from tests.conftest import SERVERS, Database, Servers, fresh_database
-from tests.integration.line import OTHER, USER, Line, configured, installed, said, user
-from tests.servers import REFERENCE_TABLE
+from tests.conftest import Database
+from tests.integration.line import OTHER, USER, Line, configured, said, user
 
 LEVELS = {"low_credits": 10, "recovered_credits": "50.5"}
 DAYS = {"expiring_soon_days": 3}
@@ -27,24 +25,6 @@ PUT = """
     INSERT INTO user_credits (user_id, credits, status, plan_type, membership, expires_at)
     VALUES (%s, %s, 'active', 'subscription', 'Pro', %s)
 """
-
-
-@pytest.fixture(scope="module")
-def fractions(servers: Servers) -> Iterator[Database]:
-    """The table with fractions of credits."""
-    with fresh_database(servers.get(SERVERS[0])) as made:
-        made.run(REFERENCE_TABLE)
-        made.run("ALTER TABLE user_credits ALTER credits TYPE numeric")
-        with asyncio.Runner() as runner:
-            runner.run(installed(made))
-        yield made
-
-
-@pytest.fixture
-def numeric(fractions: Database) -> Database:
-    tables = ("changes", "resyncs", "reader", "balances")
-    fractions.run("DELETE FROM user_credits; " + "".join(f"DELETE FROM creditsd.{table}; " for table in tables))
-    return fractions
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +77,9 @@ def thresholds(database: Database, **events: Any) -> Settings:
 
 
 @pytest.fixture
-async def story(numeric: Database) -> AsyncIterator[Story]:
-    async with Line.settled(thresholds(numeric, **LEVELS, **DAYS)) as line:
-        yield Story(line, numeric)
+async def story(fractions: Database) -> AsyncIterator[Story]:
+    async with Line.settled(thresholds(fractions, **LEVELS, **DAYS)) as line:
+        yield Story(line, fractions)
 
 
 # Credits.
@@ -165,9 +145,9 @@ async def test_an_event_says_which_threshold_it_was_about(story: Story) -> None:
     }
 
 
-async def test_without_thresholds_credits_only_run_out_and_come_back(numeric: Database) -> None:
-    async with Line.settled(configured(numeric)) as line:
-        story = Story(line, numeric)
+async def test_without_thresholds_credits_only_run_out_and_come_back(fractions: Database) -> None:
+    async with Line.settled(configured(fractions)) as line:
+        story = Story(line, fractions)
         told = [await story.put(amount) for amount in (1, "0.01", 0, -1, "0.01", 0)]
         assert told == [[], [], ["credits.depleted"], [], ["credits.recovered"], ["credits.depleted"]]
 
@@ -198,15 +178,15 @@ class Model:
 
 
 @pytest.mark.parametrize(("low", "recovered"), [("0", "0"), ("10", "0"), ("10", "50.5"), ("0", "50.5")])
-async def test_whatever_way_the_credits_go_it_is_the_models(numeric: Database, low: str, recovered: str) -> None:
+async def test_whatever_way_the_credits_go_it_is_the_models(fractions: Database, low: str, recovered: str) -> None:
     amounts = [Decimal(each) for each in ("-3", "0", "0.01", "9.99", "10", "10.01", "50.49", "50.5", "50.51", "800")]
     chance = random.Random(f"{low} {recovered}")
     models = {user(number): Model() for number in range(60)}
-    async with Line.settled(thresholds(numeric, low_credits=low, recovered_credits=recovered)) as line:
+    async with Line.settled(thresholds(fractions, low_credits=low, recovered_credits=recovered)) as line:
         for _ in range(25):
             given = {name: chance.choice(amounts) for name in models}
-            numeric.run("TRUNCATE creditsd.changes; DELETE FROM user_credits")
-            numeric.run(
+            fractions.run("TRUNCATE creditsd.changes; DELETE FROM user_credits")
+            fractions.run(
                 "INSERT INTO user_credits (user_id, credits, status) "
                 "SELECT n::uuid, c, 'active' FROM unnest(%s::text[], %s::numeric[]) AS g (n, c)",
                 [list(given), list(given.values())],
@@ -220,23 +200,23 @@ async def test_whatever_way_the_credits_go_it_is_the_models(numeric: Database, l
 # Thresholds that move.
 
 
-async def test_a_threshold_that_moves_tells_nobody_and_counts_from_then_on(numeric: Database) -> None:
-    async with Line.settled(thresholds(numeric, low_credits=10)) as line:
-        story = Story(line, numeric)
+async def test_a_threshold_that_moves_tells_nobody_and_counts_from_then_on(fractions: Database) -> None:
+    async with Line.settled(thresholds(fractions, low_credits=10)) as line:
+        story = Story(line, fractions)
         for name, amount in ((USER, 40), (OTHER, 5)):
             await story.put(amount, name)
-    async with Line.opened(thresholds(numeric, low_credits=45, recovered_credits=60)) as line:
+    async with Line.opened(thresholds(fractions, low_credits=45, recovered_credits=60)) as line:
         assert line.resumption.resyncing == "policy changed"
-        story = Story(line, numeric)
+        story = Story(line, fractions)
         # A change that is read before everyone has been looked at tells nobody either.
-        numeric.run(PUT, [USER, USER, 39, None])
+        fractions.run(PUT, [USER, USER, 39, None])
         assert [happened(total) for total in (await line.changes.drain(10)).totals] == [[]]
         assert await line.settle() == []
         assert await story.put(59) == []
         assert await story.put(60) == ["credits.recovered"]
         assert await story.put(45) == ["credits.low"]
-    async with Line.settled(thresholds(numeric, low_credits=3)) as line:
-        story = Story(line, numeric)
+    async with Line.settled(thresholds(fractions, low_credits=3)) as line:
+        story = Story(line, fractions)
         assert await story.row() == await story.row(OTHER) == (None, None)
         assert await story.put(3, OTHER) == ["credits.low"]
         assert await story.put(0) == ["credits.depleted"]
@@ -309,21 +289,21 @@ async def test_an_end_that_comes_near_is_told_once_and_again_after_renewal(story
     assert await story.happens() == ["plan.expiring_soon"]
 
 
-async def test_whoever_comes_with_an_end_that_is_near_is_told_but_not_in_a_backfill(numeric: Database) -> None:
+async def test_whoever_comes_with_an_end_that_is_near_is_told_but_not_in_a_backfill(fractions: Database) -> None:
     near = datetime.now(UTC) + timedelta(days=1)
-    numeric.run(PUT, [USER, USER, 60, near])
-    async with Line.settled(thresholds(numeric, **DAYS)) as line:
-        story = Story(line, numeric)
+    fractions.run(PUT, [USER, USER, 60, near])
+    async with Line.settled(thresholds(fractions, **DAYS)) as line:
+        story = Story(line, fractions)
         assert await story.row() == (None, None)
         assert await story.put(50, until=near) == []
         assert await story.put(60, OTHER, until=near) == ["plan.expiring_soon"]
 
 
-async def test_more_days_tell_nobody_whose_end_they_make_near(numeric: Database) -> None:
+async def test_more_days_tell_nobody_whose_end_they_make_near(fractions: Database) -> None:
     ends = [datetime.now(UTC) + timedelta(days=days) for days in (5, 8)]
     for days, names in ((0, ()), (7, (OTHER,)), (3, (USER,)), (0, ())):
-        async with Line.settled(thresholds(numeric, expiring_soon_days=days)) as line:
-            story = Story(line, numeric)
+        async with Line.settled(thresholds(fractions, expiring_soon_days=days)) as line:
+            story = Story(line, fractions)
             if days == 0:
                 for name, end in zip((USER, OTHER), ends, strict=True):
                     assert await story.put(60, name, until=end) == []

@@ -89,7 +89,10 @@ async def test_before_open_it_says_so() -> None:
         ({"secret": "hunter2hu"}, "not whsec_ and base64: make one with"),
         ({"secret": "whsec_"}, "not whsec_ and base64: make one with"),
         ({"secrets": [SECRET, "hunter2!"]}, "not whsec_ and base64: make one with"),
-        ({"events": ["credits.gone"]}, "events.0: Input should be 'credits.updated'"),
+        (
+            {"events": ["credits.low", "credits.gone"]},
+            "events.1: Input should be 'credits.updated', 'credits.depleted', ",
+        ),
         ({"events": []}, "events: "),
         ({"allow_cidrs": ["10.0.0.0/99"]}, "allow_cidrs.0: "),
         ({"concurrency": 0}, "concurrency: "),
