@@ -16,7 +16,7 @@ from rich.table import Table
 from bench import line, page, results
 from bench.ground import Ground, Pace
 from bench.load import SERVER_SETTINGS
-from bench.plan import PARTS, Part
+from bench.plan import BUDGET_MINUTES, PARTS, Part, affordable
 from tests.servers import Postgres, Valkey
 
 
@@ -34,9 +34,13 @@ def main() -> None:
     begun = time.monotonic()
     with Postgres(settings=SERVER_SETTINGS) as server, Valkey() as valkey:
         ground = Ground(server, valkey, console, quick=options.quick, large=options.large)
-        for name, part in chosen.items():
-            if part.there:
-                run(ground, name, part, options)
+        parts = [(name, part) for name, part in chosen.items() if part.there]
+        for number, (name, part) in enumerate(parts):
+            pace = paced(part, options)
+            if not (options.only or options.rounds or options.seconds or options.quick):
+                spent = (time.monotonic() - begun) / 60
+                pace = affordable(pace, part, [each for _, each in parts[number + 1 :]], spent)
+            run(ground, name, part, pace, options.results)
     console.print(f"all of it took {(time.monotonic() - begun) / 60:.1f} minutes; raw figures: {options.results}")
 
 
@@ -72,12 +76,16 @@ def announce(console: Console, chosen: dict[str, Part], options: argparse.Namesp
     console.print(plan)
     if not (options.quick or options.rounds or options.seconds):
         total = sum(part.minutes for part in chosen.values() if part.there)
-        console.print(f"about {total:.0f} minutes; load before {os.getloadavg()[0]:.1f}", highlight=False)
+        console.print(
+            f"about {total:.0f} minutes on a quiet machine of 2 cores; rounds are left out where it comes to more than "
+            f"{BUDGET_MINUTES:.0f}; load before {os.getloadavg()[0]:.1f}",
+            highlight=False,
+        )
 
 
-def run(ground: Ground, name: str, part: Part, options: argparse.Namespace) -> None:
+def run(ground: Ground, name: str, part: Part, pace: Pace, into: Path) -> None:
     """Measure, print and keep one part: a later one that fails takes nothing with it."""
-    pace, begun, load = paced(part, options), time.monotonic(), os.getloadavg()[0]
+    begun, load = time.monotonic(), os.getloadavg()[0]
     ground.console.print(f"[bold]{name}[/bold]: {part.about}")
     module = part.load()
     found = module.measure(ground, pace)
@@ -85,7 +93,7 @@ def run(ground: Ground, name: str, part: Part, options: argparse.Namespace) -> N
         sheet.show(ground.console)
     took = time.monotonic() - begun
     described = {**machine(ground.server), "load_before": round(load, 2), "took_seconds": round(took, 1)}
-    results.keep(options.results, name, {"machine": described, "rounds": pace.rounds, "found": found})
+    results.keep(into, name, {"machine": described, "rounds": pace.rounds, "found": found})
     ground.say(f"{name} took {took:.0f} s")
 
 

@@ -15,6 +15,8 @@ FLUSHES = {
     "ordinary": {"commit_delay": "0", "commit_siblings": "5"},
     # Every flush waits 1.5 ms more, as on an ordinary cloud disk.
     "slow": {"commit_delay": "1500", "commit_siblings": "0"},
+    # A turning disk, or a network one that is short of operations.
+    "very slow": {"commit_delay": "8000", "commit_siblings": "0"},
 }
 
 SERVER_SETTINGS = {

@@ -29,7 +29,7 @@ def draw(kept: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
 
 def writers(cells: list[Mapping[str, Any]]) -> Any:
     """Draw transactions per second, a group of bars for each number of clients, a field for each flush."""
-    single = [cell for cell in cells if cell["rows"] == 1]
+    single = [cell for cell in cells if cell["rows"] == 1 and cell["flush"] != "very slow"]
     flushes = list(dict.fromkeys(cell["flush"] for cell in single))
     drawing, fields = plt.subplots(1, len(flushes), figsize=(9.5, 3.8), squeeze=False)
     for axes, flush in zip(fields[0], flushes, strict=True):
@@ -70,6 +70,7 @@ def latency(cells: list[Mapping[str, Any]]) -> Any:
             for at, ms, well in points:
                 axes.plot([at], [ms], "o", color=colour, markerfacecolor=colour if well else "white", markersize=5)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(range(len(cells)), [f"{cell['rate']}/s" if cell["rate"] else "idle" for cell in cells])
     axes.set(xlabel="changes (hollow: does not keep up)", ylabel="ms from commit to subscriber")
     axes.legend(frameon=False, fontsize=9)

@@ -86,15 +86,20 @@ def measure(ground: Ground, pace: Pace) -> dict[str, Any]:
     """Measure cell by cell, within a cell round by round, within a round one variant after the other."""
     with variants(ground) as found:
         cells = []
+        short = Pace(pace.rounds, max(1.0, pace.seconds / 2))
         for kind in FLUSHES:
             flush(ground.server, kind)
-            for clients in CLIENTS:
-                cells.append({"flush": kind, "rows": 1, **cell(ground, found, pace, clients, ONE_ROW)})
+            for clients in CLIENTS if kind != "very slow" else CLIENTS[1:2]:
+                full = kind == "slow" and clients > 1
+                cells.append(
+                    {"flush": kind, "rows": 1, **cell(ground, found, pace if full else short, clients, ONE_ROW)}
+                )
                 ground.say(f"{kind} flush, {clients} clients: done")
         flush(ground.server, "ordinary")
-        for clients in CLIENTS[:2]:
-            short = Pace(pace.rounds, max(1.0, pace.seconds / 2))
-            cells.append({"flush": "ordinary", "rows": 100, **cell(ground, found, short, clients, HUNDRED_ROWS)})
+        cells += [
+            {"flush": "ordinary", "rows": 100, **cell(ground, found, short, clients, HUNDRED_ROWS)}
+            for clients in CLIENTS[:2]
+        ]
         ground.say("statements of 100 rows: done")
         return {"cells": cells, "statement": statement(ground, found, pace.rounds)}
 

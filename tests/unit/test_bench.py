@@ -8,8 +8,9 @@ import pytest
 
 from bench import page
 from bench.figures import figure, percentile
+from bench.ground import Pace
 from bench.latency import kept_up
-from bench.plan import PARTS
+from bench.plan import PARTS, Part, affordable
 from bench.sheet import Sheet
 from bench.writers import EMPTY, NO_TRIGGER, NOTIFY, RUNNING, STOPPED, sheets
 
@@ -35,6 +36,12 @@ BLOCK = {"arrived": 100, "sent": 100, "p99": 5.0, "rate": 99, "asked": 100, "gre
 def test_who_does_not_keep_up_is_told_apart(change: dict[str, Any]) -> None:
     assert kept_up([BLOCK, BLOCK])
     assert not kept_up([BLOCK, BLOCK | change])
+
+
+@pytest.mark.parametrize(("spent", "rounds"), [(0, 5), (10, 4), (13, 3), (40, 1)])
+def test_rounds_are_left_out_where_time_gets_short(spent: float, rounds: int) -> None:
+    part = Part("bench.writers", "", Pace(5, 2), 5.0)
+    assert affordable(part.pace, part, [part], spent) == Pace(rounds, 2)
 
 
 def test_a_sheet_is_a_table_on_the_page() -> None:

@@ -6,7 +6,7 @@ import { watchPage } from "./page.ts";
 import { lead } from "./lead.ts";
 import { backOff, type End } from "./retry.ts";
 import { read } from "./server.ts";
-import { type Change, type Listener, type Snapshot, State } from "./state.ts";
+import { type Change, type Listener, type Snapshot, standing, State } from "./state.ts";
 import { belong, child, type Group, type Message, sharing } from "./tabs.ts";
 import { isTotal, type Total } from "./total.ts";
 
@@ -116,8 +116,9 @@ class Client implements CreditsClient {
   readonly optimistic = (change: Change): (() => void) => this.#state.change(change, this.#options.optimisticMs ?? 10_000);
 
   readonly accept = (total: Total): void => {
-    const { truth } = this.#state;
-    if (isTotal(total) && (!truth || truth.user_id === total.user_id)) this.#take(total);
+    // Before anybody is known it may be what the page was rendered with; after a restart it may be the one before's.
+    const known = this.#user === undefined ? this.#era === 0 : this.#isMine(total);
+    if (known && isTotal(total)) this.#take(total);
   };
 
   readonly restart = (): void => {
@@ -199,7 +200,7 @@ class Client implements CreditsClient {
       token = await this.#options.getToken({ fresh });
     } catch (cause) {
       const error = new CreditsError("token", cause instanceof Error ? cause.message : "getToken failed", { cause });
-      this.#state.stand("error", error);
+      this.#state.stand(standing(error), error);
       throw error;
     }
     // Asked for before somebody else signed in: it may be the token of the one who left.
@@ -213,15 +214,20 @@ class Client implements CreditsClient {
   /** Take note of who is signed in; whatever was another user's is forgotten and its session ends. */
   #become(user: string | null): void {
     if (user === this.#user) return;
-    if (this.#user !== undefined) {
-      this.#state.forget();
-      this.#session?.abort();
-    }
+    if (this.#user !== undefined) this.#session?.abort();
+    const first = this.#user === undefined;
     this.#user = user;
+    const { truth } = this.#state;
+    if (!first || (truth && !this.#isMine(truth))) this.#state.forget();
     const { storage } = this.#options;
     this.#memory ??= new Memory(this.#url, storage === undefined ? localShelf() : storage);
     const known = this.#memory.recall(user ?? "");
     if (known) this.#state.accept(known);
+  }
+
+  /** Whether a total is of the user we know. The server may write an id in small letters that the token has in capitals. */
+  #isMine(total: Total): boolean {
+    return this.#user === "" || total.user_id.toLowerCase() === this.#user?.toLowerCase();
   }
 
   async #belong(signal: AbortSignal): Promise<void> {

@@ -3,7 +3,7 @@
 import { CreditsError } from "./errors.ts";
 import { afterEnd, afterError, type End, type Next } from "./retry.ts";
 import { listen } from "./server.ts";
-import type { Status } from "./state.ts";
+import { standing, type Status } from "./state.ts";
 import type { Total } from "./total.ts";
 
 export interface Leading {
@@ -49,7 +49,7 @@ export async function lead(on: Leading, signal: AbortSignal): Promise<void> {
       if (!(error instanceof CreditsError)) throw error;
       next = afterError(error, next, stepMs, on.maxRetryMs);
       // The first refused token says only that it is time for a new one.
-      if (next.waitMs > 0) on.stand(error.kind === "network" ? "offline" : "error", error);
+      if (next.waitMs > 0) on.stand(standing(error), error);
     }
     if (next.waitMs > 0) await on.rest(next.waitMs, next.firm);
   }

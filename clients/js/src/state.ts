@@ -29,6 +29,11 @@ export interface Snapshot {
 export type Listener = (snapshot: Snapshot) => void;
 export type Change = number | ((total: Total) => Total);
 
+/** Say what an error means for the line: without a network everything fails, `getToken` too. */
+export function standing(error: CreditsError): Status {
+  return error.kind === "network" || globalThis.navigator?.onLine === false ? "offline" : "error";
+}
+
 interface Pending {
   readonly apply: (total: Total) => Total;
   readonly timer: ReturnType<typeof setTimeout>;

@@ -67,9 +67,10 @@ export async function belong(name: string, signal: AbortSignal, askMs: number, t
   let leading = false;
   let unanswered = 0;
   let steal = false;
+  let here = true;
   let asking = child(signal);
   const post = (message: Message | Hello): void => {
-    if (!signal.aborted) channel.postMessage(message);
+    if (here && !signal.aborted) channel.postMessage(message);
   };
   const hello = (eager: boolean): void => post({ hello: { eager } });
 
@@ -109,8 +110,8 @@ export async function belong(name: string, signal: AbortSignal, askMs: number, t
         });
         return;
       } catch (error) {
-        // Given up waiting, or another tab took the lock.
-        if ((error as Error).name !== "AbortError") throw error;
+        // Given up waiting, or another tab took the lock. Anything else: this page may have no locks after all.
+        if ((error as Error).name !== "AbortError") return await tab.lead(signal);
       } finally {
         leading = false;
         unanswered = 0;
@@ -118,6 +119,7 @@ export async function belong(name: string, signal: AbortSignal, askMs: number, t
       }
     }
   } finally {
+    here = false;
     clearInterval(watch);
     channel.close();
   }

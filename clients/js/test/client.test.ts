@@ -295,6 +295,41 @@ test("a token that names nobody works alone, without sharing and without a memor
   assert.deepEqual([server.streams.size, storage.size], [2, 0]);
 });
 
+test("where tabs cannot find each other, each has a connection of its own", async (t) => {
+  const server = await counterpart(t);
+  const known = Object.getOwnPropertyDescriptor(navigator, "locks");
+  t.after(() => known ? Object.defineProperty(navigator, "locks", known) : delete (navigator as { locks?: unknown }).locks);
+  const denied = { request: () => Promise.reject(new DOMException("not in this frame", "SecurityError")) };
+  for (const [users, locks] of [[["ann", "ann"], undefined], [["bob", "bob"], denied]] as const) {
+    Object.defineProperty(navigator, "locks", { value: locks, configurable: true });
+    const both = users.map((user) => client(t, server, { getToken: () => tokenOf(user) }));
+    for (const each of both) each.subscribe(nothing);
+    await Promise.all(both.map((each) => until(each, status("live"))));
+    assert.equal([...server.streams.values()].filter((user) => user === users[0]).length, 2);
+  }
+});
+
+test("a total that is offered is kept if it is this user's", async (t) => {
+  const server = await counterpart(t);
+  server.set("bob", 3, 7);
+  let user = "ann";
+  const both = client(t, server, { getToken: () => tokenOf(user) });
+  both.accept(total("ann", 5, 100));
+  assert.equal(both.total?.credits, 100, "what the page was rendered with");
+  user = "bob";
+  both.restart();
+  both.accept(total("ann", 6, 101));
+  assert.equal(both.total as unknown, null);
+  await both.refetch();
+  both.accept(total("ann", 7, 102));
+  both.accept(total("BOB", 4, 8));
+  assert.deepEqual([both.total?.user_id, both.total?.credits], ["BOB", 8]);
+  const other = client(t, server, { getToken: () => tokenOf("bob") });
+  other.accept(total("ann", 5, 100));
+  await other.refetch();
+  assert.equal(other.total?.credits, 7);
+});
+
 test("a listener that throws stops neither the others nor the line", async (t) => {
   const server = await counterpart(t);
   const ann = client(t, server);

@@ -29,7 +29,7 @@ export function Room({ customer, all, choose }: Props) {
       if (!before) return;
       const change = now.credits - before.credits;
       if (change !== 0) toast(`${signed(change)} credits`, change > 0 ? "good" : "plain");
-      const text = change === 0 ? "no credits changed" : change > 0 ? "credits added" : "credits used";
+      const text = change === 0 ? "no credits changed" : change > 0 ? "credits added" : "credits gone";
       setLines((known) => [{ version: now.version, at: new Date(), change, left: now.credits, text }, ...known].slice(0, 9));
     },
   });
