@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-%/node_modules/.installed: %/package-lock.json $(STAMP)
+%/node_modules/.installed: %/package-lock.json | $(STAMP)
 	@echo "installing what $* is built and tested with" >&2
 	@$(NPM) $* ci --silent --ignore-scripts
 	@touch $@
