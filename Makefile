@@ -52,8 +52,8 @@ $(STAMP).bench: $(STAMP)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
-client: $(NODE_STAMPS) ## build the JavaScript client, the file that the daemon serves included
-	@$(NPM) $(CLIENT) run --silent build
+client: $(NODE_STAMPS) ## build the JavaScript client: what the daemon serves, and a package
+	@cd $(CLIENT) && PATH="$(CURDIR)/$(BIN):$$PATH" npm pack --silent
 
 lint: $(STAMP) $(NODE_STAMPS) ## style, types, layers
 	@$(BIN)/ruff check $(CODE)
