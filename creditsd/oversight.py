@@ -154,7 +154,8 @@ class Oversight:
         (self._behind.add if own.behind and late else self._behind.discard)(own.name)
         state = shown["state"]
         if state in ("current", "behind", "not configured"):
-            state = "failing" if own.error else "behind" if behind else "current"
+            halted = "disabled" if shown["disabled_reason"] else "paused" if shown["paused_at"] else None
+            state = halted or ("failing" if own.error else "behind" if behind else "current")
         queue = shown["queue"] if state != "current" else 0
         return {"state": state, "queue": queue, "cursor": max(own.cursor, shown["cursor"])}
 

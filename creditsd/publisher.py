@@ -269,16 +269,10 @@ class Publisher:
         self._refusal = refused[0].reason if refused else ""
         if refused or deliveries.any:
             delivered, self._delivered = self._delivered, 0
-            positions = [self._debts.position(each.total.user_id) for each in refused]
+            where = [self._debts.position(each.total.user_id) for each in refused]
             after = self._debts.after
             await deliveries.settle(
-                part,
-                refused,
-                positions,
-                saved=self._saved,
-                cursor=self._cursor,
-                delivered=delivered,
-                events_after=after,
+                part, refused, where, saved=self._saved, cursor=self._cursor, delivered=delivered, events_after=after
             )
             self._saved, self._after_saved = self._cursor, after
             if delivered == 0 and self._disable_after_seconds is not None:

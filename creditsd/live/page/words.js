@@ -81,7 +81,7 @@ export function sentence(state) {
 }
 
 function names(sinks) {
-  return sinks.map((each) => each.name).join(", ");
+  return sinks.length > 3 ? `${sinks.length} sinks` : sinks.map((each) => each.name).join(", ");
 }
 
 function leader({ state, line }) {
