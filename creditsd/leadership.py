@@ -110,6 +110,7 @@ class Leadership:
                 saved_at = began
             if page["full"] or self._resyncing is not None:
                 continue
+            await stages.doorbell.heed_queue(stages.leader, read=page["changes"])
             await stages.doorbell.rest(
                 read=page["changes"],
                 worked_seconds=time.monotonic() - began,
