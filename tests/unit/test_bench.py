@@ -46,7 +46,7 @@ def test_rounds_are_left_out_where_time_gets_short(spent: float, rounds: int) ->
 
 
 def test_a_peer_that_is_not_installed_says_how_to_get_it() -> None:
-    with pytest.raises(peers.Missing, match="no-such-package.* pip install"):
+    with pytest.raises(peers.Missing, match=r"no-such-package.* pip install"):
         peers.versions("psycopg", "no-such-package")
     assert peers.versions("psycopg").startswith("psycopg 3.")
 
