@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-%/node_modules/.installed: %/package-lock.json $(STAMP)
+%/node_modules/.installed: %/package-lock.json | $(STAMP)
 	@echo "installing what $* is built and tested with" >&2
 	@$(NPM) $* ci --silent --ignore-scripts
 	@touch $@
@@ -52,8 +52,8 @@ $(STAMP).bench: $(STAMP)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
-client: $(NODE_STAMPS) ## build the JavaScript client, the file that the daemon serves included
-	@$(NPM) $(CLIENT) run --silent build
+client: $(NODE_STAMPS) ## build the JavaScript client: what the daemon serves, and a package
+	@cd $(CLIENT) && PATH="$(CURDIR)/$(BIN):$$PATH" npm pack --silent
 
 lint: $(STAMP) $(NODE_STAMPS) ## style, types, layers
 	@$(BIN)/ruff check $(CODE)

@@ -163,7 +163,7 @@ def sheets(found: Mapping[str, Any]) -> list[Sheet]:
 
 def row(name: str, blocks: Sequence[Mapping[str, Any]], floor: Sequence[Mapping[str, Any]] | None) -> list[str]:
     """Write one contender's blocks; no ratio to a floor that did not keep up itself."""
-    note = "" if kept_up(blocks) else "does not keep up"
+    note = "" if kept_up(blocks) else _trouble(blocks)
     if any(each["p50"] is None for each in blocks):
         return [name, "", "", "", "", note]
     figures = {p: figure([each[p] for each in blocks]) for p in ("p50", "p99")}
@@ -171,3 +171,9 @@ def row(name: str, blocks: Sequence[Mapping[str, Any]], floor: Sequence[Mapping[
     if floor is not None and floor is not blocks and kept_up(floor):
         ratios = [figures[p].ratio_to(figure([each[p] for each in floor])).as_ratio() for p in ("p50", "p99")]
     return [name, *(each.as_ratio() for each in figures.values()), *ratios, note]
+
+
+def _trouble(blocks: Sequence[Mapping[str, Any]]) -> str:
+    """Say who was too slow: the writers, behind its trigger, or what follows them."""
+    written = [each["rate"] for each in blocks if each["rate"] and each["rate"] < 0.9 * each.get("asked", 0)]
+    return f"writers reach {min(written)}/s" if written else "does not keep up"

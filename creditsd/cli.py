@@ -183,14 +183,7 @@ def explain(user_id: UserId, json: Json = False) -> None:
     if not json and console.is_terminal:
         screen.explanation(console, found)
         return
-    say_json(
-        {
-            "total": found.total.document(),
-            "stored": None if found.stored is None else found.stored.document(),
-            "rows": [dataclasses.asdict(each) for each in found.rows],
-            "sinks": dict(found.sinks),
-        }
-    )
+    say_json(found.document())
 
 
 @app.command()

@@ -21,8 +21,12 @@ from creditsd.feed import Feed
 from creditsd.figures import Figures
 from creditsd.history import History
 from creditsd.leadership import Leadership, Progress, Stages, State
-from creditsd.live import Live
+from creditsd.live import Live, Part
+from creditsd.live.operator import Beside, Operator
+from creditsd.live.recent import Recent
+from creditsd.oversight import Oversight
 from creditsd.publisher import Backoff, Publisher
+from creditsd.pulse import Pulse
 from creditsd.schema import Installation
 from creditsd.settings import Settings
 from creditsd.sinks import Sink, make
@@ -43,17 +47,28 @@ class Daemon:
     """The line from the user's table to every sink. Losing PostgreSQL or a sink only pauses it; a bug ends it."""
 
     def __init__(
-        self, settings: Settings, *, progress: Progress | None = None, extra: Sequence[tuple[str, Sink]] = ()
+        self,
+        settings: Settings,
+        *,
+        progress: Progress | None = None,
+        extra: Sequence[tuple[str, Sink]] = (),
+        parts: Sequence[Part] = (),
+        beside: Beside | None = None,
     ) -> None:
         self._settings = settings
         self._pool = database.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         every = {each.name for each in settings.sinks if each.mode == "every"}
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
-        self._publishers = [Publisher(name, sink, self._pool, every=name in every) for name, sink in sinks]
+        pulse, recent = Pulse(), Recent()
+        self._publishers = [Publisher(name, sink, self._pool, pulse, every=name in every) for name, sink in sinks]
         self._history = History(settings.history.days)
         self._feed = Feed(settings)
         self._live = Live(settings.http, self._feed.hub, self.health)
-        self._leadership = Leadership(settings, [*self._publishers, self._feed], progress)
+        self._oversight = Oversight(settings, pulse, self._publishers, self.health)
+        self._operator = Operator(settings.http, self._live.counts, self._oversight, recent, beside=beside)
+        for part in (self._operator, *parts):
+            self._live.add(part)
+        self._leadership = Leadership(settings, [*self._publishers, self._feed, recent], progress, pulse)
         self._live.metrics.add(Figures(self._leadership, self._publishers, self._doorbell_state, self._feed.pool))
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
@@ -70,7 +85,7 @@ class Daemon:
         and tries again.
         """
         try:
-            async with self._pool, self._feed, self._live, asyncio.TaskGroup() as tasks:
+            async with self._pool, self._feed, self._oversight, self._live, asyncio.TaskGroup() as tasks:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
@@ -231,6 +246,7 @@ class Daemon:
     async def _shut_down(self, line: asyncio.Task[None], publishing: Sequence[asyncio.Task[None]]) -> None:
         """End from the head, and let what is stored arrive, in a bounded time; the rest resumes at its cursor."""
         deadline = time.monotonic() + self._settings.shutdown_seconds
+        self._operator.close()
         self._feed.hub.close()  # while there is somewhere else to go, and time
         await _ended([line], deadline)
         for publisher in self._publishers:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from creditsd import queries, schema
 from creditsd.balances import Balances
@@ -79,6 +80,15 @@ class Explanation:
     rows: list[ExplainedRow]
     sinks: list[tuple[str, str]]
 
+    def document(self) -> dict[str, Any]:
+        """Give it under the keys of `creditsd explain --json`, ready for `encode`."""
+        return {
+            "total": self.total.document(),
+            "stored": None if self.stored is None else self.stored.document(),
+            "rows": [asdict(each) for each in self.rows],
+            "sinks": dict(self.sinks),
+        }
+
 
 class Inspection:
     """Asks one database. Reads only, but for `backfill`."""
@@ -123,8 +133,11 @@ class Inspection:
             )
         return found.totals
 
-    async def explain(self, user_id: str) -> Explanation:
-        """Say of each row whether it counts and why, and of each sink what it has."""
+    async def explain(self, user_id: str, cursors: Mapping[str, int] | None = None) -> Explanation:
+        """Say of each row whether it counts and why, and of each sink what it has.
+
+        `cursors` are what a daemon knows of its sinks' own, which it saves only now and then.
+        """
         total, stored = await self.total(user_id), await self.stored(user_id)
         explained = await rows(
             self._connection,
@@ -135,14 +148,17 @@ class Inspection:
             total=total,
             stored=stored,
             rows=[ExplainedRow(*each) for each in explained],
-            sinks=[(name, await self._held(name, user_id, stored)) for name in await self._sink_names()],
+            sinks=[
+                (name, await self._held(name, user_id, stored, (cursors or {}).get(name, 0)))
+                for name in await self._sink_names()
+            ],
         )
 
-    async def status(self) -> Status:
-        """Tell who leads, what waits, and how each sink is."""
-        found = await row(self._connection, queries.sql("queries/status"), {"limit": COUNTED})
+    async def status(self, *, counted: int = COUNTED) -> Status:
+        """Tell who leads, what waits (counted up to a limit), and how each sink is."""
+        found = await row(self._connection, queries.sql("queries/status"), {"limit": counted})
         assert found is not None
-        sinks = await rows(self._connection, queries.sql("queries/sinks"), {"limit": COUNTED})
+        sinks = await rows(self._connection, queries.sql("queries/sinks"), {"limit": counted})
         return Status(*(*found, [SinkState(*each) for each in sinks]))
 
     async def watch(self, user_ids: Sequence[str]) -> AsyncIterator[Total]:
@@ -200,11 +216,11 @@ class Inspection:
         known = await rows(self._connection, queries.sql("queries/sinks"), {"limit": 0})
         return list(dict.fromkeys([each.name for each in self._settings.sinks] + [each[0] for each in known]))
 
-    async def _held(self, name: str, user_id: str, stored: Total | None) -> str:
+    async def _held(self, name: str, user_id: str, stored: Total | None, known: int) -> str:
         """Say what a sink has: what it answers where it can be asked, else what its cursor tells."""
         configured = next((each for each in self._settings.sinks if each.name == name), None)
         states = await rows(self._connection, queries.sql("queries/sinks"), {"limit": 0})
-        cursor = next((each[1] for each in states if each[0] == name), 0)
+        cursor = max(known, next((each[1] for each in states if each[0] == name), 0))
         held: int | None = None
         if configured is not None:
             sink = make(configured)

@@ -16,6 +16,7 @@ from creditsd.changes import Changes, Resumption
 from creditsd.database import Connection
 from creditsd.doorbell import Doorbell
 from creditsd.model import Total
+from creditsd.pulse import Pulse
 from creditsd.settings import Settings
 from creditsd.tally import Tally
 
@@ -57,8 +58,11 @@ class Stages:
 class Leadership:
     """Turns the line while its stages are there. Every step re-reads the truth, so it may be interrupted anywhere."""
 
-    def __init__(self, settings: Settings, receivers: Sequence[Receiver], progress: Progress | None) -> None:
+    def __init__(
+        self, settings: Settings, receivers: Sequence[Receiver], progress: Progress | None, pulse: Pulse
+    ) -> None:
         self._settings = settings
+        self._pulse = pulse
         self._receivers = receivers
         self._progress = progress
         self._recent: dict[str, float] = {}  # users and when they were last published, the longest ago first
@@ -106,6 +110,7 @@ class Leadership:
                 saved_at = began
             if page["full"] or self._resyncing is not None:
                 continue
+            await stages.doorbell.heed_queue(stages.leader, read=page["changes"])
             await stages.doorbell.rest(
                 read=page["changes"],
                 worked_seconds=time.monotonic() - began,
@@ -121,6 +126,7 @@ class Leadership:
         limit = self._settings.max_batch_users
         began = time.monotonic()
         drained = await stages.changes.drain(limit)
+        self._pulse.read(drained.page["changes"])
         page = drained.page
         self.tally.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
         self._publish(drained.totals)
@@ -179,6 +185,7 @@ class Leadership:
     def _publish(self, totals: Sequence[Total]) -> None:
         if not totals:
             return
+        self._pulse.published(len(totals))
         for receiver in self._receivers:
             receiver.offer(totals)
         now = time.monotonic()

@@ -19,6 +19,7 @@ from creditsd.debts import Debts
 from creditsd.deliveries import Deliveries
 from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
+from creditsd.pulse import Pulse
 from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy, SinkDisabled
 from creditsd.steps import Steps, apart
 
@@ -48,8 +49,9 @@ class Backoff:
 class Publisher:
     """Keeps one sink at the truth. Its cursor is the version up to which everything has arrived there."""
 
-    def __init__(self, name: str, sink: Sink, pool: Pool, *, every: bool = False) -> None:
+    def __init__(self, name: str, sink: Sink, pool: Pool, pulse: Pulse | None = None, *, every: bool = False) -> None:
         self.name = name
+        self._pulse = pulse or Pulse()
         self._sink = sink
         self._pool = pool
         self._steps = Steps(name, pool) if every else None
@@ -262,19 +264,15 @@ class Publisher:
         self._delivered += len(part) - len(refused)
         self.totals_delivered += len(part) - len(refused)
         self.totals_refused += len(refused)
+        if not again and len(refused) < len(part):
+            self._pulse.arrived(part[0].version / 1_000_000)
         self._refusal = refused[0].reason if refused else ""
         if refused or deliveries.any:
             delivered, self._delivered = self._delivered, 0
-            positions = [self._debts.position(each.total.user_id) for each in refused]
+            where = [self._debts.position(each.total.user_id) for each in refused]
             after = self._debts.after
             await deliveries.settle(
-                part,
-                refused,
-                positions,
-                saved=self._saved,
-                cursor=self._cursor,
-                delivered=delivered,
-                events_after=after,
+                part, refused, where, saved=self._saved, cursor=self._cursor, delivered=delivered, events_after=after
             )
             self._saved, self._after_saved = self._cursor, after
             if delivered == 0 and self._disable_after_seconds is not None:

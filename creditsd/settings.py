@@ -195,6 +195,7 @@ class HttpSettings(_Section):
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8321"
     api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
+    operator_keys: Annotated[list[ApiKey], Field(repr=False)] = []
     jwt_secret: Annotated[str, Field(repr=False)] = ""
     jwks_url: Annotated[str, AfterValidator(_http_url)] = ""
     jwt_audience: str = ""

@@ -71,10 +71,10 @@ class Valves:
         async with connected(settings.dsn, purpose="sinks") as connection:
             yield cls(connection, settings, (await schema.missing(connection, settings)).user_id_type)
 
-    async def list(self) -> Sequence[Valve]:
+    async def list(self, *, counted: int = COUNTED) -> Sequence[Valve]:
         """List the configured sinks in their order, then those that only the database still knows."""
         schemes = {each.name: each.scheme for each in self._settings.sinks}
-        found = await rows(self._connection, queries.sql("queries/sink_states"), {"limit": COUNTED})
+        found = await rows(self._connection, queries.sql("queries/sink_states"), {"limit": counted})
         known = {name: facts for name, *facts in found}
         names = dict.fromkeys([*schemes, *known])
         return [_valve(name, schemes.get(name), known.get(name)) for name in names]

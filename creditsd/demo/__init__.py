@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import shutil
 import signal
 import socket
@@ -24,9 +25,11 @@ from creditsd.database import Connection, connected, row
 from creditsd.demo.board import Board
 from creditsd.demo.commits import Commits
 from creditsd.demo.lines import Lines
+from creditsd.demo.mail import Mail
 from creditsd.demo.people import Person, population
 from creditsd.demo.picture import Invitation, Picture
 from creditsd.demo.server import Server
+from creditsd.demo.shop import BESIDE, Shop
 from creditsd.demo.traffic import Traffic
 from creditsd.errors import ConfigError, CreditsdError
 from creditsd.settings import HttpSettings, LogSettings, Settings
@@ -50,29 +53,36 @@ class Demo:
     async def play(self) -> None:
         """Set the stage, run the daemon among the traffic, and end everything in order."""
         async with AsyncExitStack() as stack:
-            application, observer = [
+            application, observer, till = [
                 await stack.enter_async_context(connected(self._server.dsn, purpose=f"demo {purpose}"))
-                for purpose in ("application", "observer")
+                for purpose in ("application", "observer", "shop")
             ]
-            settings = Settings(dsn=self._server.dsn, http=HttpSettings(listen=f"{HOST}:{_port(self._place)}"))
-            await _furnish(application, self._people)
+            http = HttpSettings(
+                listen=f"{HOST}:{_port(self._place)}",
+                operator_keys=[secrets.token_urlsafe(12)],
+                jwt_secret=secrets.token_urlsafe(32),
+            )
+            settings = Settings(dsn=self._server.dsn, http=http)
+            await furnish(application, self._people)
             await schema.install(settings)
             commits = Commits(observer)
             traffic = Traffic(application, self._people, commits)
-            title = f"PostgreSQL {await _version(observer)} · http://{settings.http.listen}/readyz"
-            await self._perform(settings, commits, traffic, title)
+            shop = Shop(till, self._people, settings.http.jwt_secret)
+            await self._perform(settings, commits, traffic, shop, f"PostgreSQL {await _version(observer)}")
 
-    async def _perform(self, settings: Settings, commits: Commits, traffic: Traffic, title: str) -> None:
+    async def _perform(self, settings: Settings, commits: Commits, traffic: Traffic, shop: Shop, title: str) -> None:
         names = {str(person.user_id): person.name for person in self._people}
         lines = Lines(on_deaf=lambda: daemon.stop())  # noqa: PLW0108  it is made below
-        picture = Picture(self._console, title, self._invitation()) if self._console.is_terminal else None
+        page = f"http://{settings.http.listen}/#key={settings.http.operator_keys[0]}"
+        picture = Picture(self._console, title, self._invitation(page)) if self._console.is_terminal else None
         board = Board(names, commits, picture.announce if picture else lines.announce)
-        daemon = Daemon(settings, extra=[("screen", board)])
+        daemon = Daemon(settings, extra=[("screen", board), ("mail", Mail())], parts=[shop], beside=BESIDE)
         beside: list[Coroutine[Any, Any, None]] = [self._work(daemon, board, traffic)]
         if picture:
+            self._console.print(f"Open {page}", soft_wrap=True, highlight=False)  # stays when the picture is gone
             beside.append(picture.run(board, daemon))
         else:
-            lines.write(f"{title}\n{self._server.dsn}")
+            lines.write(f"{title}\n{self._server.dsn}\nOpen {page}")
         self._place.close()
         await _together(daemon, beside)
         lines.write(_summary(board))
@@ -88,9 +98,9 @@ class Demo:
         except TimeoutError:
             daemon.stop()
 
-    def _invitation(self) -> Invitation:
+    def _invitation(self, page: str) -> Invitation:
         psql = "psql" if shutil.which("psql") else str(self._server.binaries / "psql")
-        return Invitation(dsn=self._server.dsn, psql=psql, creditsd=_own_command())
+        return Invitation(dsn=self._server.dsn, psql=psql, creditsd=_own_command(), page=page)
 
 
 def show(console: Console, *, port: int | None, duration_seconds: float | None) -> None:
@@ -129,7 +139,7 @@ async def _together(daemon: Daemon, beside: Sequence[Coroutine[Any, Any, None]])
         raise _first(group) from None
 
 
-async def _furnish(application: Connection, people: Sequence[Person]) -> None:
+async def furnish(application: Connection, people: Sequence[Person]) -> None:
     """Make the tables and fill them, as an application does that has been there for a while."""
     await application.execute(queries.sql("demo/tables").encode())
     async with application.transaction():

@@ -39,6 +39,7 @@ class Invitation:
     dsn: str
     psql: str
     creditsd: str
+    page: str
 
     @property
     def lines(self) -> list[str]:
@@ -86,7 +87,7 @@ class Picture:
         """Compose one frame."""
         return Group(
             self._header(),
-            Text(),
+            Text.assemble((" Open ", "italic"), (self._invitation.page, "bright_cyan"), overflow="fold"),
             self._invitation_lines(),
             Text(),
             self._counters(board, daemon),

@@ -119,8 +119,10 @@ def _most_connections(streams: int) -> int:
         return wanted
     need = wanted + OTHER_DESCRIPTORS
     if soft < need:
-        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        raised = need if hard == resource.RLIM_INFINITY else min(need, hard)
+        with contextlib.suppress(OSError, ValueError):  # macOS has a bound of its own below its hard one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
     if soft < need:
         log.warning(
             "live.descriptors_found_short",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ class Access:
     def __init__(self, settings: HttpSettings, hub: Hub, counts: Counts) -> None:
         self._hub = hub
         self._counts = counts
-        self._digests = [_digest(key) for key in settings.api_keys]
+        self._digests = [digest(key) for key in settings.api_keys]
         self._tokens = _tokens(settings)
         self._buckets = Buckets(settings.requests_per_second_per_caller)
         if any(len(key) < SHORT_BYTES for key in settings.api_keys):
@@ -110,12 +111,10 @@ class Access:
         return caller, asked
 
     async def _identified(self, request: web.Request) -> Caller:
-        credential = _credential(request)
-        digest = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
-        # Each is compared, in constant time: how long it took tells neither which nor how much of it was right.
-        found = [number for number, known in enumerate(self._digests, 1) if hmac.compare_digest(known, digest)]
-        if found:
-            return Caller(name=f"key {found[0]}")
+        credential = sent(request)
+        number = matching(credential, self._digests)
+        if number is not None:
+            return Caller(name=f"key {number}")
         if self._tokens is None or "X-API-Key" in request.headers:
             raise Refused.unauthorized("this API key is not known here", "invalid_token")
         identity = await self._tokens.verify(credential)
@@ -132,7 +131,7 @@ class Access:
         return Refused(403, error)
 
 
-def _credential(request: web.Request) -> str:
+def sent(request: web.Request) -> str:
     """Return the key or token that was sent. In the headers alone: addresses end up in logs and histories."""
     keys = request.headers.getall("X-API-Key", [])
     tokens = request.headers.getall("Authorization", [])
@@ -146,10 +145,19 @@ def _credential(request: web.Request) -> str:
     return token.strip()
 
 
-def _digest(key: str) -> bytes:
+def digest(key: str) -> bytes:
+    """Return what a key is known by; as `sha256:…` that is what was configured."""
     if key.startswith("sha256:"):
         return bytes.fromhex(key.removeprefix("sha256:"))
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def matching(credential: str, digests: Sequence[bytes]) -> int | None:
+    """Return the number of the key that was sent, from one; None for a key that is none of these."""
+    mine = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
+    # Each is compared, in constant time: how long it took tells neither which nor how much of it was right.
+    found = [number for number, known in enumerate(digests, 1) if hmac.compare_digest(known, mine)]
+    return found[0] if found else None
 
 
 def _tokens(settings: HttpSettings) -> Tokens | None:

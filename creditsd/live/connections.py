@@ -27,6 +27,7 @@ KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_COUNT = 3
 UNACKNOWLEDGED_SECONDS = 30
 
+NOT_EXPECTED = "of what a request may expect, only 100-continue is known"
 _FULL_BODY = b'{"success":false,"error":"as many connections are open as this process takes: try again"}'
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\nConnection: close\r\n"
@@ -79,10 +80,14 @@ class Connection(web.RequestHandler):
         """Answer what could not be read, or what a bug of ours left without an answer."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("an answer is under way already, or nobody hears it")
+        if isinstance(exc, UnicodeEncodeError) and "Expect" in request.headers:
+            status = 417  # the framework's own answer to it quotes what was sent
         if status >= 500:
             log.error("live.failed", path=request.path[:100], exc_info=exc)
         if isinstance(exc, LineTooLong):
             status, error = 431, f"the address, and each header, may have {LONGEST_LINE_BYTES} bytes"
+        elif status == 417:
+            error = NOT_EXPECTED
         elif isinstance(exc, HttpProcessingError) or status == 400:
             error = "this is no HTTP request that can be read"
         else:

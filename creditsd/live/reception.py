@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 
 from creditsd.errors import DatabaseUnavailable, InputError, SchemaError, SinkUnavailable
+from creditsd.live.connections import NOT_EXPECTED
 from creditsd.live.counts import Counts
 from creditsd.live.hub import Closing
 from creditsd.live.limits import Buckets, Proxies
@@ -93,6 +94,10 @@ class Reception:
     async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add what every answer carries. No cookie opens anything here, so credentials need not be allowed."""
         headers = response.headers
+        if isinstance(response, web.HTTPExpectationFailed):  # which is raised before anything of ours is asked
+            response.body = refusal(417, NOT_EXPECTED).body
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(len(response.body or b""))
         headers["Server"] = "creditsd"  # and not which versions of what
         headers.setdefault("Cache-Control", "no-store")
         headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -32,11 +32,11 @@ BEGIN
     -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
     PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
     IF history_days > 0 THEN
-        -- The newest total is no step: somebody has stored it with history off.
+        -- Where the newest total is no step, somebody has stored it with history off.
         unkept := NOT EXISTS (
             SELECT
-            FROM creditsd.history AS h
-            WHERE h.version = (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
+            FROM creditsd.history_kept AS k
+            WHERE k.upto >= (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
         );
     END IF;
     instant := clock_timestamp();
@@ -229,12 +229,13 @@ BEGIN
             b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous, b.events
         FROM creditsd.balances AS b
         WHERE b.version > newest;
-        IF FOUND AND (unkept OR NOT EXISTS (SELECT FROM creditsd.history_kept AS k WHERE k.days = history_days)) THEN
-            INSERT INTO creditsd.history_kept AS k (days, whole_after)
-            VALUES (history_days, newest)
+        IF FOUND THEN
+            INSERT INTO creditsd.history_kept AS k (days, whole_after, upto)
+            VALUES (history_days, newest, (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1))
             ON CONFLICT (single) DO UPDATE
             SET days = excluded.days,
-                whole_after = CASE WHEN unkept THEN excluded.whole_after ELSE k.whole_after END;
+                whole_after = CASE WHEN unkept THEN excluded.whole_after ELSE k.whole_after END,
+                upto = excluded.upto;
         END IF;
     END IF;
 END

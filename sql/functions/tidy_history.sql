@@ -60,6 +60,26 @@ BEGIN
             opened := ARRAY[]::text[];
             RAISE WARNING 'creditsd could not open the history''s partition %: %', partition, SQLERRM;
     END;
+    BEGIN
+        WITH gone AS (
+            DELETE FROM creditsd.history_rest AS r
+            WHERE r.version IN (
+                SELECT e.version
+                FROM creditsd.history_rest AS e
+                WHERE e.updated_at < instant - make_interval(days => kept_days)
+                ORDER BY e.version
+                LIMIT step_rows
+            )
+            RETURNING r.version
+        )
+        SELECT count(*), max(g.version)
+        INTO deleted, newest_gone
+        FROM gone AS g;
+        UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE deleted > 0;
+    EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN
+            deleted := 0;
+    END;
     FOR partition IN
         SELECT c.relname
         FROM pg_inherits AS i
@@ -82,26 +102,6 @@ BEGIN
                 RAISE WARNING 'creditsd could not drop the history''s partition %: %', partition, SQLERRM;
         END;
     END LOOP;
-    BEGIN
-        WITH gone AS (
-            DELETE FROM creditsd.history_rest AS r
-            WHERE r.version IN (
-                SELECT e.version
-                FROM creditsd.history_rest AS e
-                WHERE e.updated_at < instant - make_interval(days => kept_days)
-                ORDER BY e.version
-                LIMIT step_rows
-            )
-            RETURNING r.version
-        )
-        SELECT count(*), max(g.version)
-        INTO deleted, newest_gone
-        FROM gone AS g;
-        UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE deleted > 0;
-    EXCEPTION
-        WHEN lock_not_available OR deadlock_detected THEN
-            deleted := 0;
-    END;
     RETURN jsonb_build_object(
         'opened', opened, 'dropped', dropped, 'deleted', deleted, 'more', deleted = step_rows
     );

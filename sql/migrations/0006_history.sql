@@ -37,12 +37,14 @@ COMMENT ON TABLE creditsd.history_rest IS
 CREATE TABLE creditsd.history_kept (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     days integer NOT NULL,
-    whole_after bigint NOT NULL
+    whole_after bigint NOT NULL,
+    upto bigint NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 COMMENT ON TABLE creditsd.history_kept IS 'One row, once history was on: how far back it goes.';
 COMMENT ON COLUMN creditsd.history_kept.days IS 'How long steps are kept; also what is left of them after history was turned off.';
-COMMENT ON COLUMN creditsd.history_kept.whole_after IS 'No version after this one is missing from history, if the newest total is there, too; if not, history was off when that was stored.';
+COMMENT ON COLUMN creditsd.history_kept.whole_after IS 'No version after this one, up to upto, is missing from history.';
+COMMENT ON COLUMN creditsd.history_kept.upto IS 'The newest version that is a step; a newer total was stored with history off.';
 
 ALTER TABLE creditsd.history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE creditsd.history_rest ENABLE ROW LEVEL SECURITY;

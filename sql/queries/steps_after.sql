@@ -12,11 +12,7 @@ kept AS (
             (
                 SELECT k.whole_after
                 FROM creditsd.history_kept AS k
-                WHERE EXISTS (
-                    SELECT
-                    FROM creditsd.history AS h
-                    WHERE h.version = (SELECT newest.version FROM newest)
-                )
+                WHERE k.upto >= (SELECT newest.version FROM newest)
             ),
             (SELECT newest.version FROM newest), -- it is no step: history was off when it was stored
             0
@@ -40,7 +36,7 @@ steps AS (
         FROM creditsd.balances AS b
         WHERE b.version > %(version)s
         AND b.version <= (SELECT kept.whole_after FROM kept)
-        AND NOT EXISTS (SELECT FROM creditsd.history AS h WHERE h.version = b.version)
+        AND NOT EXISTS (SELECT FROM creditsd.history AS h WHERE h.version = b.version AND h.version > %(version)s)
         ORDER BY b.version
         LIMIT %(limit)s
     )

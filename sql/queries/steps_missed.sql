@@ -13,4 +13,4 @@ FROM (
     AND (h.previous ->> 'version')::bigint > %(version)s
     AND (h.previous ->> 'version')::bigint <= %(whole_after)s
 ) AS missing
-WHERE NOT EXISTS (SELECT FROM creditsd.history AS h WHERE h.version = missing.version)
+WHERE NOT EXISTS (SELECT FROM creditsd.history AS h WHERE h.version = missing.version AND h.version > %(version)s)

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,11 @@ def read_until(process: subprocess.Popen[str], wanted: re.Pattern[str]) -> re.Ma
     pytest.fail(f"ended before {wanted.pattern!r}: {process.stderr.read()}")
 
 
+def fetched(address: str, **headers: str) -> str:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=PATIENCE_SECONDS) as answer:
+        return str(answer.read().decode())
+
+
 def gone(place: Path) -> bool:
     """Whether the directory is empty again; a demo that was killed has a moment for it."""
     deadline = time.monotonic() + 20
@@ -127,6 +133,8 @@ def test_on_a_terminal_it_draws_the_totals_and_gives_the_screen_back(place: Path
     assert process.wait(timeout=PATIENCE_SECONDS) == 0, text[-2000:]
     assert "UPDATE user_credits SET credits = credits - 5 WHERE id = 1;" in text
     assert "after ms" in text
+    assert text.index("Open http://127.0.0.1:") < text.index("\x1b[?1049h")
+    assert text.count("/#key=") >= 2
     assert "You" in text
     assert text.index("\x1b[?1049h") < text.rindex("\x1b[?1049l") < text.rindex("users arrived")
     assert "Warning" not in text
@@ -136,7 +144,12 @@ def test_on_a_terminal_it_draws_the_totals_and_gives_the_screen_back(place: Path
 def test_a_row_somebody_changes_arrives(place: Path) -> None:
     with started(place) as process:
         dsn = read_until(process, re.compile(r"^host=.*"))[0]
+        page = read_until(process, re.compile(r"^Open (?P<address>http://\S+/)#key=(?P<key>\S+)$"))
         read_until(process, re.compile("You .* 250 credits"))
+        assert "<title>creditsd</title>" in fetched(page["address"])
+        assert "Darkroom" in fetched(page["address"] + "shop")
+        state = fetched(page["address"] + "v1/operator/state", Authorization=f"Bearer {page['key']}")
+        assert '"state":"leading"' in state
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("UPDATE user_credits SET credits = credits - 5 WHERE id = 1")
         read_until(process, re.compile("You .* 245 credits .* change .* ms$"))

@@ -531,11 +531,11 @@ BEGIN
     -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
     PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
     IF history_days > 0 THEN
-        -- The newest total is no step: somebody has stored it with history off.
+        -- Where the newest total is no step, somebody has stored it with history off.
         unkept := NOT EXISTS (
             SELECT
-            FROM creditsd.history AS h
-            WHERE h.version = (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
+            FROM creditsd.history_kept AS k
+            WHERE k.upto >= (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
         );
     END IF;
     instant := clock_timestamp();
@@ -763,12 +763,13 @@ BEGIN
             b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous, b.events
         FROM creditsd.balances AS b
         WHERE b.version > newest;
-        IF FOUND AND (unkept OR NOT EXISTS (SELECT FROM creditsd.history_kept AS k WHERE k.days = history_days)) THEN
-            INSERT INTO creditsd.history_kept AS k (days, whole_after)
-            VALUES (history_days, newest)
+        IF FOUND THEN
+            INSERT INTO creditsd.history_kept AS k (days, whole_after, upto)
+            VALUES (history_days, newest, (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1))
             ON CONFLICT (single) DO UPDATE
             SET days = excluded.days,
-                whole_after = CASE WHEN unkept THEN excluded.whole_after ELSE k.whole_after END;
+                whole_after = CASE WHEN unkept THEN excluded.whole_after ELSE k.whole_after END,
+                upto = excluded.upto;
         END IF;
     END IF;
 END
@@ -990,6 +991,26 @@ BEGIN
             opened := ARRAY[]::text[];
             RAISE WARNING 'creditsd could not open the history''s partition %: %', partition, SQLERRM;
     END;
+    BEGIN
+        WITH gone AS (
+            DELETE FROM creditsd.history_rest AS r
+            WHERE r.version IN (
+                SELECT e.version
+                FROM creditsd.history_rest AS e
+                WHERE e.updated_at < instant - make_interval(days => kept_days)
+                ORDER BY e.version
+                LIMIT step_rows
+            )
+            RETURNING r.version
+        )
+        SELECT count(*), max(g.version)
+        INTO deleted, newest_gone
+        FROM gone AS g;
+        UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE deleted > 0;
+    EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN
+            deleted := 0;
+    END;
     FOR partition IN
         SELECT c.relname
         FROM pg_inherits AS i
@@ -1012,26 +1033,6 @@ BEGIN
                 RAISE WARNING 'creditsd could not drop the history''s partition %: %', partition, SQLERRM;
         END;
     END LOOP;
-    BEGIN
-        WITH gone AS (
-            DELETE FROM creditsd.history_rest AS r
-            WHERE r.version IN (
-                SELECT e.version
-                FROM creditsd.history_rest AS e
-                WHERE e.updated_at < instant - make_interval(days => kept_days)
-                ORDER BY e.version
-                LIMIT step_rows
-            )
-            RETURNING r.version
-        )
-        SELECT count(*), max(g.version)
-        INTO deleted, newest_gone
-        FROM gone AS g;
-        UPDATE creditsd.history_kept SET whole_after = GREATEST(whole_after, newest_gone) WHERE deleted > 0;
-    EXCEPTION
-        WHEN lock_not_available OR deadlock_detected THEN
-            deleted := 0;
-    END;
     RETURN jsonb_build_object(
         'opened', opened, 'dropped', dropped, 'deleted', deleted, 'more', deleted = step_rows
     );
@@ -1165,12 +1166,14 @@ CREATE TABLE creditsd.history_kept (
     single boolean DEFAULT true NOT NULL,
     days integer NOT NULL,
     whole_after bigint NOT NULL,
+    upto bigint NOT NULL,
     CONSTRAINT history_kept_single_check CHECK (single)
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.history_kept IS 'One row, once history was on: how far back it goes.';
 COMMENT ON COLUMN creditsd.history_kept.days IS 'How long steps are kept; also what is left of them after history was turned off.';
-COMMENT ON COLUMN creditsd.history_kept.whole_after IS 'No version after this one is missing from history, if the newest total is there, too; if not, history was off when that was stored.';
+COMMENT ON COLUMN creditsd.history_kept.whole_after IS 'No version after this one, up to upto, is missing from history.';
+COMMENT ON COLUMN creditsd.history_kept.upto IS 'The newest version that is a step; a newer total was stored with history off.';
 CREATE TABLE creditsd.history_rest (
     version bigint NOT NULL,
     user_id uuid NOT NULL,

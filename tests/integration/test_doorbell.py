@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, installed, user
 from tests.integration.running import running, until
 from tests.proxy import Proxy
+from tests.servers import REFERENCE_TABLE, Postgres
 
 Session = AsyncConnection[tuple[Any, ...]]
 
@@ -217,6 +218,30 @@ async def test_under_load_it_stays_awake_and_writers_keep_silent(
                 await eventually(woke)
                 assert await heard(installation, rings) == 1
             await until(daemon, "doorbell", "asleep")
+
+
+async def test_writers_who_queue_to_ring_wake_it_however_few_rings_the_disk_allows(
+    own_postgres: Callable[..., Postgres], no_fallback: None
+) -> None:
+    # A flush of 20 ms: no more than 50 commits that notify in a second, far below what wakes it by number.
+    server = await asyncio.to_thread(own_postgres, fsync="on", commit_delay="20000", commit_siblings="0")
+    slow = Database(server, "postgres", server.dsn())
+    slow.run(REFERENCE_TABLE)
+    settings = await installed(slow)
+    stopped = asyncio.Event()
+
+    async def write(number: int) -> None:
+        async with slow.connect() as session:
+            while not stopped.is_set():
+                await session.execute(ADD, [user(number), 1])
+
+    async with running(settings, MemorySink()) as daemon:
+        await until(daemon, "doorbell", "asleep")
+        writing = [asyncio.create_task(write(number)) for number in range(8)]
+        await until(daemon, "doorbell", "awake")
+        stopped.set()
+        await asyncio.gather(*writing)
+        await until(daemon, "doorbell", "asleep")
 
 
 @pytest.mark.parametrize("seed", range(2))

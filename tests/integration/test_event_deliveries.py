@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from creditsd.letters import Letters
 from creditsd.model import Total
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line, user
+from tests.integration.line import OTHER, USER, Line, configured, user
+from tests.integration.running import running, until
 from tests.integration.telling import Choosing, Stage, current, settings_of
 from tests.sinks.webhook_harness import Delivery, Receiver
 
@@ -113,6 +115,24 @@ async def test_a_total_that_is_not_new_is_not_told_as_new(stage: Stage) -> None:
     await stage.tell(sink)
     assert sink.types() == ["plan.expiring_soon"]
     assert stage.saved() == (old.version + 1, old.version + 1)
+
+
+async def test_a_daemon_tells_of_an_end_when_it_is_near_and_not_again_after_a_restart(stage: Stage) -> None:
+    settings = configured(stage.database, events={"expiring_soon_days": 1 / 24})
+    sink, later = Choosing(), Choosing()
+    async with running(settings, sink) as daemon:
+        await until(daemon, "state", "leading")
+        end = datetime.now(UTC) + timedelta(hours=1, seconds=0.8)
+        stage.database.run(
+            "INSERT INTO user_credits (user_id, credits, status, expires_at) VALUES (%s, 60, 'active', %s)", [USER, end]
+        )
+        await sink.until(lambda: "plan.expiring_soon" in sink.types())
+        assert datetime.now(UTC) >= end - timedelta(hours=1)
+        assert sink.types() == ["credits.updated", "plan.expiring_soon"]
+    async with running(settings, later):
+        stage.database.run("UPDATE user_credits SET credits = 70")
+        await later.until_credits(USER, 70)
+    assert later.types() == ["credits.updated"]
 
 
 # More than a page behind.

@@ -240,6 +240,10 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
         publisher.tell()
         await eventually(dead)
         assert {int(total.credits) for total in sink.totals} == {1, 2}
+        told = (
+            "SELECT d.events_after = (SELECT min(h.version) FROM creditsd.history AS h) FROM creditsd.deliveries AS d"
+        )
+        assert installation.run(told) == [(True,)]  # what the step that was given up brought is given up, too
         sink.refuses = set()
         assert await letters.retry("memory", USER) == 1
         publisher.tell()

@@ -130,7 +130,7 @@ async def test_partitions_are_opened_a_day_ahead_and_dropped_in_time(reference_t
     settings = await installed(reference_table, **KEPT)
     for days in (-5, -4, -3):
         open_day(reference_table, days)
-    reference_table.run("INSERT INTO creditsd.history_kept (days, whole_after) VALUES (3, 1)")
+    reference_table.run("INSERT INTO creditsd.history_kept VALUES (true, 3, 1, 1)")
     reference_table.run(STEP, [version_at(midnight(-9)), USER, midnight(-9)])
     reference_table.run(STEP, [version_at(midnight(900)), USER, now()])
     # One day at a time is dropped, so that a clock that is wrong for a moment does not cost everything.

@@ -158,6 +158,11 @@ class Asking:
             is_json = response.content_type == "application/json"
             return Answer(response.status, json.loads(body) if is_json and body else body.decode(), response.headers)
 
+    async def post(self, path: str, body: Any, credential: str) -> Answer:
+        """Send JSON to a path."""
+        async with self._session.post(self.url + path, json=body, headers=bearer(credential)) as response:
+            return Answer(response.status, await response.json(), response.headers)
+
     async def read(self, user_id: str, credential: str | None) -> Answer:
         """Ask for a user's total."""
         return await self.get(f"/v1/users/{user_id}/credits", **({} if credential is None else bearer(credential)))

@@ -324,6 +324,13 @@ def test_short_secrets_are_warned_of_and_not_shown() -> None:
     assert "shorter than" not in str(logs)
 
 
+def test_keys_that_anybody_on_the_way_could_change_are_warned_of() -> None:
+    for url, warned in (("http://auth.example.com/jwks", 1), ("https://auth.example.com", 0), ("http://localhost/", 0)):
+        with capture_logs() as logs:
+            Access(HttpSettings(jwks_url=url), Shelf().hub, Counts())
+        assert [each["event"] for each in logs] == ["access.keys_read_in_clear"] * warned
+
+
 async def test_a_short_secret_works_all_the_same() -> None:
     async with served(Shelf(), jwt_secret="short") as (_, client):
         with pytest.warns(jwt.InsecureKeyLengthWarning):

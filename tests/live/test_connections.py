@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import resource
 import socket
@@ -65,12 +66,14 @@ async def test_what_is_no_http_is_400_in_json_and_not_in_the_log(caplog: pytest.
         b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X%d: 1\r\n" % n for n in range(500)) + b"\r\n",
         b"GET /v1/me/credits HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
         b"GET /v1/me/credits HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
+        b"GET /v1/me/credits HTTP/1.1\r\nHost: x\r\nExpect: a miracle\r\n\r\n",
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\nExpect: \xff\xfe\r\n\r\n",
         b"GET /v1/users/%00/credits HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
     ]
     async with served(Shelf()) as (live, _):
         for request in garbage:
             status, body = await answer(live.port, request)
-            assert status in (400, 401, 431), request[:60]
+            assert status in (400, 401, 417, 431), request[:60]
             assert body["success"] is False
     assert caplog.records == []
 
@@ -85,6 +88,29 @@ async def test_who_connects_and_says_nothing_or_half_is_hung_up_on(monkeypatch: 
                 assert await loop.sock_recv(link, 1) == b""
         async with client.stream("/v1/me/credits/stream", token()) as stream:
             await stream.total()
+
+
+async def test_who_vanishes_without_a_word_is_found_out_by_the_system() -> None:
+    async with served(Shelf()) as (live, client), client.stream("/v1/me/credits/stream", token()) as stream:
+        await stream.total()
+        assert live._runner is not None
+        assert live._runner.server is not None
+        (connection,) = live._runner.server.connections
+        assert connection.transport is not None
+        link = connection.transport.get_extra_info("socket")
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+            assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 20
+
+
+async def test_a_client_that_closes_its_half_is_let_go() -> None:
+    loop = asyncio.get_running_loop()
+    async with served(Shelf(), heartbeat_seconds=3600) as (live, _), connected(live.port) as link:
+        await loop.sock_sendall(link, STREAM)
+        await eventually(_open(live), lambda count: count == 1)
+        link.shutdown(socket.SHUT_WR)
+        await eventually(_open(live), lambda count: count == 0)
 
 
 async def test_more_connections_than_there_is_place_for_are_told_so_and_cost_nothing(
@@ -158,6 +184,35 @@ async def test_a_client_that_never_reads_costs_little_and_is_cut_off(monkeypatch
                     assert (await quick.until(version))[-1] == version, "nobody waits for the other"
         assert version < 1000
         await eventually(_connections(live), lambda count: count <= 1)
+
+
+async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "WRITE_SECONDS", 3600)
+    monkeypatch.setattr(streams, "FAREWELL_SECONDS", 0.1)
+    monkeypatch.setattr("creditsd.live.FAREWELL_SECONDS", 3600)
+    loop = asyncio.get_running_loop()
+    shelf = Shelf()
+    with socket.socket() as deaf:
+        deaf.setblocking(False)
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with asyncio.timeout(60), served(shelf) as (live, _):
+            assert live.port is not None
+            await loop.sock_connect(deaf, ("127.0.0.1", live.port))
+            await loop.sock_sendall(deaf, STREAM)
+            await eventually(_open(live), lambda count: count == 1)
+            server = live._runner.server if live._runner is not None else None
+            assert server is not None
+            transport = server.connections[0].transport
+            assert transport is not None
+            versions = itertools.count(1)
+
+            async def unsent() -> int:
+                shelf.put(ONE, next(versions), filler="x" * 8000)
+                return transport.get_write_buffer_size()
+
+            await eventually(unsent, lambda count: count > streams.WRITE_BYTES)
+        assert live.counts.open == 0
+        assert live.counts.closed == {"gone": 1}
 
 
 async def test_a_client_that_reads_slowly_jumps_to_the_newest() -> None:

@@ -98,7 +98,7 @@ async def test_silence_is_broken_by_heartbeats() -> None:
 async def test_a_stream_ends_with_its_token() -> None:
     shelf = Shelf()
     async with served(shelf, jwt_leeway_seconds=0) as (live, client):
-        ends = int(time.time()) + 2
+        ends = int(time.time()) + 3
         async with client.stream(ME, token(exp=ends)) as stream:
             await stream.total()
             assert await stream.farewell() == "token_expired"

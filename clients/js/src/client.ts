@@ -319,10 +319,11 @@ class Client implements CreditsClient {
     return new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
+        signal.removeEventListener("abort", done);
         resolve();
       };
       const timer = setTimeout(done, ms);
-      signal.addEventListener("abort", done, { once: true });
+      signal.addEventListener("abort", done);
       if (signal.aborted) done();
       if (!firm) this.#cutShort = done;
     });

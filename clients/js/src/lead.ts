@@ -42,7 +42,8 @@ export async function lead(on: Leading, signal: AbortSignal): Promise<void> {
         },
       });
       if (signal.aborted) return;
-      on.stand(end === "offline" ? "offline" : "connecting");
+      if (end === "replaced") on.stand("error", new CreditsError("busy", "this user has as many connections elsewhere as are allowed"));
+      else on.stand(end === "offline" ? "offline" : "connecting");
       next = afterEnd(end, next, Date.now() - since, stepMs, on.maxRetryMs);
     } catch (error) {
       if (signal.aborted) return;

@@ -76,8 +76,10 @@ export class State {
     return undo;
   }
 
-  /** Say how the line stands. */
-  stand(status: Status, error: CreditsError | null = null): void {
+  /** Say how the line stands. The same trouble met again is no news. */
+  stand(status: Status, met: CreditsError | null = null): void {
+    const known = this.snapshot.error;
+    const error = met?.kind === known?.kind && met?.message === known?.message ? known : met;
     if (status !== this.snapshot.status || error !== this.snapshot.error) this.#tell({ status, error });
   }
 

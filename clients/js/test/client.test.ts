@@ -134,6 +134,28 @@ test("refusals are values with a kind, the server's own words, and an end", asyn
   assert.equal(ann.error, null);
 });
 
+test("trouble that lasts is told once, to every tab", async (t) => {
+  const server = await counterpart(t);
+  const [one, two] = [client(t, server, { maxRetryMs: 10 }), client(t, server, { maxRetryMs: 10 })];
+  const told: string[][] = [[], []];
+  [one, two].forEach((each, index) => {
+    let known: unknown = null;
+    each.subscribe(({ error }) => {
+      if (error && error !== known) told[index]!.push(error.kind);
+      known = error;
+    });
+  });
+  await until(two, status("live"));
+  server.end("replaced");
+  await Promise.all([one, two].map((each) => until(each, ({ error }) => error?.kind === "busy")));
+  await until(two, status("live"));
+  server.refusals.push(...Array.from({ length: 12 }, () => ({ status: 500 })));
+  server.end("lagging");
+  await eventually(() => server.refusals.length === 0);
+  await until(two, status("live"));
+  assert.deepEqual(told, [["busy", "server"], ["busy", "server"]]);
+});
+
 test("an answer that is not creditsd's is called malformed", async (t) => {
   const server = await counterpart(t);
   const ann = client(t, server);

@@ -1,0 +1,27 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { CreditsError } from "../src/index.ts";
+import { State } from "../src/state.ts";
+import { total } from "./counterpart.ts";
+
+test("the same trouble met again is no news, other trouble and its end are", () => {
+  const state = new State();
+  let told = 0;
+  state.listeners.add(() => told++);
+  for (const text of ["away", "away", "gone", "gone"]) state.stand("offline", new CreditsError("network", text));
+  assert.equal(told, 2);
+  state.stand("live");
+  state.stand("live");
+  assert.deepEqual([told, state.snapshot.error], [3, null]);
+});
+
+test("the snapshot is the same object until something changes", () => {
+  const state = new State();
+  state.accept(total("ann", 5, 100));
+  const before = state.snapshot;
+  state.accept(total("ann", 5, 100));
+  state.accept(total("ann", 4, 1));
+  state.stand("idle");
+  assert.equal(state.snapshot, before);
+});

@@ -1,0 +1,91 @@
+// How things are said: numbers, times, and the one sentence on top.
+
+const NUMBERS = new Intl.NumberFormat("en");
+
+export const DOORBELL = {
+  asleep: "asleep, writers ring",
+  asking: "going to sleep",
+  awake: "awake, polling",
+  polling: "polling, no bell",
+};
+
+const ROLES = {
+  starting: "The daemon is starting.",
+  standby: "This daemon stands by.",
+  backfilling: "Everyone is being recomputed.",
+  leading: "The daemon leads.",
+  disconnected: "The daemon has no connection to PostgreSQL: the line waits, and nothing is lost.",
+  stopping: "The daemon is ending.",
+};
+
+export function number(value) {
+  return typeof value === "number" ? NUMBERS.format(value) : String(value ?? "");
+}
+
+export function counted(value, limit) {
+  return value >= limit ? `${number(limit)} or more` : number(value);
+}
+
+export function plural(count, one, many) {
+  return `${number(count)} ${count === 1 ? one : many}`;
+}
+
+export function duration(milliseconds) {
+  if (milliseconds === null || milliseconds === undefined) return "–";
+  if (milliseconds < 1) return "<1 ms";
+  if (milliseconds < 100) return `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
+  if (milliseconds < 950) return `${Math.round(milliseconds)} ms`;
+  return span(milliseconds / 1000);
+}
+
+export function span(seconds) {
+  const units = [["d", 86_400], ["h", 3600], ["min", 60]];
+  for (const [unit, size] of units) if (seconds >= size) return `${Math.round(seconds / size)} ${unit}`;
+  return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+}
+
+export function ago(moment) {
+  return moment === null ? "never" : `${span(Math.max(0, (Date.now() - Date.parse(moment)) / 1000))} ago`;
+}
+
+export function clock(moment) {
+  return new Date(moment).toLocaleTimeString("en-GB", { hour12: false });
+}
+
+export function day(moment) {
+  return moment === null ? "never" : new Date(moment).toISOString().slice(0, 16).replace("T", " ");
+}
+
+export function step(total) {
+  const by = total.credits - (total.before ?? 0);
+  return { by, text: by > 0 ? `+${number(by)}` : by < 0 ? `−${number(-by)}` : "±0" };
+}
+
+// An id of any length in the space of a short one; the whole of it is in the title.
+export function short(id) {
+  return id.length > 14 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id;
+}
+
+export function sentence(state) {
+  if (state.problem) return `PostgreSQL does not answer: ${state.problem}`;
+  if (state.state !== "leading") return [ROLES[state.state] ?? state.state, leader(state)].join(" ");
+  const ill = (state.sinks ?? []).filter((each) => ["failing", "disabled"].includes(each.state));
+  if (ill.length) return `${names(ill)} ${ill.length === 1 ? "stands" : "stand"} still; nobody else waits.`;
+  const paused = (state.sinks ?? []).filter((each) => each.state === "paused");
+  if (paused.length) return `${names(paused)} ${paused.length === 1 ? "is" : "are"} paused; nobody else waits.`;
+  const [refused, dead] = ["refused", "dead"].map((name) => (state.sinks ?? []).reduce((sum, each) => sum + each[name], 0));
+  if (dead) return `All has arrived but ${plural(dead, "dead letter, which waits", "dead letters, which wait")} for you.`;
+  if (refused) return `All has arrived but ${plural(refused, "refused delivery", "refused deliveries")}, to be tried again.`;
+  if (state.doorbell === "polling") return "All has arrived. The bell does not come through, so the daemon polls.";
+  return "All is well: what is stored has arrived everywhere.";
+}
+
+function names(sinks) {
+  return sinks.length > 3 ? `${sinks.length} sinks` : sinks.map((each) => each.name).join(", ");
+}
+
+function leader({ state, line }) {
+  if (state === "backfilling" && line?.resynced_users) return `${number(line.resynced_users)} users are done.`;
+  if (state !== "standby" || !line) return "";
+  return line.leader_pid === null ? "Nobody leads." : `Another leads, connected from ${line.leader_address ?? "here"}.`;
+}

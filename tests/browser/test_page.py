@@ -1,0 +1,124 @@
+"""The operator's page in a browser: opens with the key alone, shows what happens, and takes all text for text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import Browser, Page
+
+from creditsd import oversight as oversight_module
+from creditsd.daemon import Daemon
+from creditsd.errors import SinkUnavailable
+from creditsd.live import operator as operator_module
+from creditsd.settings import Settings
+from tests.conftest import Database
+from tests.integration.line import OTHER, USER, MemorySink, installed
+from tests.integration.running import running, until
+from tests.servers import free_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+OPERATOR = "an operator's key, long enough"
+FRAGMENT = f"#key={OPERATOR.replace(' ', '+')}"
+HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+ADD = "INSERT INTO user_credits (user_id, credits, status, membership) VALUES (%s, %s, 'active', %s)"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator_module, "STATE_SECONDS", 0.1)
+    monkeypatch.setattr(oversight_module, "LOOK_SECONDS", 0.1)
+
+
+async def open_to_operators(database: Database) -> Settings:
+    return await installed(database, http={"listen": f"127.0.0.1:{free_port()}", "operator_keys": [OPERATOR]})
+
+
+@asynccontextmanager
+async def led(settings: Settings, sink: MemorySink) -> AsyncIterator[tuple[Daemon, str]]:
+    async with running(settings, sink) as daemon:
+        await until(daemon, "state", "leading")
+        yield daemon, f"http://{settings.http.listen}/"
+
+
+@asynccontextmanager
+async def looking(browser: Browser, address: str, fragment: str = "") -> AsyncIterator[Page]:
+    """Open a page; it must neither fail, nor be kept from something by its policy, nor ask anybody else."""
+    wrong: list[str] = []
+    page = await browser.new_page()
+    page.set_default_timeout(15_000)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None)
+    page.on("request", lambda asked: None if asked.url.startswith(address) else wrong.append(asked.url))
+    await page.goto(address + fragment)
+    yield page
+    await page.close()
+    assert wrong == []
+
+
+async def test_the_key_opens_it_from_the_form_or_from_the_address(
+    browser: Browser, reference_table18: Database
+) -> None:
+    async with led(await open_to_operators(reference_table18), MemorySink()) as (_, address):
+        async with looking(browser, address) as page:
+            await page.get_by_label("Key").fill("not it")
+            await page.keyboard.press("Enter")
+            await page.get_by_text("This is not the key.").wait_for()
+            assert await page.locator("#room").is_hidden()
+            await page.get_by_label("Key").fill(OPERATOR)
+            await page.keyboard.press("Enter")
+            await page.get_by_text("All is well").wait_for()
+            await page.reload()
+            await page.get_by_text("All is well").wait_for()
+            await page.get_by_role("button", name="Forget the key").click()
+            await page.get_by_label("Key").wait_for()
+            assert await page.evaluate("sessionStorage.length") == 0
+        async with looking(browser, address, FRAGMENT) as other:
+            await other.get_by_text("All is well").wait_for()
+            assert other.url == address
+
+
+async def test_what_happens_is_shown_and_explained_and_refused_deliveries_are_tried_again(
+    browser: Browser, reference_table18: Database
+) -> None:
+    settings = await open_to_operators(reference_table18)
+    reference_table18.run(ADD, [USER, 5, HOSTILE])
+    sink = MemorySink()
+    async with led(settings, sink) as (_, address), looking(browser, address, FRAGMENT) as page:
+        recent = page.locator("#recent li")
+        await recent.get_by_text("5", exact=True).wait_for()
+        reference_table18.run("UPDATE user_credits SET credits = 1234")
+        await recent.get_by_text("1,234").wait_for()
+        await recent.get_by_text("+1,229").wait_for()
+        await page.wait_for_function("document.querySelector('#rate svg').ariaLabel.match(/[1-9][0-9]* at most/)")
+
+        await recent.get_by_role("button").click()
+        explained = page.locator("#explained")
+        await explained.get_by_text("1,234").first.wait_for()
+        assert HOSTILE in await explained.inner_text()
+        assert "it is active and never ends" in await explained.inner_text()
+
+        sink.refuses = {OTHER}
+        reference_table18.run(ADD, [OTHER, 7, None])
+        letters = page.locator("#letters")
+        await letters.get_by_text("not today").wait_for()
+        reference_table18.run("UPDATE creditsd.deliveries SET next_at = NULL, last_error = %s", [HOSTILE])
+        await letters.get_by_text(HOSTILE).wait_for()
+        await page.get_by_text("1 dead letter, which waits for you.").wait_for()
+        sink.refuses = set()
+        await letters.get_by_role("button", name="Retry", exact=True).focus()
+        await page.keyboard.press("Enter")
+        await letters.get_by_text("will be tried now").wait_for()
+        await letters.locator("article").wait_for(state="detached")
+        assert sink.newest[OTHER].credits == 7
+
+        sink.failure = SinkUnavailable(f"sink memory: {HOSTILE}")
+        reference_table18.run("UPDATE user_credits SET credits = 6")
+        await page.get_by_text(re.compile("memory stands still")).wait_for()
+        await page.locator("#sinks").get_by_text(HOSTILE).wait_for()
+        sink.failure = None
+        assert await page.title() == "creditsd"
+        assert await page.locator("main script, main img").count() == 0
