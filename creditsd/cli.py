@@ -30,6 +30,7 @@ from creditsd.commands import (
     verify,
 )
 from creditsd.errors import CreditsdError
+from creditsd.gateway import Gateway
 from creditsd.inspection import Inspection
 from creditsd.mask import mask_dsn
 from creditsd.model import Total
@@ -131,6 +132,16 @@ def run() -> None:
     settings = invocation.settings()
     with screen.Bar(errors_console) as bar:
         finish(Daemon(settings, progress=bar.show if errors_console.is_terminal else None).run())
+
+
+@app.command()
+def serve() -> None:
+    """Serve reads and streams over HTTP from what a daemon publishes to Redis or NATS. Needs no database.
+
+    Run as many as there are streams for, behind a load balancer. CREDITSD_SERVE__FEED is the url of the sink; who may
+    ask is set as for `run`: CREDITSD_HTTP__API_KEYS, CREDITSD_HTTP__JWT_SECRET or CREDITSD_HTTP__JWKS_URL.
+    """
+    finish(Gateway(invocation.settings()).run())
 
 
 @app.command()

@@ -113,6 +113,12 @@ def _sink_url(text: str) -> str:
     return text
 
 
+def _feed_url(text: str) -> str:
+    if text and re.match(r"[a-z][a-z0-9+.-]*://", text) is None:
+        raise ValueError("must be a url, e.g. redis://localhost:6379/0")
+    return text
+
+
 Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
 ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
 Dsn = Annotated[str, Field(repr=False), AfterValidator(_conninfo)]
@@ -217,6 +223,30 @@ class HttpSettings(_Section):
         return (host.removeprefix("[").removesuffix("]"), int(port)) if self.listen else None
 
 
+class ServeSettings(_Section):
+    """Where `creditsd serve` hears of totals: what a sink publishes to, with the options that sink has."""
+
+    feed: Annotated[str, Field(repr=False), AfterValidator(_feed_url)] = ""
+    user_id_type: Literal["text", "uuid", "bigint"] = "text"
+    sweep_seconds: Seconds = 60.0
+    prefix: str = "credits:"
+    stream: str = "CREDITS"
+    subject: str = "credits"
+    bucket: str = ""
+    token: Annotated[str, Field(repr=False)] = ""
+    creds: Annotated[str, Field(repr=False)] = ""
+    nkey: Annotated[str, Field(repr=False)] = ""
+    ca: str = ""
+    client_certificate: str = ""
+    sentinel_username: str = ""
+    sentinel_password: Annotated[str, Field(repr=False)] = ""
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were set; which of them the feed has, it says itself."""
+        own = {"feed", "user_id_type", "sweep_seconds"}
+        return {name: getattr(self, name) for name in self.model_fields_set - own}
+
+
 class HistorySettings(_Section):
     """How long each step of each total is kept; 0 days is not at all."""
 
@@ -268,6 +298,7 @@ class Settings(_Section):
     history: HistorySettings = HistorySettings()
     events: EventSettings = EventSettings()
     http: HttpSettings = HttpSettings()
+    serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
 
     @property
@@ -375,7 +406,7 @@ def _explain_one(item: dict[str, Any], gathered: origins.Gathered) -> str:
     origin = gathered[key] if key else origins.Origin(None, origins.in_toml(location))
     label = ".".join((origin.label, *_readable(location[len(key or location) :])))
     # A broken DSN or URL cannot be masked: nobody knows which part of it is the password.
-    if origin.secret or location[-1] in ("dsn", "listen_dsn", "url") or any(map(is_secret, location)):
+    if origin.secret or location[-1] in ("dsn", "listen_dsn", "url", "feed") or any(map(is_secret, location)):
         return f"{label}: {what}"
     return f"{label} = {_shown(item['input'])}: {what}"
 

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -147,7 +147,8 @@ def _first(invalid: ValidationError, module: ModuleType) -> str:
     mistake = invalid.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":
-        options: dict[str, Any] = module.Options.model_fields
+        own = module.Options.__annotations__  # before those every sink of its kind of server has
+        options: list[str] = sorted(module.Options.model_fields, key=lambda each: each not in own)
         near = [each for each in options if each.startswith(where)]
         near = near or difflib.get_close_matches(where, options, n=1)
         mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(options) or 'none'}"

@@ -171,22 +171,26 @@ class Running:
             return 0, {}
 
 
-async def start(directory: Path, *args: str, env: Mapping[str, str]) -> Running:
+async def start(
+    directory: Path, *args: str, env: Mapping[str, str], command: str = "run", port: int | None = None
+) -> Running:
     """Start the daemon and return at once; it listens on a port of its own and logs JSON into a directory."""
-    port = free_port()
+    port = port or free_port()
     path = directory / f"creditsd-{port}.log"
     settings = {"CREDITSD_HTTP__LISTEN": f"127.0.0.1:{port}", "CREDITSD_LOG__FORMAT": "json"}
     with path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            COMMAND, "run", *args, env={**env, **settings}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            COMMAND, command, *args, env={**env, **settings}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
         )
     return Running(process, path, f"127.0.0.1:{port}")
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, *args: str, env: Mapping[str, str]) -> AsyncIterator[Running]:
+async def running(
+    directory: Path, *args: str, env: Mapping[str, str], command: str = "run", port: int | None = None
+) -> AsyncIterator[Running]:
     """Run the daemon for as long as the block lasts."""
-    daemon = await start(directory, *args, env=env)
+    daemon = await start(directory, *args, env=env, command=command, port=port)
     try:
         yield daemon
     finally:

@@ -14,6 +14,7 @@ from tests.browser.place import Person, Place, Seat
 from tests.workshop import package_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+expect.set_options(timeout=20_000)
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "react"
@@ -47,7 +48,7 @@ async def visit(person: Person, name: str, example: str) -> Page:
 
 
 async def shows(page: Page, number: str) -> None:
-    await expect(page.locator("output.number")).to_have_text(number, timeout=20_000)
+    await expect(page.locator("output.number")).to_have_text(number)
 
 
 async def test_the_example_counts_warns_and_tells_in_every_tab_of_its_user(

@@ -13,7 +13,7 @@ from creditsd import oversight as oversight_module
 from creditsd.daemon import Daemon
 from creditsd.errors import SinkUnavailable
 from creditsd.live import operator as operator_module
-from creditsd.settings import Settings
+from creditsd.settings import HttpSettings, Settings
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
 from tests.integration.running import running, until
@@ -122,3 +122,23 @@ async def test_what_happens_is_shown_and_explained_and_refused_deliveries_are_tr
         sink.failure = None
         assert await page.title() == "creditsd"
         assert await page.locator("main script, main img").count() == 0
+
+
+async def test_it_comes_back_with_the_daemon_and_tells_which_one_leads(
+    browser: Browser, reference_table18: Database
+) -> None:
+    reference_table18.run("ALTER TABLE user_credits ALTER credits TYPE numeric")
+    settings = await open_to_operators(reference_table18)
+    reference_table18.run(ADD, [USER, "12345678901234567890.5", None])
+    async with led(settings, MemorySink()) as (_, address):
+        page = await browser.new_page()
+        await page.goto(address + FRAGMENT)
+        await page.locator("#recent").get_by_text("12,345,678,901,234,567,890.5").wait_for()
+    await page.get_by_text("reconnecting").wait_for()
+    elsewhere = settings.model_copy(update={"http": HttpSettings(listen="")})
+    async with running(elsewhere, MemorySink()) as leader:
+        await until(leader, "state", "leading")
+        async with running(settings, MemorySink()):
+            await page.get_by_text("This daemon stands by. Another leads").wait_for()
+            await page.locator("#light").get_by_text("live").wait_for()
+    await page.close()

@@ -16,9 +16,9 @@ import nats
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from creditsd.links.nats import encode_user
 from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, make
-from creditsd.sinks.nats import encode_user
 from tests.workshop import free_port, freeze
 
 BINARY = Path(sys.executable).parent / "nats-server"

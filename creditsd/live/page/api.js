@@ -22,7 +22,7 @@ export class Api {
 
   async #ask(path, options) {
     const response = await fetch(`/v1/operator/${path}`, { cache: "no-store", ...options });
-    const said = await response.json();
+    const said = parse(await response.text());
     if (!said.success) throw response.status === 401 ? new Refused(said.error) : new Error(said.error);
     return said.data;
   }
@@ -89,6 +89,12 @@ export class Stream {
   }
 }
 
+// Numbers that JavaScript would round stay text, where the browser tells how they were written.
+function parse(text) {
+  return JSON.parse(text, (_, value, context) =>
+    typeof value === "number" && context?.source && String(value) !== context.source ? context.source : value);
+}
+
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -99,7 +105,7 @@ async function* events(body) {
       text += value;
       for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
         const fields = Object.fromEntries(text.slice(0, end).split("\n").map((line) => line.split(/: ?(.*)/s, 2)));
-        if (fields.data !== undefined) yield [fields.event ?? "message", JSON.parse(fields.data)];
+        if (fields.data !== undefined) yield [fields.event ?? "message", parse(fields.data)];
       }
     }
   } finally {

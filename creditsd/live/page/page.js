@@ -82,6 +82,7 @@ class Page {
     this.lag.show(state.pulse);
     this.sinks.show(state);
     this.letters.show(state);
+    this.recent.lead(["leading", "backfilling"].includes(state.state));
   }
 
   changes(news) {

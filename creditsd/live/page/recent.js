@@ -18,6 +18,11 @@ export class Recent {
     hold.addEventListener("click", () => this.#turn());
   }
 
+  lead(leads) {
+    if (this.#places.size || this.#held) return;
+    say(this.note, leads ? "Nothing has changed since this daemon began to lead." : "The daemon that leads tells of changes; this one does not.");
+  }
+
   show({ totals, missed }) {
     for (const total of totals) this.#waiting.set(total.user_id, total);
     this.#missed = missed;

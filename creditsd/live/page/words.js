@@ -1,6 +1,6 @@
 // How things are said: numbers, times, and the one sentence on top.
 
-const NUMBERS = new Intl.NumberFormat("en");
+const NUMBERS = new Intl.NumberFormat("en", { maximumFractionDigits: 20 });
 
 export const DOORBELL = {
   asleep: "asleep, writers ring",
@@ -19,7 +19,7 @@ const ROLES = {
 };
 
 export function number(value) {
-  return typeof value === "number" ? NUMBERS.format(value) : String(value ?? "");
+  return value === null || value === undefined ? "?" : NUMBERS.format(value); // text too, and that exactly
 }
 
 export function counted(value, limit) {
@@ -57,6 +57,7 @@ export function day(moment) {
 }
 
 export function step(total) {
+  if ([total.credits, total.before].some((each) => typeof each === "string")) return { by: 0, text: "changed" };
   const by = total.credits - (total.before ?? 0);
   return { by, text: by > 0 ? `+${number(by)}` : by < 0 ? `−${number(-by)}` : "±0" };
 }

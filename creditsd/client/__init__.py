@@ -1,0 +1,39 @@
+"""What a service in Python reads totals with: one at a time, or as a stream of every newer one.
+
+from creditsd.client import Credits
+
+async with Credits("https://credits.example.com", api_key=key) as credits:
+    total = await credits.read("11111111-1111-4111-8111-111111111111")
+    async for total in credits.stream(total.user_id):
+        print(total.credits, total.message)
+"""
+
+from __future__ import annotations
+
+from creditsd.client.credits import Credits, TokenProvider
+from creditsd.client.errors import (
+    ClientError,
+    ForbiddenError,
+    NotFoundError,
+    RefusedError,
+    ReplacedError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from creditsd.client.stream import State, Stream
+from creditsd.client.total import Total
+
+__all__ = [
+    "ClientError",
+    "Credits",
+    "ForbiddenError",
+    "NotFoundError",
+    "RefusedError",
+    "ReplacedError",
+    "State",
+    "Stream",
+    "TokenProvider",
+    "Total",
+    "UnauthorizedError",
+    "UnavailableError",
+]

@@ -1,0 +1,80 @@
+"""The composition root of `creditsd serve`: the HTTP surface fed by Redis or NATS, without a database."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import structlog
+
+from creditsd import feeds, supervisor
+from creditsd.errors import ConfigError
+from creditsd.live import Live
+from creditsd.live.hub import Hub
+from creditsd.settings import Settings
+from creditsd.subscriber import Subscriber
+
+log = structlog.get_logger()
+
+STATUS_SECONDS = 1.0
+
+
+class Gateway:
+    """Serves totals that a daemon elsewhere publishes. Losing the feed is never fatal; many run side by side."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.http.address is None:
+            raise ConfigError("creditsd serve has nowhere to listen: set CREDITSD_HTTP__LISTEN to host:port")
+        serve = settings.serve
+        self._subscriber = Subscriber(
+            feeds.make(serve), user_id_type=serve.user_id_type, sweep_seconds=serve.sweep_seconds
+        )
+        self._hub = Hub(self._subscriber)
+        self._live = Live(settings.http, self._hub, self.health)
+        self._live.metrics.add(self._subscriber)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until `stop` or a signal; then tell every stream to go elsewhere. Raises ConfigError at its start."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        async with self._live, asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(self._subscriber.run(self._hub.offer), name="feed"),
+                tasks.create_task(supervisor.keep_alive(lambda: True)),
+                tasks.create_task(self._report()),
+            ]
+            await self._stopping.wait()
+            supervisor.stopping()
+            self._hub.close()  # while there is somewhere else to go
+            for task in beside:
+                task.cancel()
+        await self._subscriber.close()
+        log.info("gateway.stopped")
+
+    def stop(self) -> None:
+        """Begin to end; safe to call more than once, and from a signal."""
+        self._stopping.set()
+
+    def health(self) -> dict[str, object]:
+        """Say how it is, for /livez and /readyz: alive while it answers, ready while it hears the feed."""
+        problem = self._subscriber.error
+        return {
+            "state": "serving" if problem is None else "waiting",
+            "ready": problem is None and not self._stopping.is_set(),
+            "alive": True,
+            "feed": problem or "current",
+        }
+
+    async def _report(self) -> None:
+        """Tell systemd: ready as soon as the feed is heard, and what is wrong while it is not."""
+        said: str | None = ""
+        while True:
+            problem = self._subscriber.error
+            if problem != said:
+                said = problem
+                if problem is None:
+                    supervisor.ready("serving")
+                else:
+                    supervisor.status(f"waiting: {problem}")
+            await asyncio.sleep(STATUS_SECONDS)
