@@ -30,7 +30,6 @@ from creditsd.commands import (
     verify,
 )
 from creditsd.errors import CreditsdError
-from creditsd.gateway import Gateway
 from creditsd.inspection import Inspection
 from creditsd.mask import mask_dsn
 from creditsd.model import Total
@@ -141,6 +140,8 @@ def serve() -> None:
     Run as many as there are streams for, behind a load balancer. CREDITSD_SERVE__FEED is the url of the sink; who may
     ask is set as for `run`: CREDITSD_HTTP__API_KEYS, CREDITSD_HTTP__JWT_SECRET or CREDITSD_HTTP__JWKS_URL.
     """
+    from creditsd.gateway import Gateway
+
     finish(Gateway(invocation.settings()).run())
 
 

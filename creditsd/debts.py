@@ -62,7 +62,7 @@ class Debts:
 
     def told(self, totals: Sequence[Total]) -> None:
         """Note that these have arrived, with what was owed."""
-        for total in totals:
+        for total in totals if self.kept else ():
             if total.owed is not None and len(self._told) < REMEMBERED_USERS:
                 self._told[total.user_id] = total.version
 
