@@ -50,7 +50,9 @@ AWAKE_SECONDS = 1.0
 ASKING_POLL_SECONDS = 1.0
 
 # Awake, for each second of work this many of rest: the daemon shares the machine with the writers it must not slow.
+# Below so many changes a second that machine has time to spare, and the rest is shorter in proportion.
 REST_PER_WORK = 5.0
+FULL_REST_PER_SECOND = 4000
 LONGEST_REST_SECONDS = 0.25
 
 
@@ -199,7 +201,8 @@ class Doorbell:
                 log.debug("doorbell.asked", changes_per_second=rate)
                 await self._pause(min(ASKING_POLL_SECONDS, longest))
             case "awake":
-                pause = min(max(self._busy_poll_seconds, worked_seconds * REST_PER_WORK), LONGEST_REST_SECONDS)
+                rest = worked_seconds * REST_PER_WORK * min(1.0, rate / FULL_REST_PER_SECOND)
+                pause = min(max(self._busy_poll_seconds, rest), LONGEST_REST_SECONDS)
                 self._rung = False  # by writers that began before we woke
                 await self._pause(min(pause, longest))
             case "asking" | "asleep" if rate > WAKE_PER_SECOND:
