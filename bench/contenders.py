@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from bench.ground import Ground
 from bench.line import Line
 from bench.peers import HANDWRITTEN, NAMES, Missing, Peer, peer
-from tests.servers import Valkey
+from tests.servers import ServerError, Valkey
 
 ROWS = 100_000
 CREDITSD = "creditsd"
@@ -125,11 +125,9 @@ def contenders(ground: Ground, names: Sequence[str], *, rows: int = ROWS) -> Ite
         made: list[Contender] = [Ours(ground, ends.enter_context(Valkey()), "ours", rows)]
         for name in names:
             try:
-                found = peer(name)
-            except Missing as why:
+                made.append(Theirs(ground, ends.enter_context(Valkey()), peer(name), rows))
+            except (Missing, ServerError, RuntimeError) as why:
                 ground.say(f"{name} is left out: {why}")
-                continue
-            made.append(Theirs(ground, ends.enter_context(Valkey()), found, rows))
         yield made
         ground.drop("ours", *names)
 

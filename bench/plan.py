@@ -39,7 +39,7 @@ class Part:
 PARTS: Mapping[str, Part] = {
     "writers": Part("bench.writers", "what the writers pay", Pace(5, 2), 6.0),
     "latency": Part("bench.latency", "commit to Redis, idle and at rates", Pace(5, 2), 2.0),
-    "totals": Part("bench.totals", "totals per second into Valkey", Pace(5, 2), 0.9),
+    "totals": Part("bench.totals", "totals per second into Valkey", Pace(5, 3), 1.1),
     "publisher": Part("bench.publisher", "the publisher against a bare loop", Pace(5, 0), 0.9),
     "catchup": Part("bench.catchup", "1 000 000 changes of 200 000 users", Pace(3, 0), 2.3),
     "held": Part("bench.held", "the same with a transaction held open", Pace(3, 2), 1.6),

@@ -16,6 +16,7 @@ from bench.sheet import Sheet
 from tests.servers import Valkey
 
 CHANGES = 40_000
+WARM_SECONDS = 1.0  # a driver that is handed a burst of notifications sorts them first
 
 BURST = "UPDATE public.user_credits SET credits = 1 + (credits + 7) %% 1000 WHERE id <= %s"
 
@@ -39,7 +40,7 @@ def sustained(contender: Contender, seconds: float, changes: int = CHANGES) -> f
         if not contender.likes_backlog:
             before = published(contender.valkey)
             burst(contender, changes)
-        return rate(contender.valkey, before, changes, seconds)
+        return rate(contender.valkey, before, changes, seconds, warm_seconds=WARM_SECONDS)
 
 
 def burst(contender: Contender, changes: int) -> None:
@@ -49,19 +50,21 @@ def burst(contender: Contender, changes: int) -> None:
             connection.execute("ANALYZE")
 
 
-def rate(valkey: Valkey, before: int, expected: int, seconds: float) -> float:
-    """Count from the first to the last, or for so long; Valkey's own counters cost nobody anything."""
+def rate(valkey: Valkey, before: int, expected: int, seconds: float, *, warm_seconds: float = 0.0) -> float:
+    """Count from the first to the last, or for so long once warm; Valkey's own counters cost nobody anything."""
     patience = time.perf_counter() + 30
     while (first := published(valkey)) == before:
         if time.perf_counter() > patience:
             return 0.0
         time.sleep(0.005)
     begun = time.perf_counter()
-    done = first
-    moment = begun
-    while done - before < expected and moment < begun + seconds:
+    warm = begun + warm_seconds
+    done, moment = first, begun
+    while done - before < expected and moment < warm + seconds:
         time.sleep(0.01)
         done, moment = published(valkey), time.perf_counter()
+        if begun < warm <= moment and done - before < expected:
+            first, begun = done, moment
     return (done - first) / max(moment - begun, 1e-9)
 
 

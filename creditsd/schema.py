@@ -27,6 +27,7 @@ TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_delete", "creditsd_t
 FUNCTIONS = (
     "totals",
     "expire_empty",
+    "events_after",
     "recompute",
     "due_seconds",
     "partitions",

@@ -52,7 +52,11 @@ def version() -> str:
         command = [program, str(script)] if script is not None and script.exists() else [shutil.which("npm") or "npm"]
         try:
             done = subprocess.run(
-                [*command, "ci", "--no-audit", "--no-fund"], check=False, cwd=FOLDER, capture_output=True, text=True
+                [*command, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+                check=False,
+                cwd=FOLDER,
+                capture_output=True,
+                text=True,
             )
         except OSError as error:
             raise Missing(f"npm cannot be run: {error}") from error

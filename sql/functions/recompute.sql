@@ -87,59 +87,22 @@ BEGIN
             o.version AS old_version,
             o.recheck_at AS old_recheck_at,
             o.level AS old_level,
-            news.is_news OR happened.ending AS differs,
-            stands.level,
+            happened.is_news OR happened.ending AS differs,
+            happened.level,
             CASE WHEN happened.ending THEN
                 ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at
             ELSE
                 o.ends_told
             END AS ends_told,
             CASE WHEN happened.crossing IS NOT NULL OR happened.expired OR happened.ending OR o.events IS NOT NULL THEN
-                -- What stands no longer goes; what happens now joins. credits.updated is named only where there is none.
-                NULLIF(
-                    CASE WHEN news.is_news OR NOT happened.ending THEN '{{}}' ELSE jsonb_build_object(
-                        'credits.updated',
-                        jsonb_build_object('version', o.version)
-                    ) END
-                    || (coalesce(o.events, '{{}}') - ARRAY[
-                        CASE WHEN news.is_news THEN 'credits.updated' END,
-                        CASE WHEN stands.level IS DISTINCT FROM 'depleted' THEN 'credits.depleted' END,
-                        CASE WHEN stands.level IS NULL THEN 'credits.low' ELSE 'credits.recovered' END,
-                        CASE WHEN t.membership_status <> 'expired' THEN 'plan.expired' END,
-                        CASE WHEN t.expires_at IS DISTINCT FROM o.expires_at THEN 'plan.expiring_soon' END
-                    ])
-                    || CASE WHEN happened.crossing IS NULL THEN '{{}}' ELSE jsonb_build_object(
-                        happened.crossing,
-                        jsonb_build_object(
-                            'version', newest + t.ordinality,
-                            'threshold', CASE happened.crossing
-                                WHEN 'credits.low' THEN low_at
-                                WHEN 'credits.recovered' THEN recovered_at
-                                ELSE 0
-                            END
-                        )
-                    ) END
-                    || CASE WHEN NOT happened.expired THEN '{{}}' ELSE jsonb_build_object(
-                        'plan.expired',
-                        jsonb_build_object(
-                            'version', newest + t.ordinality,
-                            'plan', jsonb_build_object(
-                                'planType', o.plan_type,
-                                'subscription_id', o.subscription_id,
-                                'membership', o.membership,
-                                'expires_at', replace(to_char(o.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
-                            )
-                        )
-                    ) END
-                    || CASE WHEN NOT happened.ending THEN '{{}}' ELSE jsonb_build_object(
-                        'plan.expiring_soon',
-                        jsonb_build_object('version', newest + t.ordinality)
-                    ) END,
-                    '{{}}'
+                creditsd.events_after(
+                    o, t.membership_status, t.expires_at, newest + t.ordinality, happened.is_news,
+                    happened.level, happened.crossing, low_at, recovered_at, happened.expired, happened.ending
                 )
             END AS events
         FROM unnest(computed) WITH ORDINALITY AS t
         LEFT JOIN creditsd.balances AS o ON o.user_id = t.user_id
+        -- OFFSET 0 keeps what is computed once from being written out wherever it is used.
         CROSS JOIN LATERAL (
             SELECT
                 republish OR (
@@ -149,31 +112,14 @@ BEGIN
                     t.credits, t.membership_status, t.plan_type, t.can_buy,
                     t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
                     t.subscription_id, t.membership, t.expires_at
-                ) AS is_news
-        ) AS news
-        -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
-        CROSS JOIN LATERAL (
-            SELECT
-                CASE
-                    WHEN o.credits <= 0 THEN 'depleted'
-                    WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
-                END AS level
-        ) AS stood
-        CROSS JOIN LATERAL (
-            SELECT
-                CASE
-                    WHEN t.credits <= 0 THEN 'depleted'
-                    WHEN t.credits <= low_at OR (t.credits < recovered_at AND stood.level IS NOT NULL) THEN 'low'
-                END AS level
-        ) AS stands
-        CROSS JOIN LATERAL (
-            SELECT
+                ) AS is_news,
+                levels.level,
                 CASE
                     WHEN o.level IS NULL AND o.credits > recovered_at AND t.credits > recovered_at THEN NULL
-                    WHEN o.user_id IS NULL OR stands.level IS NOT DISTINCT FROM stood.level THEN NULL
-                    WHEN stands.level = 'depleted' THEN 'credits.depleted'
-                    WHEN stands.level IS NULL THEN 'credits.recovered'
-                    WHEN stood.level IS NULL THEN 'credits.low'
+                    WHEN o.user_id IS NULL OR levels.level IS NOT DISTINCT FROM levels.before THEN NULL
+                    WHEN levels.level = 'depleted' THEN 'credits.depleted'
+                    WHEN levels.level IS NULL THEN 'credits.recovered'
+                    WHEN levels.before IS NULL THEN 'credits.low'
                 END AS crossing,
                 (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE AS expired,
                 (
@@ -185,6 +131,25 @@ BEGIN
                     END
                     AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
                 ) IS TRUE AS ending
+            FROM (
+                SELECT
+                    stood.level AS before,
+                    CASE
+                        WHEN t.credits <= 0 THEN 'depleted'
+                        WHEN t.credits <= low_at OR (t.credits < recovered_at AND stood.level IS NOT NULL) THEN 'low'
+                    END AS level
+                FROM (
+                    -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
+                    SELECT
+                        CASE
+                            WHEN o.credits <= 0 THEN 'depleted'
+                            WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
+                        END AS level
+                    OFFSET 0
+                ) AS stood
+                OFFSET 0
+            ) AS levels
+            OFFSET 0
         ) AS happened
     ),
     renewed AS (

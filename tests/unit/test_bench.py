@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import page
+from bench import page, peers
 from bench.figures import figure, percentile
 from bench.ground import Pace
 from bench.latency import kept_up
@@ -42,6 +43,17 @@ def test_who_does_not_keep_up_is_told_apart(change: dict[str, Any]) -> None:
 def test_rounds_are_left_out_where_time_gets_short(spent: float, rounds: int) -> None:
     part = Part("bench.writers", "", Pace(5, 2), 5.0)
     assert affordable(part.pace, part, [part], spent) == Pace(rounds, 2)
+
+
+def test_a_peer_that_is_not_installed_says_how_to_get_it() -> None:
+    with pytest.raises(peers.Missing, match=r"no-such-package.* pip install"):
+        peers.versions("psycopg", "no-such-package")
+    assert peers.versions("psycopg").startswith("psycopg 3.")
+
+
+def test_every_peer_has_a_file() -> None:
+    there = {path.stem for path in Path(peers.__file__).parent.glob("*.py")}
+    assert there == {*peers.NAMES, "__init__", "totals"}
 
 
 def test_a_sheet_is_a_table_on_the_page() -> None:
