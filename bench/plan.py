@@ -47,7 +47,7 @@ PARTS: Mapping[str, Part] = {
     "growth": Part("bench.growth", "10 k, 100 k, 1 M users", Pace(2, 2), 2.2),
     "isolation": Part("bench.isolation", "a dead and a hanging sink", Pace(5, 2), 0.7),
     "webhooks": Part("bench.webhooks", "webhooks per second", Pace(3, 0), 1.0),
-    "streams": Part("bench.streams", "browsers on SSE", Pace(3, 3), 1.0),
+    "streams": Part("bench.streams", "5 000 open streams on one creditsd serve", Pace(3, 3), 3.0),
     "peers": Part("bench.field", "everyone else who could do it", Pace(1, 2), 2.2),
 }
 

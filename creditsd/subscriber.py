@@ -23,6 +23,7 @@ log = structlog.get_logger()
 Offer = Callable[[str, int, bytes], None]
 Current = tuple[int, bytes]
 
+MOST_DOUBLINGS = 4  # of the pause between tries, about 3 seconds: people look at what waits here
 STEADY_SECONDS = 5.0  # a connection that lasted longer than this was a good one
 NOT_YET = "serve.feed: not connected yet"
 
@@ -96,6 +97,7 @@ class Subscriber:
             _give_way()
             if time.monotonic() - begun > STEADY_SECONDS:
                 backoff.tries = 0
+            backoff.tries = min(backoff.tries, MOST_DOUBLINGS)
             seconds = backoff.next()
             log.warning("feed.lost", reason=problem, next_try_seconds=round(seconds, 2))
             await asyncio.sleep(seconds)

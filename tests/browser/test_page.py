@@ -134,6 +134,10 @@ async def test_it_comes_back_with_the_daemon_and_tells_which_one_leads(
         page = await browser.new_page()
         await page.goto(address + FRAGMENT)
         await page.locator("#recent").get_by_text("12,345,678,901,234,567,890.5").wait_for()
+        parsed = (
+            "import('/page/api.js').then(({ parse }) => parse('[14.0, 0.5, 1e3, -7, 0.10, 12345678901234567890.5]'))"
+        )
+        assert await page.evaluate(parsed) == [14, 0.5, 1000, -7, 0.1, "12345678901234567890.5"]
     await page.get_by_text("reconnecting").wait_for()
     elsewhere = settings.model_copy(update={"http": HttpSettings(listen="")})
     async with running(elsewhere, MemorySink()) as leader:

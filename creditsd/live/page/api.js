@@ -67,6 +67,15 @@ export class Stream {
     }
   }
 
+  // A mistake in what is shown is no reason to hang up.
+  #tell(event, data) {
+    try {
+      this.#told(event, data);
+    } catch (error) {
+      reportError(error);
+    }
+  }
+
   async #read(stopped, begun) {
     const silence = new AbortController();
     const signal = AbortSignal.any([stopped, silence.signal]);
@@ -81,7 +90,7 @@ export class Stream {
         clearTimeout(watch);
         watch = setTimeout(() => silence.abort(), SILENCE);
         if (event === "close") return;
-        this.#told(event, data);
+        this.#tell(event, data);
       }
     } finally {
       clearTimeout(watch);
@@ -90,9 +99,14 @@ export class Stream {
 }
 
 // Numbers that JavaScript would round stay text, where the browser tells how they were written.
-function parse(text) {
-  return JSON.parse(text, (_, value, context) =>
-    typeof value === "number" && context?.source && String(value) !== context.source ? context.source : value);
+export function parse(text) {
+  return JSON.parse(text, (_, value, context) => (typeof value === "number" ? whole(value, context?.source) : value));
+}
+
+function whole(value, source) {
+  if (source === undefined || /e/i.test(source)) return value;
+  const digits = source.includes(".") ? source.replace(/\.?0+$/, "") : source;
+  return String(value) === digits ? value : source;
 }
 
 async function* events(body) {

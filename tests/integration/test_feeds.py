@@ -1,0 +1,121 @@
+"""A feed hears and reads what the sink writes, in every arrangement of servers the sink knows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from creditsd.errors import SinkUnavailable
+from creditsd.feeds import Feed, make, version_of
+from creditsd.model import Total
+from creditsd.settings import ServeSettings, SinkSettings
+from creditsd.sinks import make as make_sink
+from tests.sinks.nats_harness import NatsServer
+from tests.sinks.redis_cluster_harness import Cluster
+from tests.sinks.redis_sentinel_harness import Watched
+from tests.sinks.valkey import Valkey
+
+PASSWORD = "s3cr3t/pass:word@x"
+
+
+@asynccontextmanager
+async def cluster() -> AsyncIterator[str]:
+    servers = Cluster(PASSWORD)
+    await servers.start()
+    try:
+        yield servers.url
+    finally:
+        servers.stop()
+
+
+@asynccontextmanager
+async def sentinels() -> AsyncIterator[str]:
+    servers = Watched()
+    await servers.start()
+    try:
+        yield servers.url
+    finally:
+        servers.stop()
+
+
+@asynccontextmanager
+async def alone(server: Valkey | NatsServer) -> AsyncIterator[str]:
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+@asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncIterator[tuple[Feed, asyncio.Queue[tuple[str, bytes]]]]:
+    """Open a feed, and gather what it hears."""
+    feed = make(ServeSettings(feed=url, **options))
+    come: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    async def listen() -> None:
+        while True:
+            for each in await feed.heard():
+                come.put_nowait(each)
+
+    await feed.open()
+    listening = asyncio.create_task(listen())
+    try:
+        yield feed, come
+    finally:
+        listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listening
+        await feed.close()
+
+
+@pytest.mark.parametrize(
+    ("servers", "options"),
+    [
+        (cluster, {}),
+        (sentinels, {}),
+        (lambda: alone(Valkey(PASSWORD)), {"prefix": "shop/"}),
+        (lambda: alone(NatsServer(password=PASSWORD)), {"stream": "SHOP", "subject": "shop.credits"}),
+        (lambda: alone(NatsServer()), {"bucket": "credits"}),
+    ],
+    ids=["cluster", "sentinels", "prefix", "subject", "bucket"],
+)
+async def test_what_a_sink_writes_is_heard_and_read(servers: Any, options: dict[str, str]) -> None:
+    users = ["ann", "bob", "o'neil / ü", "cyd"]
+    async with servers() as url:
+        sink = make_sink(SinkSettings(name="feed", url=url, options=options))
+        await sink.deliver([dataclasses.replace(Total.nothing("ann"), version=1)])
+        async with opened(url, **options) as (feed, come), asyncio.timeout(30):
+            await feed.subscribe(users[:3])
+            assert [each and version_of("ann", each) for each in await feed.newest(["ann", "bob"])] == [1, None]
+            for number, user_id in enumerate(users, start=2):
+                await sink.deliver([dataclasses.replace(Total.nothing(user_id), version=number)])
+            found = dict([await come.get() for _ in range(3)])
+            assert [version_of(user_id, document) for user_id, document in sorted(found.items())] == [2, 3, 4]
+            await feed.unsubscribe(["ann"])
+            await sink.deliver([dataclasses.replace(Total.nothing("ann"), version=8)])
+            await sink.deliver([dataclasses.replace(Total.nothing("bob"), version=9)])
+            assert version_of("bob", (await come.get())[1]) == 9
+            assert [each and version_of("ann", each) for each in await feed.newest(["ann"])] == [8]
+        await sink.close()
+
+
+async def test_what_a_server_refuses_is_told_without_the_password() -> None:
+    async with alone(Valkey(PASSWORD)) as url:
+        feed = make(ServeSettings(feed=url.replace("s3cr3t", "wrong")))
+        with pytest.raises(SinkUnavailable, match=r"serve\.feed: .*it refuses the user or password") as refused:
+            await feed.open()
+        await feed.close()
+        assert "wrong" not in str(refused.value)
+
+
+async def test_a_stream_that_no_sink_has_made_yet_is_told() -> None:
+    async with alone(NatsServer()) as url, opened(url) as (feed, _):
+        with pytest.raises(SinkUnavailable, match="no such stream yet"):
+            await feed.newest(["ann"])
