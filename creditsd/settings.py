@@ -8,127 +8,38 @@ with `_file` behind it names a file that holds the value.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cache
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_origin
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from creditsd import origins
 from creditsd.errors import ConfigError
 from creditsd.mask import is_secret, mask
+from creditsd.values import (
+    ApiKey,
+    Column,
+    ColumnOrNone,
+    Credits,
+    Dsn,
+    FeedUrl,
+    HttpUrl,
+    Listen,
+    Network,
+    Origin,
+    Rate,
+    Relation,
+    Seconds,
+    SinkName,
+    SinkUrl,
+    Word,
+    parse_relation,
+)
 
 DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
-
-_UNQUOTED = r"[^\W\d][\w$]*"
-_QUOTED = r'"(?:[^"\0]|"")+"'
-_RELATION = re.compile(rf"(?:({_UNQUOTED}|{_QUOTED})\s*\.\s*)?({_UNQUOTED}|{_QUOTED})")
-_UPPER_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
-_NAME_BYTES = 63  # PostgreSQL cuts longer names off, silently
-
-
-def parse_relation(text: str) -> tuple[str, str]:
-    """Split a table's name as written in SQL into (schema, name); without a schema it is `public`."""
-    match = _RELATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError('must be table or schema.table, each part plain or "quoted"')
-    return _identifier(_unquote(match[1] or "public")), _identifier(_unquote(match[2]))
-
-
-def _unquote(part: str) -> str:
-    if part.startswith('"'):
-        return part[1:-1].replace('""', '"')
-    return part.translate(_UPPER_TO_LOWER)
-
-
-def _identifier(name: str) -> str:
-    if "\0" in name or len(name.encode()) > _NAME_BYTES:
-        raise ValueError(f"must be a name of at most {_NAME_BYTES} bytes")
-    return name
-
-
-def _relation(text: str) -> str:
-    parse_relation(text)
-    return text
-
-
-def _conninfo(text: str) -> str:
-    try:
-        conninfo_to_dict(text)
-    except (psycopg.ProgrammingError, ValueError):  # its own text would quote the password
-        raise ValueError(
-            "must be a libpq string (host=… dbname=…) or a URL (postgresql://…), special characters escaped"
-        ) from None
-    return text
-
-
-def _listen(text: str) -> str:
-    if text:
-        _, colon, port = text.rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise ValueError("must be host:port, or empty for off")
-    return text
-
-
-def _http_url(text: str) -> str:
-    if text and not text.startswith(("https://", "http://")):
-        raise ValueError("must be an https:// or http:// URL, or empty")
-    return text
-
-
-def _api_key(text: str) -> str:
-    if text.startswith("sha256:") and re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text) is None:
-        raise ValueError("after sha256: must come the 64 hexadecimal digits of the key's digest")
-    return text
-
-
-def _origin(text: str) -> str:
-    if text != "*" and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+", text) is None:
-        raise ValueError("must be an origin as browsers send it, e.g. https://app.example.com, or *")
-    return text
-
-
-def _network(text: str) -> str:
-    try:
-        return str(ip_network(text))
-    except ValueError:
-        raise ValueError("must be an address or a network, e.g. 10.0.0.0/8") from None
-
-
-def _sink_name(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", text) is None:
-        raise ValueError("must be letters, digits, _ . and -, at most 63 of them")
-    return text
-
-
-def _sink_url(text: str) -> str:
-    if re.match(r"[a-z][a-z0-9+.-]*(:|$)", text) is None:
-        raise ValueError("must start with the scheme of a sink, e.g. redis://localhost:6379/0")
-    return text
-
-
-def _feed_url(text: str) -> str:
-    if text and re.match(r"[a-z][a-z0-9+.-]*://", text) is None:
-        raise ValueError("must be a url, e.g. redis://localhost:6379/0")
-    return text
-
-
-Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
-ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
-Dsn = Annotated[str, Field(repr=False), AfterValidator(_conninfo)]
-Credits = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-Word = Annotated[str, Field(min_length=1)]
-ApiKey = Annotated[str, Field(min_length=1), AfterValidator(_api_key)]
-Origin = Annotated[str, AfterValidator(_origin)]
-Network = Annotated[str, AfterValidator(_network)]
 
 
 class _Section(BaseModel):
@@ -151,7 +62,7 @@ class ColumnSettings(_Section):
 class SourceSettings(_Section):
     """The application's table, and the words used in it."""
 
-    table: Annotated[str, AfterValidator(_relation)] = "public.user_credits"
+    table: Relation = "public.user_credits"
     columns: ColumnSettings = ColumnSettings()
     active_statuses: Annotated[list[Word], Field(min_length=1)] = ["active"]
     expired_status: Word = "expired"
@@ -175,8 +86,8 @@ class SourceSettings(_Section):
 class SinkSettings(_Section):
     """One sink; whatever is neither name, url nor mode is an option, which the sink itself checks."""
 
-    name: Annotated[str, AfterValidator(_sink_name)]
-    url: Annotated[str, Field(repr=False), AfterValidator(_sink_url)]
+    name: SinkName
+    url: SinkUrl
     mode: Literal["newest", "every"] = "newest"
     options: Annotated[dict[str, Any], Field(repr=False)] = {}
 
@@ -199,11 +110,11 @@ class SinkSettings(_Section):
 class HttpSettings(_Section):
     """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
 
-    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8321"
+    listen: Listen = "127.0.0.1:8321"
     api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
     operator_keys: Annotated[list[ApiKey], Field(repr=False)] = []
     jwt_secret: Annotated[str, Field(repr=False)] = ""
-    jwks_url: Annotated[str, AfterValidator(_http_url)] = ""
+    jwks_url: HttpUrl = ""
     jwt_audience: str = ""
     jwt_issuer: str = ""
     jwt_leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
@@ -226,7 +137,7 @@ class HttpSettings(_Section):
 class ServeSettings(_Section):
     """Where `creditsd serve` hears of totals: what a sink publishes to, with the options that sink has."""
 
-    feed: Annotated[str, Field(repr=False), AfterValidator(_feed_url)] = ""
+    feed: FeedUrl = ""
     user_id_type: Literal["text", "uuid", "bigint"] = "text"
     sweep_seconds: Seconds = 60.0
     prefix: str = "credits:"

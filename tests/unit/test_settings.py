@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from creditsd import settings as settings_module
 from creditsd.errors import ConfigError
-from creditsd.settings import Settings, Supervision, load, masked, parse_relation, supervision
+from creditsd.settings import Settings, Supervision, load, masked, supervision
+from creditsd.values import parse_relation
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,122 @@
+"""What one setting may be: names, addresses, urls, keys, amounts; where it is not, each says what is allowed."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from ipaddress import ip_network
+from typing import Annotated
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, Field
+
+_UNQUOTED = r"[^\W\d][\w$]*"
+_QUOTED = r'"(?:[^"\0]|"")+"'
+_RELATION = re.compile(rf"(?:({_UNQUOTED}|{_QUOTED})\s*\.\s*)?({_UNQUOTED}|{_QUOTED})")
+_UPPER_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+_NAME_BYTES = 63  # PostgreSQL cuts longer names off, silently
+
+
+def parse_relation(text: str) -> tuple[str, str]:
+    """Split a table's name as written in SQL into (schema, name); without a schema it is `public`."""
+    match = _RELATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError('must be table or schema.table, each part plain or "quoted"')
+    return _identifier(_unquote(match[1] or "public")), _identifier(_unquote(match[2]))
+
+
+def _unquote(part: str) -> str:
+    if part.startswith('"'):
+        return part[1:-1].replace('""', '"')
+    return part.translate(_UPPER_TO_LOWER)
+
+
+def _identifier(name: str) -> str:
+    if "\0" in name or len(name.encode()) > _NAME_BYTES:
+        raise ValueError(f"must be a name of at most {_NAME_BYTES} bytes")
+    return name
+
+
+def _relation(text: str) -> str:
+    parse_relation(text)
+    return text
+
+
+def _conninfo(text: str) -> str:
+    try:
+        conninfo_to_dict(text)
+    except (psycopg.ProgrammingError, ValueError):  # its own text would quote the password
+        raise ValueError(
+            "must be a libpq string (host=… dbname=…) or a URL (postgresql://…), special characters escaped"
+        ) from None
+    return text
+
+
+def _listen(text: str) -> str:
+    if text:
+        _, colon, port = text.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError("must be host:port, or empty for off")
+    return text
+
+
+def _http_url(text: str) -> str:
+    if text and not text.startswith(("https://", "http://")):
+        raise ValueError("must be an https:// or http:// URL, or empty")
+    return text
+
+
+def _api_key(text: str) -> str:
+    if text.startswith("sha256:") and re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text) is None:
+        raise ValueError("after sha256: must come the 64 hexadecimal digits of the key's digest")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != "*" and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+", text) is None:
+        raise ValueError("must be an origin as browsers send it, e.g. https://app.example.com, or *")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError("must be an address or a network, e.g. 10.0.0.0/8") from None
+
+
+def _sink_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", text) is None:
+        raise ValueError("must be letters, digits, _ . and -, at most 63 of them")
+    return text
+
+
+def _sink_url(text: str) -> str:
+    if re.match(r"[a-z][a-z0-9+.-]*(:|$)", text) is None:
+        raise ValueError("must start with the scheme of a sink, e.g. redis://localhost:6379/0")
+    return text
+
+
+def _feed_url(text: str) -> str:
+    if text and re.match(r"[a-z][a-z0-9+.-]*://", text) is None:
+        raise ValueError("must be a url, e.g. redis://localhost:6379/0")
+    return text
+
+
+Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
+ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
+Dsn = Annotated[str, Field(repr=False), AfterValidator(_conninfo)]
+Credits = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Word = Annotated[str, Field(min_length=1)]
+ApiKey = Annotated[str, Field(min_length=1), AfterValidator(_api_key)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Network = Annotated[str, AfterValidator(_network)]
+Relation = Annotated[str, AfterValidator(_relation)]
+Listen = Annotated[str, AfterValidator(_listen)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+SinkName = Annotated[str, AfterValidator(_sink_name)]
+SinkUrl = Annotated[str, Field(repr=False), AfterValidator(_sink_url)]
+FeedUrl = Annotated[str, Field(repr=False), AfterValidator(_feed_url)]
