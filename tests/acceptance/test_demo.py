@@ -228,7 +228,9 @@ def test_without_its_postgresql_it_says_what_to_install(place: Path) -> None:
 def test_an_ordinary_user_sees_the_same(place: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     packages = sysconfig.get_path("purelib")
-    script = f"import site; site.addsitedir({packages!r}); from creditsd.cli import main; main()"
+    # Before what the system itself has installed, which may be older.
+    ours = f"import site, sys; sys.path.insert(0, {packages!r}); site.addsitedir({packages!r})"
+    script = f"{ours}; from creditsd.cli import main; main()"
     system = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     python = next(
         (each for each in (sys.executable, system) if may_run([each, "-c", script, "--version"], nobody)), None

@@ -102,7 +102,7 @@ class Load:
                         await self._transaction(connection, dice)
                         self.written += 1
                         await asyncio.sleep(self.pause_seconds)
-            except psycopg.Error:
+            except (psycopg.Error, psycopg.Rollback):  # the latter leaves the block where it could not be rolled back
                 self.interrupted += 1
                 await asyncio.sleep(0.05)
 

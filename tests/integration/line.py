@@ -22,6 +22,12 @@ from tests.conftest import Database
 USER = "00000000-0000-0000-0000-000000000001"
 OTHER = "00000000-0000-0000-0000-000000000002"
 
+# Who has K, or waits for it, in this database: locks are listed for the whole server.
+K_HELD = (
+    "SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 2 AND classid = "
+    "'creditsd.changes'::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
 
 def user(number: int) -> str:
     """Name a user of the reference table."""

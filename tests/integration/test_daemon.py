@@ -22,7 +22,7 @@ from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, Sch
 from creditsd.inspection import Inspection
 from creditsd.settings import Settings
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed, said, user
+from tests.integration.line import K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running, until
 from tests.servers import REFERENCE_TABLE, Postgres, Valkey
 
@@ -397,7 +397,7 @@ async def test_with_polling_changes_arrive_and_nobody_listens(reference_table: D
         reference_table.run(ADD, [USER, 1])
         await sink.until_credits(USER, 1)
         assert daemon.health()["doorbell"] == "polling"
-        held = reference_table.run("SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 2")
+        held = reference_table.run(K_HELD)
         assert held == []
 
 

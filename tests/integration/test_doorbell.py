@@ -21,7 +21,7 @@ from creditsd.database import connected
 from creditsd.doorbell import Doorbell
 from creditsd.settings import Settings
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line, MemorySink, installed, user
+from tests.integration.line import K_HELD, OTHER, USER, Line, MemorySink, installed, user
 from tests.integration.running import running, until
 from tests.proxy import Proxy
 from tests.servers import REFERENCE_TABLE, Postgres
@@ -184,7 +184,7 @@ async def test_the_daemon_sleeps_when_there_is_nothing_to_do(
 ) -> None:
     async with running(settings, MemorySink()) as daemon, hearing(installation) as rings:
         await until(daemon, "doorbell", "asleep")
-        locks = installation.run("SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 2")
+        locks = installation.run(K_HELD)
         assert locks == [("ExclusiveLock",)]
         installation.run(ADD, [USER, 1])
         assert await heard(installation, rings) == 1

@@ -14,7 +14,7 @@ import pytest
 from creditsd import queries
 from creditsd.settings import Settings
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line
+from tests.integration.line import K_HELD, OTHER, USER, Line
 from tests.integration.play import ADD, Play, Session
 
 UNREAD = "SELECT count(*) FROM creditsd.changes WHERE NOT pg_visible_in_snapshot(xid, %s::text::pg_snapshot)"
@@ -75,9 +75,7 @@ class Sleeper:
 
     async def nobody_holds_k(self) -> bool:
         """Whether K is free."""
-        held = await self._line.connection.execute(
-            "SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 2 AND granted"
-        )
+        held = await self._line.connection.execute(K_HELD)
         return not await held.fetchall()
 
     async def wake(self) -> None:
