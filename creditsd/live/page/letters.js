@@ -9,6 +9,7 @@ export class Letters {
   #known = "";
   #asked = 0;
   #asking = false;
+  #again = false;
 
   constructor(section, list, said, api, explain) {
     Object.assign(this, { section, list, said, api, explain });
@@ -26,6 +27,7 @@ export class Letters {
   }
 
   async #load() {
+    this.#again = this.#asking; // what changed while an answer is under way may not be in it
     if (this.#asking) return;
     this.#asking = true;
     this.#asked = performance.now();
@@ -37,6 +39,7 @@ export class Letters {
     } finally {
       this.#asking = false;
     }
+    if (this.#again) await this.#load();
   }
 
   #draw(deliveries, limit) {
