@@ -44,6 +44,7 @@ demo: $(STAMP) ## watch totals change, with nothing else installed
 	@$(BIN)/creditsd demo $(ARGS)
 
 test: $(STAMP) $(NODE_STAMPS) ## run the tests; ARGS='-k doorbell' for some
+	@$(BIN)/python -m compileall -q creditsd # where Python may write no bytecode, every command would compile it all anew
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 bench: $(STAMP).bench ## measure, keep the figures, write them into docs; ARGS='--only latency' for some

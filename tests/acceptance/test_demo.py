@@ -99,15 +99,22 @@ def gone(place: Path) -> bool:
     return not any(place.glob("creditsd-*"))
 
 
-def test_piped_it_prints_totals_as_they_change_and_leaves_nothing(place: Path) -> None:
-    done = piped(place, "--duration", "5")
-    assert (done.returncode, done.stderr) == (0, "")
-    seen = arrivals(done.stdout)
-    assert len(seen) > 10
-    assert {match["cause"] for match in seen} >= {"change", "expiry", "auto-expire"}
-    assert any(int(match["step"]) > 0 for match in seen)
-    assert any(int(match["step"]) < 0 for match in seen)
-    assert re.search(r"^\d+ totals of 301 users arrived", done.stdout.splitlines()[-1])
+def test_piped_it_prints_totals_as_they_change_also_beside_another_and_leaves_nothing(place: Path) -> None:
+    with started(place, "--duration", "5") as one, started(place, "--duration", "5") as other:
+        outputs = [process.communicate(timeout=PATIENCE_SECONDS) for process in (one, other)]
+    assert [(process.returncode, errors) for process, (_, errors) in zip((one, other), outputs, strict=True)] == [
+        (0, ""),
+        (0, ""),
+    ]
+    for output, _ in outputs:
+        seen = arrivals(output)
+        assert len(seen) > 10
+        assert {match["cause"] for match in seen} >= {"change", "expiry", "auto-expire"}
+        assert any(int(match["step"]) > 0 for match in seen)
+        assert any(int(match["step"]) < 0 for match in seen)
+        assert re.search(r"^\d+ totals of 301 users arrived", output.splitlines()[-1])
+    addresses = [re.findall(r"http://[^/]+", output) for output, _ in outputs]
+    assert addresses[0] != addresses[1]
     assert list(place.iterdir()) == []
 
 
@@ -157,16 +164,6 @@ def test_a_row_somebody_changes_arrives(place: Path) -> None:
         output, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, errors) == (0, "")
     assert "users arrived" in output
-    assert list(place.iterdir()) == []
-
-
-def test_two_at_once_do_not_disturb_each_other(place: Path) -> None:
-    with started(place, "--duration", "3") as one, started(place, "--duration", "3") as other:
-        outputs = [process.communicate(timeout=PATIENCE_SECONDS)[0] for process in (one, other)]
-    assert (one.returncode, other.returncode) == (0, 0)
-    addresses = [re.findall(r"http://[^/]+", output) for output in outputs]
-    assert addresses[0] != addresses[1]
-    assert all(arrivals(output) for output in outputs)
     assert list(place.iterdir()) == []
 
 
@@ -237,9 +234,9 @@ def test_an_ordinary_user_sees_the_same(place: Path) -> None:
     )
     if python is None:
         pytest.skip("this environment lies below a directory that is closed to others")
-    done = as_somebody([python, "-c", script, "demo", "--duration", "3"], nobody, environment(place))
+    done = as_somebody([python, "-c", script, "demo", "--duration", "2"], nobody, environment(place))
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(arrivals(done.stdout)) > 5
+    assert arrivals(done.stdout)
     assert list(place.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ from creditsd.settings import Settings
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
 from tests.conftest import Database, eventually
 from tests.integration.line import MemorySink, installed, user
+from tests.integration.running import until as running_until
 
 ENABLE = "UPDATE creditsd.sinks SET disabled_reason = NULL, paused_at = NULL"
 PAUSE = "UPDATE creditsd.sinks SET paused_at = now()"
@@ -88,7 +89,7 @@ async def test_a_disabled_sink_stands_still_over_a_restart_and_goes_on_with_the_
             await told(reference_table18, f"UPDATE user_credits SET credits = {amount}")
         stored = "SELECT count(*) = 3 FROM creditsd.balances WHERE credits = 4"
         await eventually(lambda: asyncio.to_thread(reference_table18.run, stored), lambda rows: rows[0][0])
-        assert daemon.health()["sinks"] == {"memory": f"disabled: {GONE}"}
+        await running_until(daemon, "sinks", {"memory": f"disabled: {GONE}"})
         assert healthy.tries == 0
         await told(reference_table18, ENABLE, RING)
         await healthy.until(lambda: len(healthy.newest) == 3)

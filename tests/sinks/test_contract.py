@@ -40,15 +40,15 @@ async def test_a_total_arrives(harness: Harness) -> None:
         await sink.close()
 
 
-@pytest.mark.parametrize("credits", ["0.1", "-3", "123456789012345678901234567890.123456789", "1E+30"])
-async def test_credits_arrive_with_every_digit(harness: Harness, credits: str) -> None:  # noqa: A002
+async def test_credits_arrive_with_every_digit(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     try:
-        await sink.deliver([total(credits=Decimal(credits))])
-        received = await harness.received("u1")
-        assert received is not None
-        assert received["credits"] == Decimal(credits)
+        for number, amount in enumerate(["0.1", "-3", "123456789012345678901234567890.123456789", "1E+30"]):
+            await sink.deliver([total(f"u{number}", credits=Decimal(amount))])
+            received = await harness.received(f"u{number}")
+            assert received is not None
+            assert received["credits"] == Decimal(amount)
     finally:
         await sink.close()
 
@@ -87,15 +87,15 @@ async def test_a_newer_version_replaces_the_older_one(harness: Harness) -> None:
         await sink.close()
 
 
-@pytest.mark.parametrize("user_id", ODD_USERS)
-async def test_a_user_id_may_be_any_text(harness: Harness, user_id: str) -> None:
+async def test_a_user_id_may_be_any_text(harness: Harness) -> None:
     sink = harness.make()
     await sink.open()
     try:
-        await sink.deliver([total(user_id)])
-        await sink.deliver([total(user_id, VERSION + 1, credits=Decimal(1))])
-        assert await harness.received(user_id) == as_read(total(user_id, VERSION + 1, credits=Decimal(1)))
-        assert await sink.held(user_id) in (None, VERSION + 1)
+        for user_id in ODD_USERS:
+            await sink.deliver([total(user_id)])
+            await sink.deliver([total(user_id, VERSION + 1, credits=Decimal(1))])
+            assert await harness.received(user_id) == as_read(total(user_id, VERSION + 1, credits=Decimal(1)))
+            assert await sink.held(user_id) in (None, VERSION + 1)
     finally:
         await sink.close()
 
