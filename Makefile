@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
-# Tests wait more than they work, so two at a time pay even on one processor.
-WORKERS ?= 2
+# Tests wait more than they work, so three at a time pay even on two processors.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -18,7 +18,7 @@ WHERE datname = current_database() AND application_name LIKE 'creditsd%'
 
 async def test_killed_with_9_again_and_again_under_load_every_total_is_right_after(line: Line) -> None:
     killings = Killings(line.directory, line.env, line.dsn, line.valkey)
-    found = await killings.happen(kills=4, seconds=8, users=USERS, clients=3)
+    found = await killings.happen(kills=3, seconds=5, users=USERS, clients=3)
     assert found.wrong == {}
     assert found.backwards == []
     assert found.agrees

@@ -22,11 +22,12 @@ from tests.conftest import Database
 USER = "00000000-0000-0000-0000-000000000001"
 OTHER = "00000000-0000-0000-0000-000000000002"
 
-# Who has K, or waits for it, in this database: locks are listed for the whole server.
-K_HELD = (
-    "SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND objsubid = 2 AND classid = "
-    "'creditsd.changes'::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+# Advisory locks of this database alone: the view lists those of the whole server, where other daemons may run.
+ADVISORY = (
+    "FROM pg_locks WHERE locktype = 'advisory' "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+K_HELD = f"SELECT mode, granted {ADVISORY} AND objid = 1 AND objsubid = 2 AND classid = 'creditsd.changes'::regclass"
 
 
 def user(number: int) -> str:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from creditsd.inspection import Inspection
 from creditsd.settings import Settings
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed, said, user
+from tests.integration.line import ADVISORY, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
@@ -215,7 +215,7 @@ async def test_of_two_recomputes_the_later_one_reads_later(installation: Databas
             late = asyncio.create_task(other.balances.recompute([USER], cause="repair", republish=False))
 
             async def waits() -> Any:
-                return installation.run("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                return installation.run(f"SELECT {ADVISORY} AND NOT granted")
 
             await eventually(waits)
             installation.run("UPDATE user_credits SET credits = 2")

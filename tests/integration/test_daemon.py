@@ -22,7 +22,7 @@ from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, Sch
 from creditsd.inspection import Inspection
 from creditsd.settings import Settings
 from tests.conftest import Database, eventually
-from tests.integration.line import K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
+from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running, until
 from tests.servers import REFERENCE_TABLE, Postgres, Valkey
 
@@ -146,7 +146,7 @@ async def test_a_standby_takes_over_from_a_leader_whose_session_is_ended(
             installation.run(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'creditsd leader' AND pid IN "
-                "(SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND granted)"
+                f"(SELECT pid {ADVISORY} AND objid = 2 AND granted)"
             )
             installation.run(ADD, [USER, 1])
 

@@ -21,7 +21,7 @@ from creditsd.database import connected
 from creditsd.doorbell import Doorbell
 from creditsd.settings import Settings
 from tests.conftest import Database, eventually
-from tests.integration.line import K_HELD, OTHER, USER, Line, MemorySink, installed, user
+from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, installed, user
 from tests.integration.running import running, until
 from tests.proxy import Proxy
 from tests.servers import REFERENCE_TABLE, Postgres
@@ -68,7 +68,7 @@ async def heard(database: Database, rings: list[str]) -> int:
 
 async def asked(session: Session) -> bool:
     """Whether somebody's request for K waits at the server: from then on every new writer rings."""
-    waiting = await session.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    waiting = await session.execute(f"SELECT {ADVISORY} AND NOT granted".encode())
     return bool(await waiting.fetchall())
 
 
@@ -185,7 +185,7 @@ async def test_the_daemon_sleeps_when_there_is_nothing_to_do(
     async with running(settings, MemorySink()) as daemon, hearing(installation) as rings:
         await until(daemon, "doorbell", "asleep")
         locks = installation.run(K_HELD)
-        assert locks == [("ExclusiveLock",)]
+        assert locks == [("ExclusiveLock", True)]
         installation.run(ADD, [USER, 1])
         assert await heard(installation, rings) == 1
 
@@ -328,9 +328,6 @@ async def test_a_request_that_is_given_up_leaves_no_lock_and_no_request(
 ) -> None:
     monkeypatch.setattr(doorbell_module, "ASKING_POLL_SECONDS", FOR_EVER)
     sink = MemorySink()
-    held = (
-        "SELECT granted FROM pg_locks WHERE mode = 'ExclusiveLock' AND (locktype, objid, objsubid) = ('advisory', 1, 2)"
-    )
     with capture_logs() as logs:
         async with installation.connect() as silent, installation.connect() as writer:
             await silent.execute("BEGIN")
@@ -349,8 +346,8 @@ async def test_a_request_that_is_given_up_leaves_no_lock_and_no_request(
                 await silent.execute("COMMIT")
                 await sink.until_credits(OTHER, 7 + 1)
                 await until(daemon, "doorbell", "asleep")
-                assert installation.run(held) == [(True,)]
-            assert installation.run(held) == []
+                assert installation.run(K_HELD) == [("ExclusiveLock", True)]
+            assert installation.run(K_HELD) == []
 
 
 # A bell that does not ring.
