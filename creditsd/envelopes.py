@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import orjson
 from multidict import istr
 
 from creditsd.events import Event, Type
@@ -70,9 +69,10 @@ def _identity(sink: str, user_id: str, event: Event) -> str:
 
 
 def _body(total: Total, event: Event) -> bytes:
-    previous = None if total.previous_json is None else orjson.Fragment(total.previous_json)
-    data = {**total.document(), "previous": previous, "cause": total.cause, **event.facts}
-    return encode({"type": event.type, "timestamp": _happened_at(total, event), "data": data})
+    more = b"," + encode(event.facts)[1:-1] if event.facts else b""
+    previous = (total.previous_json or "null").encode()
+    data = b'%b,"previous":%b,"cause":"%b"%b}' % (total.json()[:-1], previous, total.cause.encode(), more)
+    return b'{"type":"%b","timestamp":%b,"data":%b}' % (event.type.encode(), encode(_happened_at(total, event)), data)
 
 
 def _happened_at(total: Total, event: Event) -> datetime:

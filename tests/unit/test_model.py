@@ -36,6 +36,27 @@ def test_the_json_has_the_documented_keys_in_their_order() -> None:
     )
 
 
+WORDS = st.text(st.characters(exclude_categories=["Cs"]))
+EARLY = datetime(2, 1, 1)  # noqa: DTZ001  hypothesis adds the zone itself
+
+
+@given(
+    st.builds(
+        replace,
+        st.just(PRO),
+        user_id=WORDS,
+        credits=st.decimals(),
+        can_buy=st.booleans(),
+        subscription_id=st.none() | WORDS,
+        membership=st.none() | WORDS,
+        updated_at=st.datetimes(EARLY, timezones=st.sampled_from([UTC, timezone(timedelta(hours=2))])),
+        expires_at=st.none() | st.datetimes(EARLY, timezones=st.just(UTC)),
+    )
+)
+def test_what_is_written_out_is_what_would_be_encoded(total: Total) -> None:
+    assert total.json() == encode(total.document())
+
+
 def test_cause_and_previous_are_no_part_of_the_total() -> None:
     assert replace(PRO, cause="repair", previous_json='{"credits": 1}').json() == PRO.json()
 
