@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -97,7 +98,9 @@ class Server:
         self._stop()
 
     def _start(self) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="creditsd-", dir=_short_directory(self._account)))
+        # Known before it is there: an interrupt in between would leave it behind.
+        self.home = _short_directory(self._account) / f"creditsd-{secrets.token_hex(6)}"
+        self.home.mkdir(mode=0o700)
         binaries = self._reachable_binaries()
         if self._account is not None:
             os.chown(self.home, self._account.uid, self._account.gid)
@@ -157,11 +160,11 @@ def _package() -> Path:
     return Path(spec.origin).parent
 
 
-def _short_directory(account: Account | None) -> str:
+def _short_directory(account: Account | None) -> Path:
     """Return a temporary directory that everyone may pass through and whose sockets have short enough names."""
     usual = Path(tempfile.gettempdir()).resolve()
     closed = account is not None and any(not path.stat().st_mode & 0o001 for path in (usual, *usual.parents))
-    return "/tmp" if closed or len(str(usual)) > _LONGEST_SOCKET_DIRECTORY else str(usual)  # noqa: S108
+    return Path("/tmp") if closed or len(str(usual)) > _LONGEST_SOCKET_DIRECTORY else usual  # noqa: S108
 
 
 def _environment() -> dict[str, str]:

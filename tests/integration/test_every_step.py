@@ -259,7 +259,7 @@ async def test_a_step_dropped_before_the_cursor_came_there_is_told_once(
     sink.refuses = {USER}
     await step(installation, line, USER)
     async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
-        await current(publisher)
+        await eventually(lambda: asyncio.to_thread(installation.run, "SELECT FROM creditsd.deliveries"))
         sink.refuses = set()
         # Stored, and not yet handed over.
         fresh = [await step(installation, line, USER), await step(installation, line, USER)]
