@@ -17,6 +17,7 @@ from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
 from pydantic import BaseModel, Field, FilePath, PositiveFloat, model_validator
 
+from creditsd.certificates import context
 from creditsd.errors import ConfigError, CreditsdError
 
 FAILURES = (nats.errors.Error, TimeoutError, OSError)
@@ -272,20 +273,13 @@ def reach(user: User, url: str, options: Options) -> Server:
         ) from None
     if login and (options.token or options.creds or options.nkey):
         raise ConfigError(f"{user.name}: the url has a login, and so do the options: keep one")
-    return Server(user, servers, login, _context(user.name, options) if scheme == "nats+tls" else None, options)
-
-
-def _context(whose: str, options: Options) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cadata=options.ca or None)
-    except (ssl.SSLError, ValueError):
-        raise ConfigError(f"{whose}: ca is not a certificate in PEM") from None
-    if options.client_certificate is not None:
-        try:
-            context.load_cert_chain(options.client_certificate)
-        except (ssl.SSLError, OSError):
-            raise ConfigError(f"{whose}: client_certificate is not a PEM file of certificate and key") from None
-    return context
+    return Server(
+        user,
+        servers,
+        login,
+        context(user.name, options.ca, options.client_certificate) if scheme == "nats+tls" else None,
+        options,
+    )
 
 
 def _parsed(url: str) -> tuple[list[str], dict[str, str]]:

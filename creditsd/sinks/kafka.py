@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -30,6 +29,7 @@ from aiokafka.errors import (
 )
 from pydantic import BaseModel, Field, FilePath, PositiveFloat, PositiveInt
 
+from creditsd.certificates import context
 from creditsd.errors import ConfigError, SinkUnavailable
 from creditsd.model import Total
 from creditsd.sinks import Rejection
@@ -192,7 +192,7 @@ def create(name: str, url: str, options: Options) -> Kafka:
             "special characters in the password must be percent-encoded, and a login needs kafka+sasl"
         ) from None
     if "SSL" in protocol:
-        settings["ssl_context"] = _context(name, options)
+        settings["ssl_context"] = context(f"sink {name}", options.ca, options.client_certificate)
     return Kafka(name, servers, settings, options)
 
 
@@ -219,16 +219,3 @@ def _server(text: str) -> str:
         raise ValueError("not host:port")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{host}:{parts.port or 9092}"
-
-
-def _context(name: str, options: Options) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cadata=options.ca or None)
-    except (ssl.SSLError, ValueError):
-        raise ConfigError(f"sink {name}: ca is not a certificate in PEM") from None
-    if options.client_certificate is not None:
-        try:
-            context.load_cert_chain(options.client_certificate)
-        except (ssl.SSLError, OSError):
-            raise ConfigError(f"sink {name}: client_certificate is not a PEM file of certificate and key") from None
-    return context
