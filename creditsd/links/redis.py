@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import hiredis
 import redis.asyncio
 from pydantic import BaseModel, Field, PositiveFloat
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -17,7 +18,7 @@ from redis.asyncio.connection import ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from creditsd.errors import ConfigError
 
@@ -77,6 +78,26 @@ class Server:
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
 
+    async def send_on(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Send commands one after the other on one connection, each made when the one before is on its way.
+
+        So the server is at work while the next is written, where a pipeline writes all before it sends any. Refusals
+        are in the replies. Raises what is in FAILURES. Not for a cluster.
+        """
+        pool = self.client.connection_pool
+        connection = await pool.get_connection()
+        try:
+            sent = 0
+            for command in commands:
+                await connection.send_packed_command([hiredis.pack_command(command)])
+                sent += 1
+            return [await _answer(connection) for _ in range(sent)]
+        except BaseException:
+            await connection.disconnect(nowait=True)  # there may be answers left on it that nobody waits for
+            raise
+        finally:
+            await pool.release(connection)
+
     def explain(self, error: Exception, rights: str) -> str:
         """Say in one line what is wrong, without a secret; `rights` is what a user needs who lacks some."""
         text = f"{type(error).__name__} {error}"
@@ -115,6 +136,13 @@ def reach(whose: str, url: str, options: Options) -> Server:
         raise ConfigError(
             f"{whose}: the url is not {form}{hint}; special characters in the password must be percent-encoded"
         ) from None
+
+
+async def _answer(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _check(whose: str, options: Options) -> None:

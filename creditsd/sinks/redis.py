@@ -74,12 +74,11 @@ class Redis:
             await self._append(totals)
         step = self._totals_per_call
         chunks = [totals[i : i + step] for i in range(0, len(totals), step)]
-        calls = [self._call(chunk) for chunk in chunks]
-        replies = await self._send(calls)
+        replies = await self._call(chunks)
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:  # the server restarted, or someone flushed its scripts
             await self.open()
-            again = await self._send([calls[i] for i in unknown])
+            again = await self._call([chunks[i] for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
         return await self._rejections(chunks, replies)
@@ -144,7 +143,15 @@ class Redis:
         """Close the connections, waiting 2 s at most for a server that does not let go."""
         await self._server.close()
 
-    def _call(self, totals: Sequence[Total]) -> tuple[Any, ...]:
+    async def _call(self, chunks: Sequence[Sequence[Total]]) -> list[Any]:
+        if self._server.cluster:
+            return await self._send([self._written(chunk) for chunk in chunks])
+        try:
+            return await self._server.send_on(map(self._written, chunks))
+        except links.FAILURES as error:
+            raise await self._failed(error) from None
+
+    def _written(self, totals: Sequence[Total]) -> tuple[Any, ...]:
         options = self._options
         keys = [options.prefix + total.user_id for total in totals]
         bound = 0
