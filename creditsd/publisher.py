@@ -14,14 +14,15 @@ from typing import Any
 import structlog
 
 from creditsd import queries
-from creditsd.database import Pool, batch, borrowed, row
+from creditsd.database import Pool, borrowed, row
 from creditsd.debts import Debts
 from creditsd.deliveries import Deliveries
 from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
+from creditsd.pages import Pages
 from creditsd.pulse import Pulse
 from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy, SinkDisabled
-from creditsd.steps import Steps, apart
+from creditsd.steps import Steps, apart, pieces
 
 log = structlog.get_logger()
 
@@ -54,7 +55,8 @@ class Publisher:
         self._pulse = pulse or Pulse()
         self._sink = sink
         self._pool = pool
-        self._steps = Steps(name, pool) if every else None
+        self._every = every
+        self._pages = Pages(pool, sink.max_batch, Steps(name, pool) if every else None)
         self._cursor = 0
         self._taken = 0
         self._whole = False  # whether what was taken last left nothing out that was stored by then
@@ -173,7 +175,7 @@ class Publisher:
             await self._deliver(due, deliveries, again=True)
         totals = await self._next()
         if totals:
-            await self._deliver(totals, deliveries)
+            await self._deliver_reading_on(totals, deliveries)
         elif not self._ending:
             await self._idle(deliveries)
         if self._cursor >= self._head or (self._whole and self._cursor >= self._taken):
@@ -190,8 +192,7 @@ class Publisher:
         assert found is not None
         self._disabling = None
         self._obey(found)
-        in_order = self._steps is not None
-        self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type, in_order=in_order)
+        self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type, in_order=self._every)
         await self._deliveries.open(self._cursor)
         self._registered = True
 
@@ -206,29 +207,27 @@ class Publisher:
         head = self._head  # as it is now: what is stored while the page is read may not be in it
         if self._cursor >= head:
             return ()
-        totals = await self._page()
+        totals = await self._pages.after(self._cursor)
         self._whole = len(totals) < self._sink.max_batch
         self._taken = totals[-1].version if totals else head
         if not totals:
             self._cursor = head
         return totals
 
-    async def _page(self) -> Sequence[Total]:
-        if self._steps is not None:
-            return await self._steps.after(self._cursor, self._sink.max_batch)
-        async with borrowed(self._pool) as connection:
-            found = await batch(
-                connection,
-                queries.sql("queries/balances_after"),
-                {"version": self._cursor, "limit": self._sink.max_batch},
-            )
-        return found.totals
+    async def _deliver_reading_on(self, totals: Sequence[Total], deliveries: Deliveries) -> None:
+        if not self._pages.more:
+            await self._deliver(totals, deliveries)
+            return
+        work = (self._deliver(totals, deliveries), self._pages.read_ahead())
+        delivered, _ = await asyncio.gather(*work, return_exceptions=True)
+        if isinstance(delivered, BaseException):
+            raise delivered
 
     async def _deliver(self, totals: Sequence[Total], deliveries: Deliveries, *, again: bool = False) -> None:
         """Hand totals to the sink and settle what became of them; `again`, they are not next after the cursor."""
         held = set() if again else await deliveries.held(totals)
-        for run in apart(totals, self._sink.max_batch):
-            part: Sequence[Total] = [total for total in run if total.user_id not in held]
+        for run in (apart if self._every else pieces)(totals, self._sink.max_batch):
+            part = [total for total in run if total.user_id not in held] if held else run
             if not part:
                 self._cursor = max(self._cursor, run[-1].version)
                 await deliveries.load(self._cursor)
@@ -243,7 +242,7 @@ class Publisher:
                     self._backoff = Backoff()
                 raise
             await self._settle(part, refused, deliveries, upto=run[-1].version, again=again)
-            if self._steps is not None:
+            if self._every:
                 held |= {rejection.total.user_id for rejection in refused}
             self._note_recovery()
 
@@ -358,8 +357,9 @@ class Publisher:
             self._disabling = f"nothing has arrived for {failing_seconds:.0f} s: {why}"
 
     def _return_to_cursor(self) -> None:
-        """Drop what was handed over; the table has it."""
+        """Drop what was handed over or read ahead; the table has it."""
         self._forget_fresh()
+        self._pages.forget()
         self._taken = self._cursor
         self._whole = False
 
@@ -376,6 +376,7 @@ class Publisher:
 
     def _note_halt(self, halted: str | None, disabled_reason: str | None) -> None:
         self._halted = halted
+        self._pages.forget()
         if disabled_reason is not None:
             mend = f"once it is meant to go on: creditsd sinks enable {self.name}"
             log.error("publisher.disabled", sink=self.name, reason=disabled_reason, mend=mend)

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 import redis.asyncio as redis
 
 from creditsd import deliveries as deliveries_module
+from creditsd import pages
 from creditsd import publisher as publisher_module
 from creditsd.database import batch, pool
 from creditsd.errors import SinkUnavailable
@@ -68,7 +68,7 @@ async def line(settings: Settings) -> AsyncIterator[Line]:
 
 def made(version: int, name: str = USER) -> Total:
     """A total that stands in no table."""
-    return replace(Total.nothing(name), version=version, updated_at=datetime.now(UTC), credits=Decimal(version))
+    return Total.nothing(name)._replace(version=version, updated_at=datetime.now(UTC), credits=Decimal(version))
 
 
 async def newest(line: Line) -> int:
@@ -245,7 +245,7 @@ async def test_what_is_stored_while_a_page_is_read_is_not_skipped(
         await go.wait()
         return found
 
-    monkeypatch.setattr(publisher_module, "batch", slowly)
+    monkeypatch.setattr(pages, "batch", slowly)
     sink = MemorySink()
     async with publishing(sink, newest=10) as publisher:
         await read.wait()
@@ -254,6 +254,41 @@ async def test_what_is_stored_while_a_page_is_read_is_not_skipped(
         go.set()
         await current(publisher)
     assert sink.newest[USER].credits == 1
+
+
+async def test_the_next_page_is_read_while_one_is_delivered_and_forgotten_where_that_fails(
+    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        installation.run(ADD, [user(number), 1])
+        await line.settle()
+    sink, read, really = MemorySink(max_batch=2), 0, batch
+
+    async def counting(*arguments: Any) -> Any:
+        nonlocal read
+        read += 1
+        return await really(*arguments)
+
+    async def pages_read() -> int:
+        return read
+
+    async def why() -> str | None:
+        return publisher.error
+
+    monkeypatch.setattr(pages, "batch", counting)
+    sink.gate.clear()
+    async with publishing(sink, newest=await newest(line)) as publisher:
+        await eventually(pages_read, lambda found: found == 2)
+        assert sink.deliveries == []
+        installation.run(ADD, [user(2), 1])  # who stands on the page that was read ahead
+        publisher.offer(await line.settle())
+        sink.failure = SinkUnavailable("sink memory: it is away")
+        sink.gate.set()
+        await eventually(why, lambda found: found is not None)
+        sink.failure = None
+        await current(publisher)
+    assert [total.credits for total in sink.totals if total.user_id == user(2)] == [Decimal(2)]
+    assert [len(delivery) for delivery in sink.deliveries] == [2, 2, 1]
 
 
 # A sink that fails.

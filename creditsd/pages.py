@@ -1,0 +1,56 @@
+"""What a sink that is behind is told: stored totals after a version, a page at a time, the next one read ahead."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from creditsd import queries
+from creditsd.database import Pool, batch, borrowed
+from creditsd.errors import DatabaseUnavailable, SchemaError
+from creditsd.model import Total
+from creditsd.steps import Steps
+
+
+class Pages:
+    """Reads the table or, for a sink that is told each, the steps.
+
+    A page read ahead may be older than what is stored by now, but leaves nobody out: whoever has changed meanwhile
+    stands further on.
+    """
+
+    def __init__(self, pool: Pool, size: int, steps: Steps | None) -> None:
+        self._pool = pool
+        self._size = size
+        self._steps = steps
+        self._next: int | None = None
+        self._ahead: Sequence[Total] = ()
+
+    @property
+    def more(self) -> bool:
+        """Whether the last page was full."""
+        return self._next is not None
+
+    async def after(self, version: int) -> Sequence[Total]:
+        """Return the next totals after a version, in the order of versions; none where nothing more is stored now."""
+        totals = self._ahead if version == self._next else ()
+        totals = totals or await self._read(version)  # what was not there then may be now
+        self._ahead, self._next = (), totals[-1].version if len(totals) == self._size else None
+        return totals
+
+    async def read_ahead(self) -> None:
+        """Read the page after the last; where that fails, whoever wants it will see."""
+        if self._next is not None:
+            with contextlib.suppress(DatabaseUnavailable, SchemaError):
+                self._ahead = await self._read(self._next)
+
+    def forget(self) -> None:
+        """Let go of what was read ahead: by the time it is wanted it may be old."""
+        self._ahead, self._next = (), None
+
+    async def _read(self, version: int) -> Sequence[Total]:
+        if self._steps is not None:
+            return await self._steps.after(version, self._size)
+        asked = {"version": version, "limit": self._size}
+        async with borrowed(self._pool) as connection:
+            return (await batch(connection, queries.sql("queries/balances_after"), asked)).totals
