@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,7 +67,7 @@ class Leadership:
         self._pulse = pulse
         self._receivers = receivers
         self._progress = progress
-        self._recent: dict[str, float] = {}  # users and when they were last published, the longest ago first
+        self._recent: OrderedDict[str, float] = OrderedDict()  # when users were last published, the longest ago first
         self._resyncing: str | None = None
         self._backfilled = 0
         self._users: int | None = None
@@ -130,6 +132,7 @@ class Leadership:
         page = drained.page
         self.tally.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
         self._publish(drained.totals)
+        await asyncio.sleep(0)  # whoever was handed them goes first
         if page["resyncing"] != self._resyncing:
             self._enter(page["resyncing"])
         if self._resyncing is not None:
@@ -191,10 +194,11 @@ class Leadership:
         now = time.monotonic()
         for total in totals:
             self.tally.totals[total.cause] += 1
-            self._recent.pop(total.user_id, None)
             self._recent[total.user_id] = now
+            self._recent.move_to_end(total.user_id)
+        # Not a dict: in one that loses its first item again and again, finding the next takes longer each time.
         while len(self._recent) > RECENT_USERS or next(iter(self._recent.values())) < now - RECENT_SECONDS:
-            del self._recent[next(iter(self._recent))]
+            self._recent.popitem(last=False)
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:
