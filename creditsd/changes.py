@@ -10,6 +10,9 @@ from creditsd import queries
 from creditsd.database import Batch, Connection, batch, row
 from creditsd.errors import SchemaError
 
+# What a page hands on to the next of its pass: where both read on, and the newest version from before the pass.
+_NEW_PASS = {"upto": None, "xid": None, "user_id": None, "version": None}
+
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
@@ -41,14 +44,14 @@ class Changes:
         self._snapshot = ""
         self._unsaved = False
         self._unpurged = True
-        self._pass: dict[str, Any] = {"upto": None, "xid": None, "user_id": None}
+        self._pass: dict[str, Any] = dict(_NEW_PASS)
 
     async def resume(self) -> Resumption:
         """Load the saved cursor; the database itself decides what must be looked at again."""
         # Whatever else totals are made of: where it differs from last time, everyone is recomputed.
         totals = {key: value for key, value in self._policy.items() if key != "history_days"}
         policy = " ".join([*(f"{key}={value}" for key, value in totals.items()), f"installed={self._digest}"])
-        self._pass = {"upto": None, "xid": None, "user_id": None}
+        self._pass = dict(_NEW_PASS)
         found = await row(self._connection, queries.sql("queries/resumed"), {"policy": policy})
         if found is None:
             raise SchemaError("the schema creditsd is incomplete: run `creditsd install`")
@@ -68,10 +71,10 @@ class Changes:
         page = found.page
         self._unsaved = self._unsaved or page["changes"] > 0
         if page["full"]:
-            self._pass = {"upto": page["snapshot"], "xid": page["xid"], "user_id": page["user_id"]}
+            self._pass = {"upto": page["snapshot"], **{key: page[key] for key in ("xid", "user_id", "version")}}
         else:
             self._snapshot = page["snapshot"]
-            self._pass = {"upto": None, "xid": None, "user_id": None}
+            self._pass = dict(_NEW_PASS)
         return found
 
     @property

@@ -212,11 +212,11 @@ async def batch(connection: Connection, query: str, parameters: Any) -> Batch:
     """Run a statement whose rows are (page, total …), where a row with a page has no total."""
     totals: list[Total] = []
     page: dict[str, Any] = {}
-    for said, *total in await rows(connection, query, parameters):
-        if said is None:
-            totals.append(Total(*total))
+    for found in await rows(connection, query, parameters):
+        if found[0] is None:
+            totals.append(Total(*found[1:]))
         else:
-            page = said
+            page = found[0]
     return Batch(totals, page)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from creditsd.events import Type
 from creditsd.model import Total
@@ -73,4 +73,4 @@ class Debts:
     def _with_debts(self, total: Total, refusal: Refusal | None) -> Total:
         refusal = refusal or Refusal(self.position(total.user_id), {})
         owed = [each for each in total.events if each.version > max(refusal.after, refusal.accepted.get(each.type, 0))]
-        return replace(total, owed=tuple(owed))
+        return total._replace(owed=tuple(owed))

@@ -70,8 +70,7 @@ def _identity(sink: str, user_id: str, event: Event) -> str:
 
 def _body(total: Total, event: Event) -> bytes:
     more = b"," + encode(event.facts)[1:-1] if event.facts else b""
-    previous = (total.previous_json or "null").encode()
-    data = b'%b,"previous":%b,"cause":"%b"%b}' % (total.json()[:-1], previous, total.cause.encode(), more)
+    data = b'%b,"previous":%b,"cause":"%b"%b}' % (total.json()[:-1], encode(total.previous), total.cause.encode(), more)
     return b'{"type":"%b","timestamp":%b,"data":%b}' % (event.type.encode(), encode(_happened_at(total, event)), data)
 
 

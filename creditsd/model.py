@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from creditsd import past
 from creditsd.events import Event, standing
 
 Cause = Literal["change", "expiry", "auto-expire", "backfill", "repair", "test"]
@@ -18,11 +17,14 @@ MembershipStatus = Literal["active", "expired", "none"]
 PlanType = Literal["subscription", "one_time", "none"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNNAMED: Mapping[str, str] = {"subscription": "your subscription", "one_time": "your one-time plan"}
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
-    """One user's credits and plan at one version; of two totals of a user, the higher version is true."""
+class Total(NamedTuple):
+    """One user's credits and plan at one version; of two totals of a user, the higher version is true.
+
+    A tuple, because every row becomes one: that takes a seventh of the time of a frozen dataclass.
+    """
 
     user_id: str
     version: int
@@ -36,8 +38,8 @@ class Total:
     membership: str | None
     expires_at: datetime | None
     cause: str = "change"
-    previous_json: str | None = None
-    """The total before this one as JSON text, or None. Few ever read it, so it stays as it was stored."""
+    previous_record: bytes | None = None
+    """The total before this one as a record, or None. Few ever read it, so it stays as it was sent."""
     events_json: str | None = None
     """What else has happened and still stands, as it is stored, or None: that this total is new."""
     owed: tuple[Event, ...] | None = None
@@ -63,7 +65,7 @@ class Total:
     @property
     def previous(self) -> Mapping[str, Any] | None:
         """The total before this one under its public keys, but for user_id and message; None for the first."""
-        return None if self.previous_json is None else json.loads(self.previous_json, parse_float=Decimal)
+        return None if self.previous_record is None else past.read(self.previous_record)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -77,20 +79,22 @@ class Total:
         The credits may come from several plans while the name and the date are the primary one's,
         so the sentence never claims that all credits are of that plan or end with it.
         """
+        return self._sentence(digits(self.credits))
+
+    def _sentence(self, written: str) -> str:
         match self.membership_status:
             case "active":
-                return f"You {_have(self.credits)}; {self._plan()}."
+                return f"You {_have(written)}; {self._plan()}."
             case "expired":
-                return f"You {_have(self.credits)}; your plan is no longer active."
+                return f"You {_have(written)}; your plan is no longer active."
             case "none":
-                return f"You {_have(self.credits)} and no plan."
+                return f"You {_have(written)} and no plan."
 
     def _plan(self) -> str:
         """Name the primary plan and how long it lasts; days are UTC."""
-        unnamed = {"subscription": "your subscription", "one_time": "your one-time plan"}
-        name = self.membership or unnamed.get(self.plan_type, "your plan")
+        name = self.membership or _UNNAMED.get(self.plan_type, "your plan")
         if self.expires_at is not None:
-            return f"{name} runs until {self.expires_at.astimezone(UTC).date().isoformat()}"
+            return f"{name} runs until {_utc(self.expires_at).date().isoformat()}"
         return f"{name} does not expire" if self.plan_type == "one_time" else f"{name} is active"
 
     def document(self) -> dict[str, Any]:
@@ -115,7 +119,7 @@ class Total:
 
         Every total passes here, so it is written out: that takes a third less time.
         """
-        text = orjson.dumps
+        text, amount = orjson.dumps, digits(self.credits)
         return (
             b'{"user_id":%b,"version":%d,"updated_at":%b,"credits":%b,"membershipStatus":"%b","planType":"%b","canBuy":%b,'
             b'"hasEverHadSubscription":%b,"message":%b,"subscription_id":%b,"membership":%b,"expires_at":%b}'
@@ -123,12 +127,12 @@ class Total:
             text(self.user_id),
             self.version,
             _time(self.updated_at),
-            digits(self.credits).encode() if self.credits.is_finite() else b"null",
+            amount.encode() if self.credits.is_finite() else b"null",
             self.membership_status.encode(),
             self.plan_type.encode(),
             b"true" if self.can_buy else b"false",
             b"true" if self.has_ever_had_subscription else b"false",
-            text(self.message),
+            text(self._sentence(amount)),
             text(self.subscription_id),
             text(self.membership),
             b"null" if self.expires_at is None else _time(self.expires_at),
@@ -147,7 +151,9 @@ def number(value: Decimal | int) -> orjson.Fragment:
 
 def digits(value: Decimal | int) -> str:
     """Write a number in full: no exponent, no rounding, no trailing zeros after the point."""
-    text = format(Decimal(value), "f")
+    text = str(value)
+    if "E" in text:
+        text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
@@ -159,15 +165,20 @@ def _encodable(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+def _utc(instant: datetime) -> datetime:
+    return instant if instant.tzinfo is UTC else instant.astimezone(UTC)
+
+
 def _time(instant: datetime) -> bytes:
-    return orjson.dumps(instant if instant.tzinfo is UTC else instant.astimezone(UTC), option=orjson.OPT_UTC_Z)
+    return orjson.dumps(_utc(instant), option=orjson.OPT_UTC_Z)
 
 
-def _have(amount: Decimal) -> str:
-    if not amount.is_finite():  # numeric knows NaN and infinity
+def _have(written: str) -> str:
+    """Say how many credits somebody has, of their number as `digits` writes it."""
+    if not written[-1].isdigit():  # numeric knows NaN and infinity
         return "have an unknown number of credits"
-    if amount == 0:
+    if written == "0":
         return "have no credits"
-    written = digits(amount.copy_abs())  # abs() would round to the context
-    words = f"{written} credit" if written == "1" else f"{written} credits"
-    return f"have {words}" if amount > 0 else f"are {words} below zero"
+    amount = written.removeprefix("-")
+    words = f"{amount} credit" if amount == "1" else f"{amount} credits"
+    return f"are {words} below zero" if written.startswith("-") else f"have {words}"

@@ -21,6 +21,8 @@ DROP TABLE IF EXISTS
     creditsd.changes,
     creditsd.installation;
 
+DROP TYPE IF EXISTS creditsd.past;
+
 DROP FUNCTION IF EXISTS creditsd.signed_in;
 
 DROP SCHEMA creditsd;

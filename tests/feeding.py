@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -56,9 +55,7 @@ async def publishing(server: Broker) -> AsyncIterator[Callable[..., Awaitable[No
 
     async def put(user_id: str, *, version: int, amount: int = 0, plan: str | None = None) -> None:
         nothing, credits_ = Total.nothing(user_id), Decimal(amount)
-        total = dataclasses.replace(
-            nothing, version=version, credits=credits_, membership_status="active", membership=plan
-        )
+        total = nothing._replace(version=version, credits=credits_, membership_status="active", membership=plan)
         assert not await sink.deliver([total])
 
     try:

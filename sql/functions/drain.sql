@@ -4,6 +4,7 @@ CREATE FUNCTION creditsd.drain(
     upto pg_snapshot,
     after_xid xid8,
     after_user {user_id_type},
+    pass_version bigint,
     max_changes integer,
     can_buy_policy text,
     expire_empty text,
@@ -33,41 +34,45 @@ DECLARE
     repaired {user_id_type}[] := ARRAY[]::{user_id_type}[];
     running xid8;
     resync text;
+    resyncing text;
+    has_repairs boolean;
 BEGIN
     -- Those that were in progress then and are visible now. They come before every newer one, so the order is one.
-    FOR running IN
-        SELECT x
-        FROM pg_snapshot_xip(since) AS x
-        WHERE after_xid IS NULL OR x >= after_xid
-        ORDER BY x
-    LOOP
-        EXIT WHEN room <= 0;
-        CONTINUE WHEN NOT pg_visible_in_snapshot(running, target);
-        IF running = after_xid THEN
-            found_users := ARRAY(
-                SELECT c.user_id
-                FROM creditsd.changes AS c
-                WHERE c.xid = running
-                AND c.user_id > after_user
-                ORDER BY c.user_id
-                LIMIT room
-            );
-        ELSE
-            found_users := ARRAY(
-                SELECT c.user_id
-                FROM creditsd.changes AS c
-                WHERE c.xid = running
-                ORDER BY c.user_id
-                LIMIT room
-            );
-        END IF;
-        IF cardinality(found_users) > 0 THEN
-            room := room - cardinality(found_users);
-            users := users || found_users;
-            next_xid := running;
-            next_user := found_users[cardinality(found_users)];
-        END IF;
-    END LOOP;
+    IF pg_snapshot_xmin(since) < first_new THEN
+        FOR running IN
+            SELECT x
+            FROM pg_snapshot_xip(since) AS x
+            WHERE after_xid IS NULL OR x >= after_xid
+            ORDER BY x
+        LOOP
+            EXIT WHEN room <= 0;
+            CONTINUE WHEN NOT pg_visible_in_snapshot(running, target);
+            IF running = after_xid THEN
+                found_users := ARRAY(
+                    SELECT c.user_id
+                    FROM creditsd.changes AS c
+                    WHERE c.xid = running
+                    AND c.user_id > after_user
+                    ORDER BY c.user_id
+                    LIMIT room
+                );
+            ELSE
+                found_users := ARRAY(
+                    SELECT c.user_id
+                    FROM creditsd.changes AS c
+                    WHERE c.xid = running
+                    ORDER BY c.user_id
+                    LIMIT room
+                );
+            END IF;
+            IF cardinality(found_users) > 0 THEN
+                room := room - cardinality(found_users);
+                users := users || found_users;
+                next_xid := running;
+                next_user := found_users[cardinality(found_users)];
+            END IF;
+        END LOOP;
+    END IF;
     -- Those that began since.
     IF room > 0 THEN
         IF next_xid IS NULL OR next_xid < first_new THEN
@@ -102,19 +107,31 @@ BEGIN
             next_user := found_users[cardinality(found_users)];
         END IF;
     END IF;
-    SELECT r.cause
-    INTO resync
-    FROM creditsd.resyncs AS r
-    WHERE (r.xid >= first_new OR NOT pg_visible_in_snapshot(r.xid, since))
-    AND pg_visible_in_snapshot(r.xid, target)
-    LIMIT 1;
+    SELECT
+        (
+            SELECT s.cause
+            FROM creditsd.resyncs AS s
+            WHERE (s.xid >= first_new OR NOT pg_visible_in_snapshot(s.xid, since))
+            AND pg_visible_in_snapshot(s.xid, target)
+            LIMIT 1
+        ),
+        r.resync_cause,
+        EXISTS (SELECT FROM creditsd.repairs)
+    INTO resync, resyncing, has_repairs
+    FROM creditsd.reader AS r;
     IF resync IS NOT NULL THEN
         PERFORM creditsd.begin_resync(resync);
-        DELETE FROM creditsd.resyncs AS r
-        WHERE pg_visible_in_snapshot(r.xid, target);
+        resyncing := resync;
+        DELETE FROM creditsd.resyncs AS s
+        WHERE pg_visible_in_snapshot(s.xid, target);
+    END IF;
+    IF room <= 0 AND upto IS NULL THEN
+        -- A pass of many pages begins. Nobody stores a total now: the lock is ours until the end.
+        PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+        pass_version := coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0);
     END IF;
     -- Whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
-    IF EXISTS (SELECT FROM creditsd.repairs) THEN
+    IF has_repairs THEN
         WITH taken AS (
             DELETE FROM creditsd.repairs AS r
             WHERE r.user_id IN (SELECT a.user_id FROM creditsd.repairs AS a ORDER BY a.user_id LIMIT max_changes)
@@ -128,7 +145,15 @@ BEGIN
         FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true, history_days) AS t;
     END IF;
     IF cardinality(users) > 0 THEN
-        users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u WHERE u <> ALL (repaired));
+        IF cardinality(users) > 1 OR has_repairs OR upto IS NOT NULL THEN
+            -- Who was stored since the pass began was summed up by a later look than the one that shows these changes.
+            users := ARRAY(
+                SELECT DISTINCT u
+                FROM unnest(users) AS u
+                WHERE u <> ALL (repaired)
+                AND NOT EXISTS (SELECT FROM creditsd.balances AS b WHERE b.user_id = u AND b.version > pass_version)
+            );
+        END IF;
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
@@ -138,9 +163,10 @@ BEGIN
         'full', room <= 0 OR cardinality(repaired) >= max_changes,
         'xid', next_xid,
         'user_id', next_user,
+        'version', pass_version,
         'changes', max_changes - room,
         'users', cardinality(users),
-        'resyncing', (SELECT r.resync_cause FROM creditsd.reader AS r),
+        'resyncing', resyncing,
         'due_seconds', creditsd.due_seconds()
     );
     total := NULL;
@@ -149,4 +175,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.drain IS
-'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, and those in repairs. Rows: the totals that changed, then one with the page.';
+'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, but for whom the same pass has stored (with a version above pass_version), and those in repairs. Rows: the totals that changed, then one with the page.';

@@ -1,11 +1,9 @@
--- The expiry timer: how long until time alone changes a total.
+-- The expiry timer: how long until time alone changes a total. Called by functions that have set what they need.
 CREATE FUNCTION creditsd.due_seconds()
 RETURNS double precision
 LANGUAGE sql
 VOLATILE
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off
 AS $function$
     SELECT extract(epoch FROM b.recheck_at - clock_timestamp())::double precision
     FROM creditsd.balances AS b

@@ -20,17 +20,34 @@ AS $function$
 DECLARE
     instant timestamptz;
     newest bigint;
-    computed creditsd.total[];
+    version bigint;
+    asked {user_id_type}[] := users;
     emptied {user_id_type}[];
-    undone {user_id_type}[];
+    again boolean := false;
     retry_after interval := '1 second';
     unkept boolean;
     low_at numeric := event_policy ->> 'low_credits';
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
+    pair record;
+    t creditsd.total;
+    o creditsd.balances;
+    n creditsd.balances;
+    changed creditsd.balances[] := ARRAY[]::creditsd.balances[];
+    has_new boolean := false;
+    is_known boolean;
+    is_news boolean;
+    has_ever boolean;
+    has_expired boolean;
+    is_ending boolean;
+    old_level text;
+    new_level text;
+    crossing text;
+    next_look timestamptz;
+    standing jsonb;
 BEGIN
     -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
-    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1) IS NOT NULL THEN clock_timestamp() END;
     IF history_days > 0 THEN
         -- Where the newest total is no step, somebody has stored it with history off.
         unkept := NOT EXISTS (
@@ -39,185 +56,141 @@ BEGIN
             WHERE k.upto >= (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
         );
     END IF;
-    instant := clock_timestamp();
     newest := GREATEST(
         (extract(epoch FROM instant) * 1000000)::bigint - 1,
         (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
     );
-    computed := ARRAY(SELECT t FROM creditsd.totals(users, instant, can_buy_policy, expire_empty) AS t);
-    IF expire_empty <> 'off' THEN
-        emptied := ARRAY(SELECT t.user_id FROM unnest(computed) AS t WHERE t.empties > 0);
-        IF cardinality(emptied) > 0 AND expire_empty = 'dry_run' THEN
-            RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
-        ELSIF cardinality(emptied) > 0 THEN
-            IF NOT creditsd.expire_empty(emptied) THEN
-                retry_after := '1 minute';
+    version := newest;
+    LOOP
+        -- User by user, but each statement once for all: PostgreSQL prepares what a statement might compute at every start of it,
+        -- which for one user would be most of the work. What is decided here costs little, and nothing where it is not asked.
+        FOR pair IN
+            SELECT c AS computed, b AS stored
+            FROM creditsd.totals(asked, instant, can_buy_policy, expire_empty) AS c
+            LEFT JOIN creditsd.balances AS b ON b.user_id = c.user_id
+        LOOP
+            t := pair.computed;
+            o := pair.stored;
+            IF t.empties > 0 AND expire_empty <> 'off' AND NOT again THEN
+                emptied := emptied || t.user_id;
+                CONTINUE WHEN expire_empty = 'on';
             END IF;
-            -- Once more, with whatever triggers of the table's own did on the way.
-            computed := ARRAY(
-                SELECT t
-                FROM unnest(computed) AS t
-                WHERE t.empties = 0
-                UNION ALL
-                SELECT t
-                FROM creditsd.totals(emptied, instant, can_buy_policy, expire_empty) AS t
+            is_known := o.user_id IS NOT NULL;
+            has_ever := t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE;
+            is_news := republish OR (
+                o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
+                o.subscription_id, o.membership, o.expires_at
+            ) IS DISTINCT FROM (
+                t.credits, t.membership_status, t.plan_type, t.can_buy, has_ever,
+                t.subscription_id, t.membership, t.expires_at
             );
-            undone := ARRAY(SELECT t.user_id FROM unnest(computed) AS t WHERE t.empties > 0);
-        END IF;
-    END IF;
-    RETURN QUERY
-    WITH found AS MATERIALIZED (
-        SELECT
-            t.user_id,
-            t.credits,
-            t.membership_status,
-            t.plan_type,
-            t.can_buy,
-            t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE AS has_ever_had_subscription,
-            t.subscription_id,
-            t.membership,
-            t.expires_at,
-            CASE WHEN expire_empty = 'on' AND t.user_id = ANY (emptied) THEN 'auto-expire' ELSE reason END AS cause,
-            LEAST(
+            -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
+            old_level := CASE
+                WHEN o.credits <= 0 THEN 'depleted'
+                WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
+            END;
+            new_level := CASE
+                WHEN t.credits <= 0 THEN 'depleted'
+                WHEN t.credits <= low_at OR (t.credits < recovered_at AND old_level IS NOT NULL) THEN 'low'
+            END;
+            crossing := CASE
+                WHEN NOT is_known OR new_level IS NOT DISTINCT FROM old_level THEN NULL
+                WHEN new_level = 'depleted' THEN 'credits.depleted'
+                WHEN new_level IS NULL THEN 'credits.recovered'
+                WHEN old_level IS NULL THEN 'credits.low'
+            END;
+            has_expired := (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE;
+            is_ending := (
+                t.expires_at - soon <= instant
+                -- An end that has only just become near: the timer stood before it, or it was another one.
+                AND CASE
+                    WHEN NOT is_known THEN reason <> 'backfill'
+                    ELSE o.recheck_at <= t.expires_at - soon OR t.expires_at IS DISTINCT FROM o.expires_at
+                END
+                AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
+            ) IS TRUE;
+            next_look := LEAST(
                 t.ends_at,
                 CASE WHEN t.expires_at - soon > instant THEN t.expires_at - soon END,
-                CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END
-            ) AS recheck_at,
-            newest + t.ordinality AS version,
-            o.version AS old_version,
-            o.recheck_at AS old_recheck_at,
-            o.level AS old_level,
-            happened.is_news OR happened.ending AS differs,
-            happened.level,
-            CASE WHEN happened.ending THEN
-                ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at
-            ELSE
-                o.ends_told
-            END AS ends_told,
-            CASE WHEN happened.crossing IS NOT NULL OR happened.expired OR happened.ending OR o.events IS NOT NULL THEN
+                CASE WHEN again AND t.empties > 0 THEN instant + retry_after END
+            );
+            standing := CASE WHEN crossing IS NOT NULL OR has_expired OR is_ending OR o.events IS NOT NULL THEN
                 creditsd.events_after(
-                    o, t.membership_status, t.expires_at, newest + t.ordinality, happened.is_news,
-                    happened.level, happened.crossing, low_at, recovered_at, happened.expired, happened.ending
+                    o, t.membership_status, t.expires_at, version + 1, is_news,
+                    new_level, crossing, low_at, recovered_at, has_expired, is_ending
                 )
-            END AS events
-        FROM unnest(computed) WITH ORDINALITY AS t
-        LEFT JOIN creditsd.balances AS o ON o.user_id = t.user_id
-        -- OFFSET 0 keeps what is computed once from being written out wherever it is used.
-        CROSS JOIN LATERAL (
-            SELECT
-                republish OR (
-                    o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
-                    o.subscription_id, o.membership, o.expires_at
-                ) IS DISTINCT FROM (
-                    t.credits, t.membership_status, t.plan_type, t.can_buy,
-                    t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
-                    t.subscription_id, t.membership, t.expires_at
-                ) AS is_news,
-                levels.level,
-                CASE
-                    WHEN o.level IS NULL AND o.credits > recovered_at AND t.credits > recovered_at THEN NULL
-                    WHEN o.user_id IS NULL OR levels.level IS NOT DISTINCT FROM levels.before THEN NULL
-                    WHEN levels.level = 'depleted' THEN 'credits.depleted'
-                    WHEN levels.level IS NULL THEN 'credits.recovered'
-                    WHEN levels.before IS NULL THEN 'credits.low'
-                END AS crossing,
-                (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE AS expired,
-                (
-                    t.expires_at - soon <= instant
-                    -- An end that has only just become near: the timer stood before it, or it was another one.
-                    AND CASE
-                        WHEN o.user_id IS NULL THEN reason <> 'backfill'
-                        ELSE o.recheck_at <= t.expires_at - soon OR t.expires_at IS DISTINCT FROM o.expires_at
-                    END
-                    AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
-                ) IS TRUE AS ending
-            FROM (
-                SELECT
-                    stood.level AS before,
-                    CASE
-                        WHEN t.credits <= 0 THEN 'depleted'
-                        WHEN t.credits <= low_at OR (t.credits < recovered_at AND stood.level IS NOT NULL) THEN 'low'
-                    END AS level
-                FROM (
-                    -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
-                    SELECT
-                        CASE
-                            WHEN o.credits <= 0 THEN 'depleted'
-                            WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
-                        END AS level
-                    OFFSET 0
-                ) AS stood
-                OFFSET 0
-            ) AS levels
-            OFFSET 0
-        ) AS happened
-    ),
-    renewed AS (
+            END;
+            IF NOT (is_news OR is_ending) THEN
+                -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
+                IF (o.recheck_at, o.level) IS DISTINCT FROM (next_look, new_level) THEN
+                    UPDATE creditsd.balances AS b
+                    SET recheck_at = next_look,
+                        level = new_level,
+                        events = standing
+                    WHERE b.user_id = t.user_id;
+                END IF;
+                CONTINUE;
+            END IF;
+            -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
+            CONTINUE WHEN NOT is_known AND t.membership_status = 'none' AND NOT republish;
+            IF is_ending THEN
+                o.ends_told := ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at;
+            END IF;
+            version := version + 1;
+            n := ROW(
+                t.user_id, version, instant, t.credits, t.membership_status, t.plan_type, t.can_buy, has_ever,
+                t.subscription_id, t.membership, t.expires_at, CASE WHEN again THEN 'auto-expire' ELSE reason END,
+                CASE WHEN is_known THEN
+                    ROW(
+                        o.version, o.updated_at, o.credits, o.membership_status, o.plan_type, o.can_buy,
+                        o.has_ever_had_subscription, o.subscription_id, o.membership, o.expires_at
+                    )::creditsd.past
+                END,
+                next_look, new_level, standing, o.ends_told
+            )::creditsd.balances;
+            RETURN NEXT n;
+            changed := changed || n;
+            has_new := has_new OR NOT is_known;
+        END LOOP;
+        EXIT WHEN emptied IS NULL OR again;
+        IF expire_empty = 'dry_run' THEN
+            RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
+            EXIT;
+        END IF;
+        IF NOT creditsd.expire_empty(emptied) THEN
+            retry_after := '1 minute';
+        END IF;
+        -- Once more, with whatever triggers of the table's own did on the way.
+        asked := emptied;
+        again := true;
+    END LOOP;
+    IF version > newest THEN
         UPDATE creditsd.balances AS b
-        SET version = f.version,
-            updated_at = instant,
-            credits = f.credits,
-            membership_status = f.membership_status,
-            plan_type = f.plan_type,
-            can_buy = f.can_buy,
-            has_ever_had_subscription = f.has_ever_had_subscription,
-            subscription_id = f.subscription_id,
-            membership = f.membership,
-            expires_at = f.expires_at,
-            cause = f.cause,
-            previous = json_build_object(
-                'version', b.version,
-                'updated_at', replace(to_char(b.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', ''),
-                'credits', b.credits,
-                'membershipStatus', b.membership_status,
-                'planType', b.plan_type,
-                'canBuy', b.can_buy,
-                'hasEverHadSubscription', b.has_ever_had_subscription,
-                'subscription_id', b.subscription_id,
-                'membership', b.membership,
-                'expires_at', replace(to_char(b.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
-            ),
-            recheck_at = f.recheck_at,
-            level = f.level,
-            events = f.events,
-            ends_told = f.ends_told
-        FROM found AS f
-        WHERE f.differs
-        AND b.user_id = f.user_id
-        RETURNING b.*
-    ),
-    added AS (
-        INSERT INTO creditsd.balances AS b (
-            user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
-            subscription_id, membership, expires_at, cause, recheck_at, level, events, ends_told
-        )
-        SELECT
-            f.user_id, f.version, instant, f.credits, f.membership_status, f.plan_type, f.can_buy,
-            f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at,
-            f.level, f.events, f.ends_told
-        FROM found AS f
-        WHERE f.old_version IS NULL
-        -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
-        AND (f.membership_status <> 'none' OR republish)
-        RETURNING b.*
-    ),
-    -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
-    retimed AS (
-        UPDATE creditsd.balances AS b
-        SET recheck_at = f.recheck_at,
-            level = f.level,
-            events = f.events
-        FROM found AS f
-        WHERE NOT f.differs
-        AND (f.old_recheck_at, f.old_level) IS DISTINCT FROM (f.recheck_at, f.level)
-        AND b.user_id = f.user_id
-    )
-    SELECT r.*
-    FROM renewed AS r
-    UNION ALL
-    SELECT a.*
-    FROM added AS a
-    ORDER BY version;
+        SET version = c.version,
+            updated_at = c.updated_at,
+            credits = c.credits,
+            membership_status = c.membership_status,
+            plan_type = c.plan_type,
+            can_buy = c.can_buy,
+            has_ever_had_subscription = c.has_ever_had_subscription,
+            subscription_id = c.subscription_id,
+            membership = c.membership,
+            expires_at = c.expires_at,
+            cause = c.cause,
+            previous = c.previous,
+            recheck_at = c.recheck_at,
+            level = c.level,
+            events = c.events,
+            ends_told = c.ends_told
+        FROM unnest(changed) AS c
+        WHERE b.user_id = c.user_id;
+    END IF;
+    IF has_new THEN
+        INSERT INTO creditsd.balances
+        SELECT c.*
+        FROM unnest(changed) AS c
+        WHERE c.previous IS NULL;
+    END IF;
     IF history_days > 0 THEN
         -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
         INSERT INTO creditsd.history (

@@ -20,6 +20,7 @@ CREATE FUNCTION creditsd.totals(users {user_id_type}[], instant timestamptz, can
 RETURNS SETOF creditsd.total
 LANGUAGE plpgsql
 STABLE
+ROWS 10
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
@@ -28,44 +29,46 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT
-        judged.user_id,
-        trim_scale(coalesce(sum(judged.credits) FILTER (WHERE judged.counts), 0)::numeric),
-        CASE
-            WHEN bool_or(judged.counts) THEN 'active'
-            WHEN count(judged.row_of) > 0 THEN 'expired'
-            ELSE 'none'
-        END,
-        CASE
-            WHEN bool_or(judged.subscription) FILTER (WHERE judged.leads) THEN 'subscription'
-            WHEN bool_or(judged.one_time) FILTER (WHERE judged.leads) THEN 'one_time'
-            ELSE 'none'
-        END,
+        summed.user_id,
+        trim_scale(coalesce(summed.credits, 0)::numeric),
+        (summed.first).membership_status,
+        (summed.first).plan_type,
         CASE can_buy_policy
             WHEN 'always' THEN true
-            WHEN 'no_credits' THEN coalesce(sum(judged.credits) FILTER (WHERE judged.counts), 0) <= 0
-            ELSE bool_or(judged.counts AND judged.subscription) IS NOT TRUE
+            WHEN 'no_credits' THEN coalesce(summed.credits, 0) <= 0
+            ELSE (summed.first).can_buy
         END,
-        bool_or(judged.subscription) IS TRUE,
-        max(judged.subscription_id) FILTER (WHERE judged.leads),
-        max(judged.membership) FILTER (WHERE judged.leads),
-        max(judged.expires_at) FILTER (WHERE judged.leads),
-        min(judged.expires_at) FILTER (WHERE judged.counts),
-        count(*) FILTER (WHERE judged.empty)
+        summed.has_ever_had_subscription,
+        (summed.first).subscription_id,
+        (summed.first).membership,
+        (summed.first).expires_at,
+        summed.ends_at,
+        summed.empties
     FROM (
-        -- One sort for the whole batch finds every user's leader; an ordered aggregate would sort once a user.
         SELECT
-            rated.*,
-            rated.counts AND row_number() OVER (
-                PARTITION BY rated.user_id
-                ORDER BY
-                    rated.counts DESC,
-                    rated.subscription DESC,
-                    rated.expires_at DESC NULLS FIRST,
-                    rated.created_at DESC NULLS LAST,
-                    rated.subscription_id,
-                    rated.membership
-            ) = 1 AS leads
+            rated.user_id,
+            -- The primary row comes first, if any counts. As a total of its own it says what the user has, but for the sums.
+            (array_agg(
+                CASE WHEN rated.counts THEN
+                    ROW(
+                        rated.user_id, rated.credits, 'active',
+                        CASE WHEN rated.subscription THEN 'subscription' WHEN rated.one_time THEN 'one_time' ELSE 'none' END,
+                        NOT rated.subscription, rated.subscription,
+                        rated.subscription_id, rated.membership, rated.expires_at, rated.expires_at, 0
+                    )::creditsd.total
+                ELSE
+                    ROW(
+                        rated.user_id, 0, CASE WHEN rated.row_of IS NULL THEN 'none' ELSE 'expired' END,
+                        'none', true, false, NULL, NULL, NULL, NULL, 0
+                    )::creditsd.total
+                END
+            ))[1] AS first,
+            sum(rated.credits) FILTER (WHERE rated.counts) AS credits,
+            bool_or(rated.subscription) IS TRUE AS has_ever_had_subscription,
+            min(rated.expires_at) FILTER (WHERE rated.counts) AS ends_at,
+            count(*) FILTER (WHERE rated.empty) AS empties
         FROM (
+            -- One sort for the whole batch finds every user's primary row; an ordered aggregate would sort once a user.
             SELECT
                 asked.user_id,
                 line.user_id AS row_of,
@@ -75,18 +78,29 @@ BEGIN
                 line.subscription_id,
                 line.membership,
                 line.expires_at,
-                line.created_at,
-                (
-                    line.active
-                    AND (line.expires_at IS NULL OR line.expires_at > instant)
-                    AND NOT (expire_empty = 'on' AND line.one_time AND coalesce(line.credits, 1) <= 0)
-                ) IS TRUE AS counts,
+                happens.counts,
                 (line.active AND line.one_time AND line.credits <= 0) IS TRUE AS empty
             FROM unnest(users) AS asked (user_id)
             LEFT JOIN creditsd.source AS line ON line.user_id = asked.user_id
+            CROSS JOIN LATERAL (
+                SELECT
+                    (
+                        line.active
+                        AND (line.expires_at IS NULL OR line.expires_at > instant)
+                        AND NOT (expire_empty = 'on' AND line.one_time AND coalesce(line.credits, 1) <= 0)
+                    ) IS TRUE AS counts
+            ) AS happens
+            ORDER BY
+                asked.user_id,
+                happens.counts DESC,
+                line.subscription DESC,
+                line.expires_at DESC NULLS FIRST,
+                line.created_at DESC NULLS LAST,
+                line.subscription_id,
+                line.membership
         ) AS rated
-    ) AS judged
-    GROUP BY judged.user_id;
+        GROUP BY rated.user_id
+    ) AS summed;
 END
 $function$;
 

@@ -13,7 +13,7 @@ SELECT
     b.membership,
     b.expires_at,
     b.cause,
-    b.previous::text,
+    record_send(b.previous),
     b.events::text
 FROM creditsd.balances AS b
 WHERE b.version > %(version)s

@@ -13,9 +13,9 @@ SELECT
     (total).membership,
     (total).expires_at,
     (total).cause,
-    (total).previous::text,
+    record_send((total).previous),
     (total).events::text
 FROM creditsd.drain(
     %(snapshot)s::text::pg_snapshot, %(upto)s::text::pg_snapshot, %(xid)s::text::xid8, %(user_id)s::text::{user_id_type},
-    %(max_changes)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(history_days)s::integer
+    %(version)s::bigint, %(max_changes)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(history_days)s::integer
 )

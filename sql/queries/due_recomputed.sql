@@ -13,6 +13,6 @@ SELECT
     (total).membership,
     (total).expires_at,
     (total).cause,
-    (total).previous::text,
+    record_send((total).previous),
     (total).events::text
 FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(history_days)s::integer)

@@ -13,7 +13,7 @@ SELECT
     h.membership,
     h.expires_at,
     h.cause,
-    h.previous::text,
+    record_send(h.previous),
     h.events::text
 FROM creditsd.history AS h
 WHERE h.user_id = %(user_id)s::text::{user_id_type}

@@ -13,7 +13,7 @@ SELECT
     b.membership,
     b.expires_at,
     b.cause,
-    b.previous::text,
+    record_send(b.previous),
     b.events::text
 FROM creditsd.recompute(
     %(user_ids)s::text[]::{user_id_type}[], %(cause)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(republish)s, %(history_days)s::integer

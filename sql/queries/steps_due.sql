@@ -20,7 +20,7 @@ found AS (
         (
             SELECT
                 h.version, h.updated_at, h.credits, h.membership_status, h.plan_type, h.can_buy,
-                h.has_ever_had_subscription, h.subscription_id, h.membership, h.expires_at, h.cause, h.previous::text, h.events::text
+                h.has_ever_had_subscription, h.subscription_id, h.membership, h.expires_at, h.cause, record_send(h.previous) AS previous, h.events::text
             FROM creditsd.history AS h
             WHERE h.user_id = d.user_id
             AND h.version >= d.version
@@ -30,7 +30,7 @@ found AS (
         UNION ALL
         SELECT
             b.version, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
-            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous::text, b.events::text
+            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, record_send(b.previous), b.events::text
         FROM creditsd.balances AS b
         WHERE b.user_id = d.user_id
         AND b.version >= d.version

@@ -7,10 +7,10 @@ FROM (
     WHERE b.version > %(version)s
     AND b.version <= %(whole_after)s
     UNION ALL
-    SELECT h.user_id, (h.previous ->> 'version')::bigint
+    SELECT h.user_id, (h.previous).version
     FROM creditsd.history AS h
     WHERE h.version > %(version)s
-    AND (h.previous ->> 'version')::bigint > %(version)s
-    AND (h.previous ->> 'version')::bigint <= %(whole_after)s
+    AND (h.previous).version > %(version)s
+    AND (h.previous).version <= %(whole_after)s
 ) AS missing
 WHERE NOT EXISTS (SELECT FROM creditsd.history AS h WHERE h.version = missing.version AND h.version > %(version)s)

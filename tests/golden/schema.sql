@@ -1,5 +1,18 @@
 CREATE SCHEMA creditsd;
 COMMENT ON SCHEMA creditsd IS 'creditsd: each user''s total of credits, kept current and published. Made by "creditsd install", removed by "creditsd uninstall".';
+CREATE TYPE creditsd.past AS (
+	version bigint,
+	updated_at timestamp with time zone,
+	credits numeric,
+	membership_status text,
+	plan_type text,
+	can_buy boolean,
+	has_ever_had_subscription boolean,
+	subscription_id text,
+	membership text,
+	expires_at timestamp with time zone
+);
+COMMENT ON TYPE creditsd.past IS 'What a total was, but for whose it is.';
 CREATE TYPE creditsd.total AS (
 	user_id uuid,
 	credits numeric,
@@ -131,25 +144,24 @@ CREATE TABLE creditsd.balances (
     membership text,
     expires_at timestamp with time zone,
     cause text NOT NULL,
-    previous json,
+    previous creditsd.past,
     recheck_at timestamp with time zone,
     level text,
     events jsonb,
-    ends_told timestamp with time zone[],
-    CONSTRAINT balances_level_check CHECK ((level = ANY (ARRAY['low'::text, 'depleted'::text]))),
-    CONSTRAINT balances_membership_status_check CHECK ((membership_status = ANY (ARRAY['active'::text, 'expired'::text, 'none'::text]))),
-    CONSTRAINT balances_plan_type_check CHECK ((plan_type = ANY (ARRAY['subscription'::text, 'one_time'::text, 'none'::text])))
+    ends_told timestamp with time zone[]
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.balances IS 'The newest total of each user, written by creditsd alone.';
 COMMENT ON COLUMN creditsd.balances.version IS 'Grows with every published change: greater than any before it, and at least the microseconds since 1970 when it was made.';
+COMMENT ON COLUMN creditsd.balances.membership_status IS 'active, expired or none.';
+COMMENT ON COLUMN creditsd.balances.plan_type IS 'subscription, one_time or none.';
 COMMENT ON COLUMN creditsd.balances.cause IS 'Why this version exists: change, expiry, auto-expire, backfill or repair.';
 COMMENT ON COLUMN creditsd.balances.previous IS 'The total before this version; null for the first.';
 COMMENT ON COLUMN creditsd.balances.recheck_at IS 'When time alone may change this total or make its end one that comes soon: the earliest of the two.';
 COMMENT ON COLUMN creditsd.balances.level IS 'depleted: no credits. low: at or below low_credits, or not yet back at recovered_credits. Null: neither.';
 COMMENT ON COLUMN creditsd.balances.events IS 'What has happened and still stands: each type of event with the version that brought it and what belongs to it. credits.updated is there only where this version brought no new total, and says which one did.';
 COMMENT ON COLUMN creditsd.balances.ends_told IS 'The ends of the primary row that plan.expiring_soon has been about, but for those long past.';
-CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
+CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -167,41 +179,45 @@ DECLARE
     repaired uuid[] := ARRAY[]::uuid[];
     running xid8;
     resync text;
+    resyncing text;
+    has_repairs boolean;
 BEGIN
     -- Those that were in progress then and are visible now. They come before every newer one, so the order is one.
-    FOR running IN
-        SELECT x
-        FROM pg_snapshot_xip(since) AS x
-        WHERE after_xid IS NULL OR x >= after_xid
-        ORDER BY x
-    LOOP
-        EXIT WHEN room <= 0;
-        CONTINUE WHEN NOT pg_visible_in_snapshot(running, target);
-        IF running = after_xid THEN
-            found_users := ARRAY(
-                SELECT c.user_id
-                FROM creditsd.changes AS c
-                WHERE c.xid = running
-                AND c.user_id > after_user
-                ORDER BY c.user_id
-                LIMIT room
-            );
-        ELSE
-            found_users := ARRAY(
-                SELECT c.user_id
-                FROM creditsd.changes AS c
-                WHERE c.xid = running
-                ORDER BY c.user_id
-                LIMIT room
-            );
-        END IF;
-        IF cardinality(found_users) > 0 THEN
-            room := room - cardinality(found_users);
-            users := users || found_users;
-            next_xid := running;
-            next_user := found_users[cardinality(found_users)];
-        END IF;
-    END LOOP;
+    IF pg_snapshot_xmin(since) < first_new THEN
+        FOR running IN
+            SELECT x
+            FROM pg_snapshot_xip(since) AS x
+            WHERE after_xid IS NULL OR x >= after_xid
+            ORDER BY x
+        LOOP
+            EXIT WHEN room <= 0;
+            CONTINUE WHEN NOT pg_visible_in_snapshot(running, target);
+            IF running = after_xid THEN
+                found_users := ARRAY(
+                    SELECT c.user_id
+                    FROM creditsd.changes AS c
+                    WHERE c.xid = running
+                    AND c.user_id > after_user
+                    ORDER BY c.user_id
+                    LIMIT room
+                );
+            ELSE
+                found_users := ARRAY(
+                    SELECT c.user_id
+                    FROM creditsd.changes AS c
+                    WHERE c.xid = running
+                    ORDER BY c.user_id
+                    LIMIT room
+                );
+            END IF;
+            IF cardinality(found_users) > 0 THEN
+                room := room - cardinality(found_users);
+                users := users || found_users;
+                next_xid := running;
+                next_user := found_users[cardinality(found_users)];
+            END IF;
+        END LOOP;
+    END IF;
     -- Those that began since.
     IF room > 0 THEN
         IF next_xid IS NULL OR next_xid < first_new THEN
@@ -236,19 +252,31 @@ BEGIN
             next_user := found_users[cardinality(found_users)];
         END IF;
     END IF;
-    SELECT r.cause
-    INTO resync
-    FROM creditsd.resyncs AS r
-    WHERE (r.xid >= first_new OR NOT pg_visible_in_snapshot(r.xid, since))
-    AND pg_visible_in_snapshot(r.xid, target)
-    LIMIT 1;
+    SELECT
+        (
+            SELECT s.cause
+            FROM creditsd.resyncs AS s
+            WHERE (s.xid >= first_new OR NOT pg_visible_in_snapshot(s.xid, since))
+            AND pg_visible_in_snapshot(s.xid, target)
+            LIMIT 1
+        ),
+        r.resync_cause,
+        EXISTS (SELECT FROM creditsd.repairs)
+    INTO resync, resyncing, has_repairs
+    FROM creditsd.reader AS r;
     IF resync IS NOT NULL THEN
         PERFORM creditsd.begin_resync(resync);
-        DELETE FROM creditsd.resyncs AS r
-        WHERE pg_visible_in_snapshot(r.xid, target);
+        resyncing := resync;
+        DELETE FROM creditsd.resyncs AS s
+        WHERE pg_visible_in_snapshot(s.xid, target);
+    END IF;
+    IF room <= 0 AND upto IS NULL THEN
+        -- A pass of many pages begins. Nobody stores a total now: the lock is ours until the end.
+        PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+        pass_version := coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0);
     END IF;
     -- Whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
-    IF EXISTS (SELECT FROM creditsd.repairs) THEN
+    IF has_repairs THEN
         WITH taken AS (
             DELETE FROM creditsd.repairs AS r
             WHERE r.user_id IN (SELECT a.user_id FROM creditsd.repairs AS a ORDER BY a.user_id LIMIT max_changes)
@@ -262,7 +290,15 @@ BEGIN
         FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true, history_days) AS t;
     END IF;
     IF cardinality(users) > 0 THEN
-        users := ARRAY(SELECT DISTINCT u FROM unnest(users) AS u WHERE u <> ALL (repaired));
+        IF cardinality(users) > 1 OR has_repairs OR upto IS NOT NULL THEN
+            -- Who was stored since the pass began was summed up by a later look than the one that shows these changes.
+            users := ARRAY(
+                SELECT DISTINCT u
+                FROM unnest(users) AS u
+                WHERE u <> ALL (repaired)
+                AND NOT EXISTS (SELECT FROM creditsd.balances AS b WHERE b.user_id = u AND b.version > pass_version)
+            );
+        END IF;
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
@@ -272,20 +308,20 @@ BEGIN
         'full', room <= 0 OR cardinality(repaired) >= max_changes,
         'xid', next_xid,
         'user_id', next_user,
+        'version', pass_version,
         'changes', max_changes - room,
         'users', cardinality(users),
-        'resyncing', (SELECT r.resync_cause FROM creditsd.reader AS r),
+        'resyncing', resyncing,
         'due_seconds', creditsd.due_seconds()
     );
     total := NULL;
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, and those in repairs. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, but for whom the same pass has stored (with a version above pass_version), and those in repairs. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.due_seconds() RETURNS double precision
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET enable_seqscan TO 'off'
     AS $$
     SELECT extract(epoch FROM b.recheck_at - clock_timestamp())::double precision
     FROM creditsd.balances AS b
@@ -569,17 +605,34 @@ CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy tex
 DECLARE
     instant timestamptz;
     newest bigint;
-    computed creditsd.total[];
+    version bigint;
+    asked uuid[] := users;
     emptied uuid[];
-    undone uuid[];
+    again boolean := false;
     retry_after interval := '1 second';
     unkept boolean;
     low_at numeric := event_policy ->> 'low_credits';
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
+    pair record;
+    t creditsd.total;
+    o creditsd.balances;
+    n creditsd.balances;
+    changed creditsd.balances[] := ARRAY[]::creditsd.balances[];
+    has_new boolean := false;
+    is_known boolean;
+    is_news boolean;
+    has_ever boolean;
+    has_expired boolean;
+    is_ending boolean;
+    old_level text;
+    new_level text;
+    crossing text;
+    next_look timestamptz;
+    standing jsonb;
 BEGIN
     -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
-    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1) IS NOT NULL THEN clock_timestamp() END;
     IF history_days > 0 THEN
         -- Where the newest total is no step, somebody has stored it with history off.
         unkept := NOT EXISTS (
@@ -588,185 +641,141 @@ BEGIN
             WHERE k.upto >= (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
         );
     END IF;
-    instant := clock_timestamp();
     newest := GREATEST(
         (extract(epoch FROM instant) * 1000000)::bigint - 1,
         (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
     );
-    computed := ARRAY(SELECT t FROM creditsd.totals(users, instant, can_buy_policy, expire_empty) AS t);
-    IF expire_empty <> 'off' THEN
-        emptied := ARRAY(SELECT t.user_id FROM unnest(computed) AS t WHERE t.empties > 0);
-        IF cardinality(emptied) > 0 AND expire_empty = 'dry_run' THEN
-            RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
-        ELSIF cardinality(emptied) > 0 THEN
-            IF NOT creditsd.expire_empty(emptied) THEN
-                retry_after := '1 minute';
+    version := newest;
+    LOOP
+        -- User by user, but each statement once for all: PostgreSQL prepares what a statement might compute at every start of it,
+        -- which for one user would be most of the work. What is decided here costs little, and nothing where it is not asked.
+        FOR pair IN
+            SELECT c AS computed, b AS stored
+            FROM creditsd.totals(asked, instant, can_buy_policy, expire_empty) AS c
+            LEFT JOIN creditsd.balances AS b ON b.user_id = c.user_id
+        LOOP
+            t := pair.computed;
+            o := pair.stored;
+            IF t.empties > 0 AND expire_empty <> 'off' AND NOT again THEN
+                emptied := emptied || t.user_id;
+                CONTINUE WHEN expire_empty = 'on';
             END IF;
-            -- Once more, with whatever triggers of the table's own did on the way.
-            computed := ARRAY(
-                SELECT t
-                FROM unnest(computed) AS t
-                WHERE t.empties = 0
-                UNION ALL
-                SELECT t
-                FROM creditsd.totals(emptied, instant, can_buy_policy, expire_empty) AS t
+            is_known := o.user_id IS NOT NULL;
+            has_ever := t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE;
+            is_news := republish OR (
+                o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
+                o.subscription_id, o.membership, o.expires_at
+            ) IS DISTINCT FROM (
+                t.credits, t.membership_status, t.plan_type, t.can_buy, has_ever,
+                t.subscription_id, t.membership, t.expires_at
             );
-            undone := ARRAY(SELECT t.user_id FROM unnest(computed) AS t WHERE t.empties > 0);
-        END IF;
-    END IF;
-    RETURN QUERY
-    WITH found AS MATERIALIZED (
-        SELECT
-            t.user_id,
-            t.credits,
-            t.membership_status,
-            t.plan_type,
-            t.can_buy,
-            t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE AS has_ever_had_subscription,
-            t.subscription_id,
-            t.membership,
-            t.expires_at,
-            CASE WHEN expire_empty = 'on' AND t.user_id = ANY (emptied) THEN 'auto-expire' ELSE reason END AS cause,
-            LEAST(
+            -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
+            old_level := CASE
+                WHEN o.credits <= 0 THEN 'depleted'
+                WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
+            END;
+            new_level := CASE
+                WHEN t.credits <= 0 THEN 'depleted'
+                WHEN t.credits <= low_at OR (t.credits < recovered_at AND old_level IS NOT NULL) THEN 'low'
+            END;
+            crossing := CASE
+                WHEN NOT is_known OR new_level IS NOT DISTINCT FROM old_level THEN NULL
+                WHEN new_level = 'depleted' THEN 'credits.depleted'
+                WHEN new_level IS NULL THEN 'credits.recovered'
+                WHEN old_level IS NULL THEN 'credits.low'
+            END;
+            has_expired := (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE;
+            is_ending := (
+                t.expires_at - soon <= instant
+                -- An end that has only just become near: the timer stood before it, or it was another one.
+                AND CASE
+                    WHEN NOT is_known THEN reason <> 'backfill'
+                    ELSE o.recheck_at <= t.expires_at - soon OR t.expires_at IS DISTINCT FROM o.expires_at
+                END
+                AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
+            ) IS TRUE;
+            next_look := LEAST(
                 t.ends_at,
                 CASE WHEN t.expires_at - soon > instant THEN t.expires_at - soon END,
-                CASE WHEN t.user_id = ANY (undone) THEN instant + retry_after END
-            ) AS recheck_at,
-            newest + t.ordinality AS version,
-            o.version AS old_version,
-            o.recheck_at AS old_recheck_at,
-            o.level AS old_level,
-            happened.is_news OR happened.ending AS differs,
-            happened.level,
-            CASE WHEN happened.ending THEN
-                ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at
-            ELSE
-                o.ends_told
-            END AS ends_told,
-            CASE WHEN happened.crossing IS NOT NULL OR happened.expired OR happened.ending OR o.events IS NOT NULL THEN
+                CASE WHEN again AND t.empties > 0 THEN instant + retry_after END
+            );
+            standing := CASE WHEN crossing IS NOT NULL OR has_expired OR is_ending OR o.events IS NOT NULL THEN
                 creditsd.events_after(
-                    o, t.membership_status, t.expires_at, newest + t.ordinality, happened.is_news,
-                    happened.level, happened.crossing, low_at, recovered_at, happened.expired, happened.ending
+                    o, t.membership_status, t.expires_at, version + 1, is_news,
+                    new_level, crossing, low_at, recovered_at, has_expired, is_ending
                 )
-            END AS events
-        FROM unnest(computed) WITH ORDINALITY AS t
-        LEFT JOIN creditsd.balances AS o ON o.user_id = t.user_id
-        -- OFFSET 0 keeps what is computed once from being written out wherever it is used.
-        CROSS JOIN LATERAL (
-            SELECT
-                republish OR (
-                    o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
-                    o.subscription_id, o.membership, o.expires_at
-                ) IS DISTINCT FROM (
-                    t.credits, t.membership_status, t.plan_type, t.can_buy,
-                    t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE,
-                    t.subscription_id, t.membership, t.expires_at
-                ) AS is_news,
-                levels.level,
-                CASE
-                    WHEN o.level IS NULL AND o.credits > recovered_at AND t.credits > recovered_at THEN NULL
-                    WHEN o.user_id IS NULL OR levels.level IS NOT DISTINCT FROM levels.before THEN NULL
-                    WHEN levels.level = 'depleted' THEN 'credits.depleted'
-                    WHEN levels.level IS NULL THEN 'credits.recovered'
-                    WHEN levels.before IS NULL THEN 'credits.low'
-                END AS crossing,
-                (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE AS expired,
-                (
-                    t.expires_at - soon <= instant
-                    -- An end that has only just become near: the timer stood before it, or it was another one.
-                    AND CASE
-                        WHEN o.user_id IS NULL THEN reason <> 'backfill'
-                        ELSE o.recheck_at <= t.expires_at - soon OR t.expires_at IS DISTINCT FROM o.expires_at
-                    END
-                    AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
-                ) IS TRUE AS ending
-            FROM (
-                SELECT
-                    stood.level AS before,
-                    CASE
-                        WHEN t.credits <= 0 THEN 'depleted'
-                        WHEN t.credits <= low_at OR (t.credits < recovered_at AND stood.level IS NOT NULL) THEN 'low'
-                    END AS level
-                FROM (
-                    -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
-                    SELECT
-                        CASE
-                            WHEN o.credits <= 0 THEN 'depleted'
-                            WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
-                        END AS level
-                    OFFSET 0
-                ) AS stood
-                OFFSET 0
-            ) AS levels
-            OFFSET 0
-        ) AS happened
-    ),
-    renewed AS (
+            END;
+            IF NOT (is_news OR is_ending) THEN
+                -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
+                IF (o.recheck_at, o.level) IS DISTINCT FROM (next_look, new_level) THEN
+                    UPDATE creditsd.balances AS b
+                    SET recheck_at = next_look,
+                        level = new_level,
+                        events = standing
+                    WHERE b.user_id = t.user_id;
+                END IF;
+                CONTINUE;
+            END IF;
+            -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
+            CONTINUE WHEN NOT is_known AND t.membership_status = 'none' AND NOT republish;
+            IF is_ending THEN
+                o.ends_told := ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at;
+            END IF;
+            version := version + 1;
+            n := ROW(
+                t.user_id, version, instant, t.credits, t.membership_status, t.plan_type, t.can_buy, has_ever,
+                t.subscription_id, t.membership, t.expires_at, CASE WHEN again THEN 'auto-expire' ELSE reason END,
+                CASE WHEN is_known THEN
+                    ROW(
+                        o.version, o.updated_at, o.credits, o.membership_status, o.plan_type, o.can_buy,
+                        o.has_ever_had_subscription, o.subscription_id, o.membership, o.expires_at
+                    )::creditsd.past
+                END,
+                next_look, new_level, standing, o.ends_told
+            )::creditsd.balances;
+            RETURN NEXT n;
+            changed := changed || n;
+            has_new := has_new OR NOT is_known;
+        END LOOP;
+        EXIT WHEN emptied IS NULL OR again;
+        IF expire_empty = 'dry_run' THEN
+            RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
+            EXIT;
+        END IF;
+        IF NOT creditsd.expire_empty(emptied) THEN
+            retry_after := '1 minute';
+        END IF;
+        -- Once more, with whatever triggers of the table's own did on the way.
+        asked := emptied;
+        again := true;
+    END LOOP;
+    IF version > newest THEN
         UPDATE creditsd.balances AS b
-        SET version = f.version,
-            updated_at = instant,
-            credits = f.credits,
-            membership_status = f.membership_status,
-            plan_type = f.plan_type,
-            can_buy = f.can_buy,
-            has_ever_had_subscription = f.has_ever_had_subscription,
-            subscription_id = f.subscription_id,
-            membership = f.membership,
-            expires_at = f.expires_at,
-            cause = f.cause,
-            previous = json_build_object(
-                'version', b.version,
-                'updated_at', replace(to_char(b.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', ''),
-                'credits', b.credits,
-                'membershipStatus', b.membership_status,
-                'planType', b.plan_type,
-                'canBuy', b.can_buy,
-                'hasEverHadSubscription', b.has_ever_had_subscription,
-                'subscription_id', b.subscription_id,
-                'membership', b.membership,
-                'expires_at', replace(to_char(b.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000', '')
-            ),
-            recheck_at = f.recheck_at,
-            level = f.level,
-            events = f.events,
-            ends_told = f.ends_told
-        FROM found AS f
-        WHERE f.differs
-        AND b.user_id = f.user_id
-        RETURNING b.*
-    ),
-    added AS (
-        INSERT INTO creditsd.balances AS b (
-            user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
-            subscription_id, membership, expires_at, cause, recheck_at, level, events, ends_told
-        )
-        SELECT
-            f.user_id, f.version, instant, f.credits, f.membership_status, f.plan_type, f.can_buy,
-            f.has_ever_had_subscription, f.subscription_id, f.membership, f.expires_at, f.cause, f.recheck_at,
-            f.level, f.events, f.ends_told
-        FROM found AS f
-        WHERE f.old_version IS NULL
-        -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
-        AND (f.membership_status <> 'none' OR republish)
-        RETURNING b.*
-    ),
-    -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
-    retimed AS (
-        UPDATE creditsd.balances AS b
-        SET recheck_at = f.recheck_at,
-            level = f.level,
-            events = f.events
-        FROM found AS f
-        WHERE NOT f.differs
-        AND (f.old_recheck_at, f.old_level) IS DISTINCT FROM (f.recheck_at, f.level)
-        AND b.user_id = f.user_id
-    )
-    SELECT r.*
-    FROM renewed AS r
-    UNION ALL
-    SELECT a.*
-    FROM added AS a
-    ORDER BY version;
+        SET version = c.version,
+            updated_at = c.updated_at,
+            credits = c.credits,
+            membership_status = c.membership_status,
+            plan_type = c.plan_type,
+            can_buy = c.can_buy,
+            has_ever_had_subscription = c.has_ever_had_subscription,
+            subscription_id = c.subscription_id,
+            membership = c.membership,
+            expires_at = c.expires_at,
+            cause = c.cause,
+            previous = c.previous,
+            recheck_at = c.recheck_at,
+            level = c.level,
+            events = c.events,
+            ends_told = c.ends_told
+        FROM unnest(changed) AS c
+        WHERE b.user_id = c.user_id;
+    END IF;
+    IF has_new THEN
+        INSERT INTO creditsd.balances
+        SELECT c.*
+        FROM unnest(changed) AS c
+        WHERE c.previous IS NULL;
+    END IF;
     IF history_days > 0 THEN
         -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
         INSERT INTO creditsd.history (
@@ -1055,7 +1064,7 @@ END
 $_$;
 COMMENT ON FUNCTION creditsd.tidy_history(history_days integer) IS 'Opens today''s and tomorrow''s partition of history (with history_days = 0 none), drops the oldest once all of it is older than history_days, deletes a bounded number of such rows without a partition. Gives up a lock after 100 ms.';
 CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) RETURNS SETOF creditsd.total
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1063,44 +1072,46 @@ CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, 
 BEGIN
     RETURN QUERY
     SELECT
-        judged.user_id,
-        trim_scale(coalesce(sum(judged.credits) FILTER (WHERE judged.counts), 0)::numeric),
-        CASE
-            WHEN bool_or(judged.counts) THEN 'active'
-            WHEN count(judged.row_of) > 0 THEN 'expired'
-            ELSE 'none'
-        END,
-        CASE
-            WHEN bool_or(judged.subscription) FILTER (WHERE judged.leads) THEN 'subscription'
-            WHEN bool_or(judged.one_time) FILTER (WHERE judged.leads) THEN 'one_time'
-            ELSE 'none'
-        END,
+        summed.user_id,
+        trim_scale(coalesce(summed.credits, 0)::numeric),
+        (summed.first).membership_status,
+        (summed.first).plan_type,
         CASE can_buy_policy
             WHEN 'always' THEN true
-            WHEN 'no_credits' THEN coalesce(sum(judged.credits) FILTER (WHERE judged.counts), 0) <= 0
-            ELSE bool_or(judged.counts AND judged.subscription) IS NOT TRUE
+            WHEN 'no_credits' THEN coalesce(summed.credits, 0) <= 0
+            ELSE (summed.first).can_buy
         END,
-        bool_or(judged.subscription) IS TRUE,
-        max(judged.subscription_id) FILTER (WHERE judged.leads),
-        max(judged.membership) FILTER (WHERE judged.leads),
-        max(judged.expires_at) FILTER (WHERE judged.leads),
-        min(judged.expires_at) FILTER (WHERE judged.counts),
-        count(*) FILTER (WHERE judged.empty)
+        summed.has_ever_had_subscription,
+        (summed.first).subscription_id,
+        (summed.first).membership,
+        (summed.first).expires_at,
+        summed.ends_at,
+        summed.empties
     FROM (
-        -- One sort for the whole batch finds every user's leader; an ordered aggregate would sort once a user.
         SELECT
-            rated.*,
-            rated.counts AND row_number() OVER (
-                PARTITION BY rated.user_id
-                ORDER BY
-                    rated.counts DESC,
-                    rated.subscription DESC,
-                    rated.expires_at DESC NULLS FIRST,
-                    rated.created_at DESC NULLS LAST,
-                    rated.subscription_id,
-                    rated.membership
-            ) = 1 AS leads
+            rated.user_id,
+            -- The primary row comes first, if any counts. As a total of its own it says what the user has, but for the sums.
+            (array_agg(
+                CASE WHEN rated.counts THEN
+                    ROW(
+                        rated.user_id, rated.credits, 'active',
+                        CASE WHEN rated.subscription THEN 'subscription' WHEN rated.one_time THEN 'one_time' ELSE 'none' END,
+                        NOT rated.subscription, rated.subscription,
+                        rated.subscription_id, rated.membership, rated.expires_at, rated.expires_at, 0
+                    )::creditsd.total
+                ELSE
+                    ROW(
+                        rated.user_id, 0, CASE WHEN rated.row_of IS NULL THEN 'none' ELSE 'expired' END,
+                        'none', true, false, NULL, NULL, NULL, NULL, 0
+                    )::creditsd.total
+                END
+            ))[1] AS first,
+            sum(rated.credits) FILTER (WHERE rated.counts) AS credits,
+            bool_or(rated.subscription) IS TRUE AS has_ever_had_subscription,
+            min(rated.expires_at) FILTER (WHERE rated.counts) AS ends_at,
+            count(*) FILTER (WHERE rated.empty) AS empties
         FROM (
+            -- One sort for the whole batch finds every user's primary row; an ordered aggregate would sort once a user.
             SELECT
                 asked.user_id,
                 line.user_id AS row_of,
@@ -1110,18 +1121,29 @@ BEGIN
                 line.subscription_id,
                 line.membership,
                 line.expires_at,
-                line.created_at,
-                (
-                    line.active
-                    AND (line.expires_at IS NULL OR line.expires_at > instant)
-                    AND NOT (expire_empty = 'on' AND line.one_time AND coalesce(line.credits, 1) <= 0)
-                ) IS TRUE AS counts,
+                happens.counts,
                 (line.active AND line.one_time AND line.credits <= 0) IS TRUE AS empty
             FROM unnest(users) AS asked (user_id)
             LEFT JOIN creditsd.source AS line ON line.user_id = asked.user_id
+            CROSS JOIN LATERAL (
+                SELECT
+                    (
+                        line.active
+                        AND (line.expires_at IS NULL OR line.expires_at > instant)
+                        AND NOT (expire_empty = 'on' AND line.one_time AND coalesce(line.credits, 1) <= 0)
+                    ) IS TRUE AS counts
+            ) AS happens
+            ORDER BY
+                asked.user_id,
+                happens.counts DESC,
+                line.subscription DESC,
+                line.expires_at DESC NULLS FIRST,
+                line.created_at DESC NULLS LAST,
+                line.subscription_id,
+                line.membership
         ) AS rated
-    ) AS judged
-    GROUP BY judged.user_id;
+        GROUP BY rated.user_id
+    ) AS summed;
 END
 $$;
 COMMENT ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'The rules: the total of each asked user at an instant. With expire_empty = on an empty one-time row has ceased to count before its status says so.';
@@ -1168,7 +1190,7 @@ CREATE TABLE creditsd.history (
     membership text,
     expires_at timestamp with time zone,
     cause text NOT NULL,
-    previous json,
+    previous creditsd.past,
     events jsonb
 )
 PARTITION BY RANGE (version);
@@ -1202,7 +1224,7 @@ CREATE TABLE creditsd.history_rest (
     membership text,
     expires_at timestamp with time zone,
     cause text NOT NULL,
-    previous json,
+    previous creditsd.past,
     events jsonb
 );
 COMMENT ON TABLE creditsd.history_rest IS 'Steps of days that have no partition: because it could not be opened in time, or because versions are ahead of the clock.';
@@ -1372,7 +1394,7 @@ COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of r
 ALTER TABLE creditsd.history_rest ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_status text, now_expires_at timestamp with time zone, next_version bigint, is_news boolean, level text, crossing text, low_at numeric, recovered_at numeric, expired boolean, ending boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;

@@ -315,6 +315,23 @@ async def test_a_page_is_finished_before_newer_changes_are_read(application: Ses
     assert {total.user_id for total in third.totals} == {user(0)}
 
 
+async def test_who_changed_in_many_transactions_is_summed_up_once_a_pass(
+    installation: Database, application: Session, line: Line
+) -> None:
+    for _ in range(4):
+        for number in range(3):
+            await application.execute(ADD, [user(number), 1])
+    pages = [await line.changes.drain(3)]
+    await application.execute(ADD, [user(1), 1])  # the pass does not show this one
+    while pages[-1].page["full"]:
+        pages.append(await line.changes.drain(3))
+    assert [each.page["changes"] for each in pages] == [3, 3, 3, 3, 0]
+    assert [each.page["users"] for each in pages] == [3, 0, 0, 0, 0]
+    (left,) = (await line.changes.drain(3)).totals
+    assert (left.user_id, int(left.credits)) == (user(1), 5)
+    assert await stored(line) == await truth(application)
+
+
 async def test_a_cursor_that_is_saved_amid_a_pass_loses_nothing(application: Session, settings: Settings) -> None:
     async with Line.settled(settings) as line:
         for number in range(6):

@@ -6,7 +6,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -110,7 +109,7 @@ async def test_a_total_that_is_not_new_is_not_told_as_new(stage: Stage) -> None:
         "'plan.expiring_soon', jsonb_build_object('version', version + 1), "
         "'credits.updated', jsonb_build_object('version', version))"
     )
-    stage.stored.append(replace(old, version=old.version + 1))
+    stage.stored.append(old._replace(version=old.version + 1))
     sink = Choosing()
     await stage.tell(sink)
     assert sink.types() == ["plan.expiring_soon"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -90,17 +89,17 @@ async def test_what_a_sink_writes_is_heard_and_read(servers: Any, options: dict[
     users = ["ann", "bob", "o'neil / ü", "cyd"]
     async with servers() as url:
         sink = make_sink(SinkSettings(name="feed", url=url, options=options))
-        await sink.deliver([dataclasses.replace(Total.nothing("ann"), version=1)])
+        await sink.deliver([Total.nothing("ann")._replace(version=1)])
         async with opened(url, **options) as (feed, come), asyncio.timeout(30):
             await feed.subscribe(users[:3])
             assert [each and version_of("ann", each) for each in await feed.newest(["ann", "bob"])] == [1, None]
             for number, user_id in enumerate(users, start=2):
-                await sink.deliver([dataclasses.replace(Total.nothing(user_id), version=number)])
+                await sink.deliver([Total.nothing(user_id)._replace(version=number)])
             found = dict([await come.get() for _ in range(3)])
             assert [version_of(user_id, document) for user_id, document in sorted(found.items())] == [2, 3, 4]
             await feed.unsubscribe(["ann"])
-            await sink.deliver([dataclasses.replace(Total.nothing("ann"), version=8)])
-            await sink.deliver([dataclasses.replace(Total.nothing("bob"), version=9)])
+            await sink.deliver([Total.nothing("ann")._replace(version=8)])
+            await sink.deliver([Total.nothing("bob")._replace(version=9)])
             assert version_of("bob", (await come.get())[1]) == 9
             assert [each and version_of("ann", each) for each in await feed.newest(["ann"])] == [8]
         await sink.close()

@@ -86,10 +86,10 @@ async def test_every_published_version_is_a_step_and_nothing_else_is(installatio
         assert await line.settle() == []
         published += (await line.balances.recompute([USER], cause="repair", republish=True)).totals
     assert kept(installation) == [(1, "change"), (3, "change"), (1, "change"), (1, "repair")]
-    columns = "version, user_id::text, updated_at, credits, cause, previous::text"
+    columns = "version, user_id::text, updated_at, credits, cause, record_send(previous)"
     found = installation.run(f"SELECT {columns} FROM creditsd.history ORDER BY version")
     assert found == [
-        (each.version, each.user_id, each.updated_at, each.credits, each.cause, each.previous_json)
+        (each.version, each.user_id, each.updated_at, each.credits, each.cause, each.previous_record)
         for each in published
     ]
     newest = installation.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import time
@@ -13,11 +14,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from creditsd import queries, schema
+from creditsd import past, queries, schema
 from creditsd.daemon import Daemon
 from creditsd.database import connected
 from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.inspection import Inspection
+from creditsd.model import encode
 from creditsd.source import Source
 from tests.conftest import SERVERS, Database, Servers, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed, user
@@ -171,6 +173,34 @@ async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Datab
     answer = await schema.install(settings)
     assert len([line for line in answer.done if line.startswith("applied")]) == len(queries.migrations()) - number
     assert dump(reference_table) == GOLDEN.read_text()
+
+
+async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Database) -> None:
+    settings = configured(reference_table)
+    before = {
+        "version": 7, "updated_at": "2026-11-22T09:00:00.5Z", "credits": 0.1, "membershipStatus": "active",
+        "planType": "one_time", "canBuy": True, "hasEverHadSubscription": False, "subscription_id": None,
+        "membership": "Pro", "expires_at": None,
+    }  # fmt: skip
+    columns = (
+        "user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription, cause"
+    )
+    now = f"'{USER}', 8, now(), 2, 'active', 'one_time', true, false, 'change'"
+    async with connected(settings.dsn, purpose="install") as connection:
+        source = await Source.inspect(connection, settings)
+        for number, name in queries.migrations():
+            if number < 9:
+                await connection.execute(schema._compose(name, source))
+        note = "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (8, 'of then', '{}', '')"
+        await connection.execute(note)
+        for table in ("balances", "history"):
+            stored = f"INSERT INTO creditsd.{table} ({columns}, previous) VALUES ({now}, %s)"
+            await connection.execute(stored.encode(), [json.dumps(before)])
+    await schema.install(settings)
+    for table in ("balances", "history"):
+        ((record,),) = reference_table.run(f"SELECT record_send(previous) FROM creditsd.{table}")
+        read = json.loads(encode(past.read(record)))
+        assert read == before | {"updated_at": "2026-11-22T09:00:00.500000Z"}
 
 
 async def test_a_schema_of_a_newer_creditsd_is_left_alone(reference_table: Database) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -61,4 +60,4 @@ def total(user_id: str = "u1", version: int = VERSION, **changed: Any) -> Total:
         membership="Pro",
         expires_at=datetime(2026, 12, 22, tzinfo=UTC),
     )
-    return replace(plain, **changed)
+    return plain._replace(**changed)

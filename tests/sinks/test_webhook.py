@@ -10,29 +10,39 @@ from aiohttp import web
 
 from creditsd import __version__
 from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import encode
 from creditsd.settings import SinkSettings
 from creditsd.sinks import SinkDisabled, make
+from tests.records import record
 from tests.sinks.harness import VERSION, total
 from tests.sinks.webhook_harness import KEY, SECRET, Receiver, always, opened
 
 
 async def test_the_body_is_the_event_with_the_total_and_what_was_before(receiver: Receiver) -> None:
-    before = {"credits": Decimal(10**30), "version": VERSION - 1, "message": "before"}
     async with opened(receiver) as sink:
-        await sink.deliver([total(cause="expiry", previous_json=encode(before).decode())])
-        await sink.deliver([total("u2", previous_json='{"credits": 0.10}')])
+        await sink.deliver([total(cause="expiry", previous_record=record(Decimal(10**30), version=VERSION - 1))])
+        await sink.deliver([total("u2", previous_record=record("0.10"))])
         await sink.deliver([total("u3")])
     first, second, third = receiver.deliveries
     assert list(first.document) == ["type", "timestamp", "data"]
     assert first.document["type"] == "credits.updated"
     assert first.document["timestamp"] == "2026-11-22T10:00:00.123456Z"
     assert first.data["cause"] == "expiry"
-    assert first.data["previous"] == before
+    assert first.data["previous"] == {
+        "version": VERSION - 1,
+        "updated_at": "2026-11-22T09:00:00Z",
+        "credits": Decimal(10**30),
+        "membershipStatus": "active",
+        "planType": "none",
+        "canBuy": True,
+        "hasEverHadSubscription": False,
+        "subscription_id": None,
+        "membership": None,
+        "expires_at": None,
+    }
     assert first.body.startswith(
         b'{"type":"credits.updated","timestamp":"2026-11-22T10:00:00.123456Z","data":' + total().json()[:-1]
     )
-    assert second.data["previous"] == {"credits": Decimal("0.1")}
+    assert second.data["previous"]["credits"] == Decimal("0.1")
     assert third.data["previous"] is None
     assert third.data["cause"] == "change"
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from creditsd.model import Total, encode, number
+from tests.records import record
 
 PRO = Total(
     user_id="u1",
@@ -42,8 +42,7 @@ EARLY = datetime(2, 1, 1)  # noqa: DTZ001  hypothesis adds the zone itself
 
 @given(
     st.builds(
-        replace,
-        st.just(PRO),
+        PRO._replace,
         user_id=WORDS,
         credits=st.decimals(),
         can_buy=st.booleans(),
@@ -58,12 +57,12 @@ def test_what_is_written_out_is_what_would_be_encoded(total: Total) -> None:
 
 
 def test_cause_and_previous_are_no_part_of_the_total() -> None:
-    assert replace(PRO, cause="repair", previous_json='{"credits": 1}').json() == PRO.json()
+    assert PRO._replace(cause="repair", previous_record=record("1")).json() == PRO.json()
 
 
 def test_times_of_another_zone_are_told_in_utc() -> None:
     east = timezone(timedelta(hours=2))
-    shown = json.loads(replace(PRO, expires_at=datetime(2026, 12, 22, 1, tzinfo=east)).json())
+    shown = json.loads(PRO._replace(expires_at=datetime(2026, 12, 22, 1, tzinfo=east)).json())
     assert shown["expires_at"] == "2026-12-21T23:00:00Z"
     assert "2026-12-21" in shown["message"]
 
@@ -84,7 +83,7 @@ def test_times_of_another_zone_are_told_in_utc() -> None:
     ],
 )
 def test_credits_are_written_digit_by_digit(value: str, text: str) -> None:
-    assert f'"credits":{text},'.encode() in replace(PRO, credits=Decimal(value)).json()
+    assert f'"credits":{text},'.encode() in PRO._replace(credits=Decimal(value)).json()
     assert encode({"deep": [Decimal(value)]}) == f'{{"deep":[{text}]}}'.encode()
 
 
@@ -95,7 +94,7 @@ def test_no_number_is_ever_rounded(value: Decimal) -> None:
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 def test_what_json_cannot_say_is_null_and_no_crash(value: str) -> None:
-    total = replace(PRO, credits=Decimal(value))
+    total = PRO._replace(credits=Decimal(value))
     assert json.loads(total.json())["credits"] is None
     assert total.message.startswith("You have an unknown number of credits")
 
@@ -144,7 +143,7 @@ def test_what_has_no_json_form_is_an_error() -> None:
     ],
 )
 def test_the_message_is_one_plain_sentence(changed: dict[str, Any], sentence: str) -> None:
-    assert replace(PRO, **changed).message == sentence
+    assert PRO._replace(**changed).message == sentence
 
 
 def test_a_user_nobody_has_heard_of_has_nothing_and_loses_to_any_real_total() -> None:

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 
 from creditsd.live.recent import KEPT, Recent, change
 from creditsd.model import Total, encode
+from tests.records import record
 
 TOTAL = Total.nothing("one")
 
 
 def totals(first: int, last: int) -> list[Total]:
-    return [replace(TOTAL, version=version) for version in range(first, last + 1)]
+    return [TOTAL._replace(version=version) for version in range(first, last + 1)]
 
 
 def versions(found: tuple[object, int]) -> tuple[list[int], int]:
@@ -42,8 +42,8 @@ async def test_waiting_ends_with_news_or_with_its_time() -> None:
 
 
 def test_a_change_says_the_step_and_keeps_every_digit() -> None:
-    before = '{"version": 1, "credits": 12345678901234567890.5}'
-    told = encode(change(replace(TOTAL, credits=Decimal(12345678901234567891), previous_json=before)))
+    before = record("12345678901234567890.5")
+    told = encode(change(TOTAL._replace(credits=Decimal(12345678901234567891), previous_record=before)))
     assert b'"before":12345678901234567890.5' in told
     assert b'"credits":12345678901234567891,' in told
     assert change(TOTAL)["before"] is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -10,16 +9,17 @@ from rich.console import Console
 
 from creditsd import screen
 from creditsd.model import Total
+from tests.records import record
 
 
 def test_steps_are_shown_with_what_each_changed_where_that_can_be_said() -> None:
-    first = replace(
-        Total.nothing("ada"), version=1, credits=Decimal("0.5"), updated_at=datetime(2026, 5, 1, tzinfo=UTC)
+    first = Total.nothing("ada")._replace(
+        version=1, credits=Decimal("0.5"), updated_at=datetime(2026, 5, 1, tzinfo=UTC)
     )
-    more = replace(first, version=2, credits=Decimal(3), previous_json='{"credits": 0.5}', cause="backfill")
-    less = replace(first, version=3, credits=Decimal(-2), previous_json='{"credits": 3}', membership="Pro")
-    unknown = replace(first, version=4, credits=Decimal("NaN"), previous_json='{"credits": -2}')
-    after = replace(first, version=5, credits=Decimal(7), previous_json='{"credits": "NaN"}')
+    more = first._replace(version=2, credits=Decimal(3), previous_record=record("0.5"), cause="backfill")
+    less = first._replace(version=3, credits=Decimal(-2), previous_record=record("3"), membership="Pro")
+    unknown = first._replace(version=4, credits=Decimal("NaN"), previous_record=record("-2"))
+    after = first._replace(version=5, credits=Decimal(7), previous_record=record("NaN"))
     console = Console(width=120, record=True)
     screen.steps(console, [after, unknown, less, more, first])
     shown = [line.split() for line in console.export_text().splitlines()]
