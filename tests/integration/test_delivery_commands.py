@@ -93,6 +93,7 @@ async def test_a_dead_delivery_that_is_retried_arrives_at_once(reference_table: 
         async def refused() -> list[Any]:
             return list(await asked(settings, "list", "memory", limit=1))
 
+        await sink.until(lambda: sink.tries > 0)  # before that nobody knows the sink
         await eventually(refused)
         reference_table.run("UPDATE creditsd.deliveries SET next_at = NULL, attempt = 10")
         sink.refuses.clear()
