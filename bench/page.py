@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bench import results
+from bench import results, targets
 from bench.plan import PARTS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -25,6 +25,7 @@ def write(folder: Path) -> list[Path]:
     kept = dict(results.kept(folder))
     for name, document in kept.items():
         text = replaced(text, name, section(name, document))
+    text = replaced(text, "targets", targets.sheet(kept).markdown())
     PAGE.write_text(text, encoding="utf-8")
     return [PAGE, *drawn(kept)]
 

@@ -30,10 +30,11 @@ CONNECTIONS = 64
 USERS = 20_000
 SECRET = "whsec_aW4gYSBiZW5jaCB0aGVyZSBpcyBub3RoaW5nIHRvIGhpZGU="
 
+CLIENT, SINK, LINE = "aiohttp alone", "the sink", "the line"
 CONTENDERS = {
-    "aiohttp alone": "one body, sent again and again",
-    "the sink": "each total encoded, signed, judged",
-    "the line": "creditsd run: read from PostgreSQL, too",
+    CLIENT: "one body, sent again and again",
+    SINK: "each total encoded, signed, judged",
+    LINE: "creditsd run: read from PostgreSQL, too",
 }
 
 

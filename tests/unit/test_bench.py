@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import page, peers
+from bench import page, peers, results, targets
 from bench.figures import figure, percentile
 from bench.ground import Pace
 from bench.latency import kept_up
@@ -49,6 +49,23 @@ def test_a_peer_that_is_not_installed_says_how_to_get_it() -> None:
     with pytest.raises(peers.Missing, match=r"no-such-package.* pip install"):
         peers.versions("psycopg", "no-such-package")
     assert peers.versions("psycopg").startswith("psycopg 3.")
+
+
+def test_a_target_is_met_by_its_median_and_none_is_made_of_what_was_not_measured() -> None:
+    rounds = [{"resident_mib": 60.0, "queries_per_minute": 7.0}, {"resident_mib": 90.0, "queries_per_minute": 6.5}]
+    made = targets.sheet({"idle": {"found": {"rounds": rounds}}})
+    assert [row[1:] for row in made.rows] == [
+        ["at most 70", "75.00 (60.00-90.00)", "no"],
+        ["at most 6", "6.75 (6.50-7.00)", "no"],
+    ]
+    rounds[1]["resident_mib"] = 79.0
+    assert targets.sheet({"idle": {"found": {"rounds": rounds}}}).rows[0][3] == "yes"
+
+
+def test_every_target_finds_its_figures() -> None:
+    kept = dict(results.kept(results.KEPT))
+    assert len(targets.sheet(kept).rows) > 20
+    assert set(targets.PARTS) <= set(PARTS)
 
 
 def test_every_peer_has_a_file() -> None:
