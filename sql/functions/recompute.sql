@@ -30,9 +30,9 @@ DECLARE
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
-    t creditsd.total;
-    o creditsd.balances;
-    n creditsd.balances;
+    t creditsd.total;    -- as the rows give it
+    o creditsd.balances; -- as it is stored
+    n creditsd.balances; -- as it is to be stored
     changed creditsd.balances[] := ARRAY[]::creditsd.balances[];
     has_new boolean := false;
     is_known boolean;
