@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from creditsd import queries
 from creditsd.database import Pool, batch, borrowed
@@ -26,10 +26,9 @@ class Pages:
         self._next: int | None = None
         self._ahead: Sequence[Total] = ()
 
-    @property
-    def more(self) -> bool:
-        """Whether the last page was full."""
-        return self._next is not None
+    def ended_full(self, version: int) -> bool:
+        """Whether a version is the end of the last page, and that page was full."""
+        return version == self._next
 
     async def after(self, version: int) -> Sequence[Total]:
         """Return the next totals after a version, in the order of versions; none where nothing more is stored now."""
@@ -54,3 +53,8 @@ class Pages:
         asked = {"version": version, "limit": self._size}
         async with borrowed(self._pool) as connection:
             return (await batch(connection, queries.sql("queries/balances_after"), asked)).totals
+
+
+def pieces(totals: Sequence[Total], size: int) -> Iterator[Sequence[Total]]:
+    """Split totals, in which each user stands once, into runs of at most `size`."""
+    return (totals[start : start + size] for start in range(0, len(totals), size))

@@ -19,10 +19,10 @@ from creditsd.debts import Debts
 from creditsd.deliveries import Deliveries
 from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.model import Total
-from creditsd.pages import Pages
+from creditsd.pages import Pages, pieces
 from creditsd.pulse import Pulse
 from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy, SinkDisabled
-from creditsd.steps import Steps, apart, pieces
+from creditsd.steps import Steps, apart
 
 log = structlog.get_logger()
 
@@ -215,7 +215,7 @@ class Publisher:
         return totals
 
     async def _deliver_reading_on(self, totals: Sequence[Total], deliveries: Deliveries) -> None:
-        if not self._pages.more:
+        if not self._pages.ended_full(self._taken):
             await self._deliver(totals, deliveries)
             return
         work = (self._deliver(totals, deliveries), self._pages.read_ahead())

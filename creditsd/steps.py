@@ -50,11 +50,6 @@ class Steps:
         )
 
 
-def pieces(totals: Sequence[Total], size: int) -> Iterator[Sequence[Total]]:
-    """Split totals, in which each user stands once, into runs of at most `size`."""
-    return (totals[start : start + size] for start in range(0, len(totals), size))
-
-
 def apart(totals: Sequence[Total], size: int) -> Iterator[Sequence[Total]]:
     """Split totals into runs of at most `size` in which each user stands once."""
     run: dict[str, Total] = {}

@@ -256,26 +256,34 @@ async def test_what_is_stored_while_a_page_is_read_is_not_skipped(
     assert sink.newest[USER].credits == 1
 
 
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """After which version each page of the table was read."""
+    found: list[int] = []
+    really = batch
+
+    async def noted(connection: Any, query: str, asked: Any) -> Any:
+        found.append(asked["version"])
+        return await really(connection, query, asked)
+
+    monkeypatch.setattr(pages, "batch", noted)
+    return found
+
+
 async def test_the_next_page_is_read_while_one_is_delivered_and_forgotten_where_that_fails(
-    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+    installation: Database, line: Line, publishing: Publishing, reads: list[int]
 ) -> None:
     for number in range(5):
         installation.run(ADD, [user(number), 1])
         await line.settle()
-    sink, read, really = MemorySink(max_batch=2), 0, batch
-
-    async def counting(*arguments: Any) -> Any:
-        nonlocal read
-        read += 1
-        return await really(*arguments)
+    sink = MemorySink(max_batch=2)
 
     async def pages_read() -> int:
-        return read
+        return len(reads)
 
     async def why() -> str | None:
         return publisher.error
 
-    monkeypatch.setattr(pages, "batch", counting)
     sink.gate.clear()
     async with publishing(sink, newest=await newest(line)) as publisher:
         await eventually(pages_read, lambda found: found == 2)
@@ -289,6 +297,28 @@ async def test_the_next_page_is_read_while_one_is_delivered_and_forgotten_where_
         await current(publisher)
     assert [total.credits for total in sink.totals if total.user_id == user(2)] == [Decimal(2)]
     assert [len(delivery) for delivery in sink.deliveries] == [2, 2, 1]
+
+
+async def test_what_is_handed_over_after_a_full_page_has_no_next_one(
+    installation: Database, line: Line, publishing: Publishing, reads: list[int]
+) -> None:
+    for number in range(2):
+        installation.run(ADD, [user(number), 1])
+    await line.settle()
+    sink = MemorySink(max_batch=2)
+
+    async def pages_read() -> int:
+        return len(reads)
+
+    async with publishing(sink, newest=await newest(line)) as publisher:
+        await current(publisher)
+        await eventually(pages_read, lambda found: found == 2)  # the page, and that there is no other
+        publisher.offer([made(publisher.cursor + 1)])
+        await sink.until(lambda: len(sink.deliveries) == 2)
+        publisher.offer([made(publisher.cursor + 2)])
+        await current(publisher)
+    assert [len(delivery) for delivery in sink.deliveries] == [2, 1, 1]
+    assert len(reads) == 2
 
 
 # A sink that fails.
