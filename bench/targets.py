@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import publisher, webhooks, writers
+from bench import isolation, publisher, webhooks, writers
 from bench.contenders import CREDITSD, HANDWRITTEN
 from bench.figures import Figure, figure
 from bench.ground import FREE, HELD
@@ -115,21 +115,26 @@ def _growth(found: Sequence[Mapping[str, Any]]) -> Iterator[Target]:
 
 
 def _publisher(found: Mapping[str, Any]) -> Iterator[Target]:
-    rates = {name: figure(values) for name, values in found["totals_per_second"].items()}
-    for name in (publisher.SINK, publisher.LINE):
-        what = f"totals into Valkey: {name} / {publisher.LOOP}"
-        yield Target(what, rates[name].ratio_to(rates[publisher.LOOP]), least=0.6)
+    names = (publisher.SINK, publisher.LINE)
+    yield from _against("totals into Valkey", found["totals_per_second"], publisher.LOOP, names, least=0.6)
 
 
 def _webhooks(found: Mapping[str, Any]) -> Iterator[Target]:
-    rates = {name: figure(values) for name, values in found["webhooks_per_second"].items()}
-    for name in (webhooks.SINK, webhooks.LINE):
-        what = f"webhooks: {name} / {webhooks.CLIENT}"
-        yield Target(what, rates[name].ratio_to(rates[webhooks.CLIENT]), least=0.7)
+    names = (webhooks.SINK, webhooks.LINE)
+    yield from _against("webhooks", found["webhooks_per_second"], webhooks.CLIENT, names, least=0.7)
+
+
+def _against(
+    what: str, rates: Mapping[str, Sequence[float]], floor: str, names: Sequence[str], *, least: float
+) -> Iterator[Target]:
+    for name in names:
+        ratio = figure(rates[name]).ratio_to(figure(rates[floor]))
+        yield Target(f"{what}: {name} / {floor}", ratio, least=least)
 
 
 def _isolation(found: Mapping[str, Any]) -> Iterator[Target]:
-    alone, beside = (figure([each["p99"] for each in blocks]) for blocks in found["blocks"].values())
+    ways = (isolation.ALONE, isolation.BESIDE)
+    alone, beside = (figure([each["p99"] for each in found["blocks"][way]]) for way in ways)
     yield Target("a healthy sink beside a dead and a hanging one: p99 / alone", beside.ratio_to(alone), most=1.2)
 
 

@@ -270,6 +270,15 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+async def pages_read(reads: list[int], number: int) -> None:
+    """Wait until so many have been asked for."""
+
+    async def count() -> int:
+        return len(reads)
+
+    await eventually(count, lambda found: found == number)
+
+
 async def test_the_next_page_is_read_while_one_is_delivered_and_forgotten_where_that_fails(
     installation: Database, line: Line, publishing: Publishing, reads: list[int]
 ) -> None:
@@ -278,15 +287,12 @@ async def test_the_next_page_is_read_while_one_is_delivered_and_forgotten_where_
         await line.settle()
     sink = MemorySink(max_batch=2)
 
-    async def pages_read() -> int:
-        return len(reads)
-
     async def why() -> str | None:
         return publisher.error
 
     sink.gate.clear()
     async with publishing(sink, newest=await newest(line)) as publisher:
-        await eventually(pages_read, lambda found: found == 2)
+        await pages_read(reads, 2)
         assert sink.deliveries == []
         installation.run(ADD, [user(2), 1])  # who stands on the page that was read ahead
         publisher.offer(await line.settle())
@@ -307,12 +313,9 @@ async def test_what_is_handed_over_after_a_full_page_has_no_next_one(
     await line.settle()
     sink = MemorySink(max_batch=2)
 
-    async def pages_read() -> int:
-        return len(reads)
-
     async with publishing(sink, newest=await newest(line)) as publisher:
         await current(publisher)
-        await eventually(pages_read, lambda found: found == 2)  # the page, and that there is no other
+        await pages_read(reads, 2)  # the page, and that there is no other
         publisher.offer([made(publisher.cursor + 1)])
         await sink.until(lambda: len(sink.deliveries) == 2)
         publisher.offer([made(publisher.cursor + 2)])
