@@ -14,7 +14,7 @@ import structlog
 from psycopg import errors, sql
 
 from creditsd import queries, rights
-from creditsd.database import Connection, connected, row, rows, translated
+from creditsd.database import LOCAL_SEARCH_PATH, Connection, connected, row, rows, translated
 from creditsd.errors import DatabaseUnavailable, SchemaError
 from creditsd.settings import Settings
 from creditsd.source import Source
@@ -147,6 +147,7 @@ async def _patiently(
         try:
             with translated():
                 async with connection.transaction():
+                    await connection.execute(LOCAL_SEARCH_PATH)
                     await connection.execute(_TURN)
                     await connection.execute(
                         "SELECT set_config('lock_timeout', %s, true)",

@@ -169,6 +169,9 @@ class ByDatabase:
         self._warnings.clear()
         async with self._told(self._options.timeout_seconds), connection.transaction(force_rollback=not keep):
             values = {"topics": list(topics), "payloads": list(payloads), "event": _EVENT}
+            await connection.execute(
+                "SET LOCAL search_path = pg_catalog, pg_temp"
+            )  # nobody's functions but PostgreSQL's
             await connection.execute(queries.sql("queries/broadcast"), values)
             if self._warnings:
                 raise psycopg.Rollback
