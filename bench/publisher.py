@@ -18,7 +18,7 @@ from bench.line import Line
 from bench.sheet import Sheet
 from bench.totals import published, rate
 from bench.webhooks import total
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import make
 from tests.servers import Valkey
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from creditsd.errors import ConfigError
+from creditsd.domain.errors import ConfigError
 
 
 def context(whose: str, ca: str, client_certificate: Path | None) -> ssl.SSLContext:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from creditsd import queries
-from creditsd.database import Batch, Connection, batch, row
-from creditsd.errors import SchemaError
+from creditsd.domain.errors import SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Batch, Connection, batch, row
 
 # What a page hands on to the next of its pass: where both read on, and the newest version from before the pass.
 _NEW_PASS = {"upto": None, "xid": None, "user_id": None, "version": None}
@@ -39,8 +39,8 @@ class Changes:
         self._connection = connection
         self._policy = policy
         self._digest = digest
-        self._drained = queries.sql("queries/drained").replace("{user_id_type}", user_id_type)
-        self._purged = queries.sql("queries/purged").replace("{user_id_type}", user_id_type)
+        self._drained = sql_files.sql("queries/drained").replace("{user_id_type}", user_id_type)
+        self._purged = sql_files.sql("queries/purged").replace("{user_id_type}", user_id_type)
         self._snapshot = ""
         self._unsaved = False
         self._unpurged = True
@@ -52,7 +52,7 @@ class Changes:
         totals = {key: value for key, value in self._policy.items() if key != "history_days"}
         policy = " ".join([*(f"{key}={value}" for key, value in totals.items()), f"installed={self._digest}"])
         self._pass = dict(_NEW_PASS)
-        found = await row(self._connection, queries.sql("queries/resumed"), {"policy": policy})
+        found = await row(self._connection, sql_files.sql("queries/resumed"), {"policy": policy})
         if found is None:
             raise SchemaError("the schema creditsd is incomplete: run `creditsd install`")
         said = found[0]
@@ -84,7 +84,7 @@ class Changes:
 
     async def save(self) -> None:
         """Save the cursor: on the connection that stored the balances, so never earlier than what it covers."""
-        await row(self._connection, queries.sql("queries/cursor_saved"), {"snapshot": self._snapshot})
+        await row(self._connection, sql_files.sql("queries/cursor_saved"), {"snapshot": self._snapshot})
         self._unsaved, self._unpurged = bool(self._pass["upto"]), True
 
     @property

@@ -29,11 +29,11 @@ from creditsd.commands import (
     sinks,
     verify,
 )
-from creditsd.errors import CreditsdError
+from creditsd.config.redact import redact_dsn
+from creditsd.config.settings import redacted
+from creditsd.domain.errors import CreditsdError
+from creditsd.domain.total import Total
 from creditsd.inspection import Inspection
-from creditsd.mask import mask_dsn
-from creditsd.model import Total
-from creditsd.settings import masked
 
 EX_SOFTWARE = 70
 
@@ -156,7 +156,7 @@ def get(user_id: UserId) -> None:
     try:
         say_json({"success": True, "data": finish(total(), raising=True).document()})
     except CreditsdError as error:
-        say_json({"success": False, "error": mask_dsn(str(error))})
+        say_json({"success": False, "error": redact_dsn(str(error))})
         raise typer.Exit(error.exit_code) from None
 
 
@@ -237,7 +237,7 @@ app.add_typer(sinks.app)
 @app.command()
 def config() -> None:
     """Print the settings in force as TOML, with every secret masked."""
-    sys.stdout.write(tomli_w.dumps(masked(invocation.settings())))
+    sys.stdout.write(tomli_w.dumps(redacted(invocation.settings())))
 
 
 def main() -> NoReturn:
@@ -253,7 +253,7 @@ def main() -> NoReturn:
     except Exception as error:
         structlog.get_logger().error("creditsd.crashed", exc_info=error)
         errors_console.print(
-            f"creditsd: a bug: {type(error).__name__}: {mask_dsn(str(error))}", style="red", markup=False
+            f"creditsd: a bug: {type(error).__name__}: {redact_dsn(str(error))}", style="red", markup=False
         )
         sys.exit(EX_SOFTWARE)
     sys.exit(0)

@@ -11,12 +11,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from creditsd import database, queries, schema, supervisor
+from creditsd import schema
 from creditsd.balances import Balances
 from creditsd.changes import Changes
-from creditsd.database import Connection, connected, row
+from creditsd.config import systemd
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.doorbell import Doorbell
-from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.feed import Feed
 from creditsd.figures import Figures
 from creditsd.history import History
@@ -25,10 +26,11 @@ from creditsd.live import Live, Part
 from creditsd.live.operator import Beside, Operator
 from creditsd.live.recent import Recent
 from creditsd.oversight import Oversight
+from creditsd.postgres import connections, sql_files
+from creditsd.postgres.connections import Connection, connected, row
 from creditsd.publisher import Backoff, Publisher
 from creditsd.pulse import Pulse
 from creditsd.schema import Installation
-from creditsd.settings import Settings
 from creditsd.sinks import Sink, make
 
 log = structlog.get_logger()
@@ -56,7 +58,7 @@ class Daemon:
         beside: Beside | None = None,
     ) -> None:
         self._settings = settings
-        self._pool = database.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
+        self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         every = {each.name for each in settings.sinks if each.mode == "every"}
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
         pulse, recent = Pulse(), Recent()
@@ -90,7 +92,7 @@ class Daemon:
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
                 beside = [
-                    tasks.create_task(supervisor.keep_alive(lambda: self._leadership.alive)),
+                    tasks.create_task(systemd.keep_alive(lambda: self._leadership.alive)),
                     tasks.create_task(self._purge()),
                     tasks.create_task(self._tidy()),
                     tasks.create_task(self._feed.run()),
@@ -99,7 +101,7 @@ class Daemon:
                 line = tasks.create_task(self._line(), name="line")
                 try:
                     await self._stopping.wait()
-                    supervisor.stopping()
+                    systemd.stopping()
                     await self._shut_down(line, publishing)
                 finally:  # a bug in one of them, too: the group itself would cancel the others only once
                     await _ended([line, *publishing, *beside])
@@ -154,7 +156,7 @@ class Daemon:
                 seconds = backoff.next(None if isinstance(error, DatabaseUnavailable) else MENDING_SECONDS)
                 say = log.warning if isinstance(error, DatabaseUnavailable) else log.error
                 say("daemon.interrupted", reason=str(error), next_try_seconds=round(seconds, 2))
-                supervisor.status(f"waiting: {error}")
+                systemd.status(f"waiting: {error}")
                 await self._wait(seconds)
         self._leadership.state = "stopping"
 
@@ -162,13 +164,13 @@ class Daemon:
         """Wait until no other daemon leads; False when we are to end before that."""
         while not self._stopping.is_set():
             self._leadership.turned()
-            found = await row(leader, queries.sql("queries/leadership_taken"))
+            found = await row(leader, sql_files.sql("queries/leadership_taken"))
             if found is not None and found[0]:
                 return True
             if self.state != "standby":
                 log.info("daemon.stood_by", reason="another daemon leads")
                 self._leadership.state = "standby"
-                supervisor.ready("standing by")
+                systemd.ready("standing by")
             await self._wait(STANDBY_SECONDS)
         return False
 
@@ -225,7 +227,7 @@ class Daemon:
                 position, of = None, stages  # a position means nothing to another server
             try:
                 if stages is not None and (position or stages.changes.unpurged):
-                    async with database.borrowed(self._pool) as connection:
+                    async with connections.borrowed(self._pool) as connection:
                         position = await stages.changes.purge(connection, PURGE_CHANGES, position)
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("changes.purge_interrupted", reason=str(error))
@@ -237,7 +239,7 @@ class Daemon:
             again = self._stages is None
             try:
                 if not again:
-                    async with database.borrowed(self._pool) as connection:
+                    async with connections.borrowed(self._pool) as connection:
                         again = await self._history.tidy(connection)
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("history.tidy_interrupted", reason=str(error))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from creditsd.events import Type
-from creditsd.model import Total
+from creditsd.domain.events import Type
+from creditsd.domain.total import Total
 
 REMEMBERED_USERS = 100_000  # past them a sink that catches up may tell one twice, under the same id
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from creditsd import queries
-from creditsd.database import Pool, batch, borrowed, row, rows
 from creditsd.debts import Refusal
-from creditsd.model import Total
+from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Pool, batch, borrowed, row, rows
 from creditsd.sinks import Rejection
 
 log = structlog.get_logger()
@@ -33,10 +33,10 @@ class Deliveries:
         self._sink = sink
         self._pool = pool
         self._in_order = in_order
-        self._held = queries.sql("queries/deliveries_held").replace("{user_id_type}", user_id_type)
+        self._held = sql_files.sql("queries/deliveries_held").replace("{user_id_type}", user_id_type)
         self._delays = list(DELAYS_SECONDS)
-        self._refused = queries.sql("queries/deliveries_refused").replace("{user_id_type}", user_id_type)
-        self._settled = queries.sql("queries/deliveries_settled").replace("{user_id_type}", user_id_type)
+        self._refused = sql_files.sql("queries/deliveries_refused").replace("{user_id_type}", user_id_type)
+        self._settled = sql_files.sql("queries/deliveries_settled").replace("{user_id_type}", user_id_type)
         self._due_at: float | None = None
         self.waiting = 0
         self.dead = 0
@@ -55,14 +55,14 @@ class Deliveries:
         """Look what waits, after another mode or another daemon."""
         async with borrowed(self._pool) as connection:
             mode = {"name": self._sink, "in_order": self._in_order}
-            await rows(connection, queries.sql("queries/deliveries_ordered"), mode)
+            await rows(connection, sql_files.sql("queries/deliveries_ordered"), mode)
         await self.load(cursor)
 
     async def load(self, cursor: int) -> None:
         """Look what waits; a step that the cursor has not reached is its turn only then."""
         parameters = {"name": self._sink, "upto": cursor if self._in_order else NO_BOUND}
         async with borrowed(self._pool) as connection:
-            found = await row(connection, queries.sql("queries/deliveries_waiting"), parameters)
+            found = await row(connection, sql_files.sql("queries/deliveries_waiting"), parameters)
         assert found is not None
         self.waiting, self.dead, due_seconds = found
         self._due_at = None if due_seconds is None else time.monotonic() + due_seconds
@@ -77,7 +77,7 @@ class Deliveries:
 
     async def due(self, limit: int, cursor: int) -> Sequence[Total]:
         """Return what is to be tried again of those whose next try is due, at most `limit`."""
-        query = queries.sql("queries/steps_due" if self._in_order else "queries/deliveries_due")
+        query = sql_files.sql("queries/steps_due" if self._in_order else "queries/deliveries_due")
         async with borrowed(self._pool) as connection:
             found = await batch(connection, query, {"name": self._sink, "limit": limit, "upto": cursor})
         if found.page.get("missed"):

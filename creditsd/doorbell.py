@@ -23,8 +23,8 @@ from typing import Any, Literal
 import structlog
 from psycopg import errors
 
-from creditsd import queries
-from creditsd.database import Connection, row, translated
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, row, translated
 
 log = structlog.get_logger()
 
@@ -166,7 +166,7 @@ class Doorbell:
         self._proof = proof
         self._proof_deadline = time.monotonic() + PROOF_PATIENCE_SECONDS
         self._next_proof = time.monotonic() + PROOF_SECONDS
-        found = await row(connection, queries.sql("queries/heartbeat"), {"proof": proof or None})
+        found = await row(connection, sql_files.sql("queries/heartbeat"), {"proof": proof or None})
         assert found is not None
         return dict(found[0])
 
@@ -177,7 +177,7 @@ class Doorbell:
         if self.state not in ("asking", "asleep") or together < QUEUED_RINGS or now < self._next_look:
             return
         self._next_look = now + LOOK_SECONDS
-        found = await row(connection, queries.sql("queries/rings_queued"))
+        found = await row(connection, sql_files.sql("queries/rings_queued"))
         if found is not None and found[0] >= QUEUED_RINGS:
             self._awake_until = now + AWAKE_SECONDS
             await self._wake()
@@ -272,4 +272,4 @@ class Doorbell:
 
 async def _do(connection: Connection, name: str) -> None:
     """Run a statement whose answer says nothing more than that it has ended."""
-    await connection.execute(queries.sql(name).encode())
+    await connection.execute(sql_files.sql(name).encode())

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from multidict import istr
 
-from creditsd.events import Event, Type
-from creditsd.model import Total, encode
+from creditsd.domain.events import Event, Type
+from creditsd.domain.total import Total, encode
 from creditsd.signatures import Signer
 
 # Whoever had to wait is signed again, because the timestamp is the attempt's.

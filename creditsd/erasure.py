@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from creditsd import queries, schema
-from creditsd.database import Connection, connected, read_as, row, rows
-from creditsd.errors import SinkUnavailable
-from creditsd.settings import Settings, SinkSettings
+from creditsd import schema
+from creditsd.config.settings import Settings, SinkSettings
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, read_as, row, rows
 from creditsd.sinks import Forgetting, Sink, make
 
 # A batch that was read before we erased may still be on its way to a sink.
@@ -85,7 +86,7 @@ class Erasure:
             await self._until_arrived(erased.version)
         reached = [await self._reached(each, sink, erased.user_id) for each, sink in made]
         again = await self._erased(user_id)  # e.g. a delivery refused meanwhile
-        known = await rows(self._connection, queries.sql("queries/cursors"))
+        known = await rows(self._connection, sql_files.sql("queries/cursors"))
         named = {each.name for each in self._settings.sinks}
         reached += [
             Reached(name, "not configured", "its settings are gone: what it holds stays there")
@@ -103,7 +104,7 @@ class Erasure:
         )
 
     async def _erased(self, user_id: str) -> _Erased:
-        query = queries.sql("queries/forgotten").replace("{user_id_type}", self._user_id_type)
+        query = sql_files.sql("queries/forgotten").replace("{user_id_type}", self._user_id_type)
         with read_as(self._user_id_type, user_id):
             found = await row(self._connection, query, {"user_id": user_id})
         assert found is not None
@@ -114,8 +115,8 @@ class Erasure:
         deadline = time.monotonic() + UNDERWAY_SECONDS
         names = {each.name for each in self._settings.sinks}
         while time.monotonic() < deadline:
-            led = await row(self._connection, queries.sql("queries/leader_found"))
-            states = await rows(self._connection, queries.sql("queries/sink_states"), {"limit": 1})
+            led = await row(self._connection, sql_files.sql("queries/leader_found"))
+            states = await rows(self._connection, sql_files.sql("queries/sink_states"), {"limit": 1})
             told = all(cursor >= version for name, state, *_, cursor in states if name in names and state in DELIVERING)
             if told or led is None or not led[0]:
                 return

@@ -11,13 +11,14 @@ from typing import Self
 
 import structlog
 
-from creditsd import database, identity, queries
-from creditsd.database import batch, borrowed, row
-from creditsd.errors import DatabaseUnavailable, SchemaError
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.total import Total
+from creditsd.domain.user_id import canonical
 from creditsd.live.hub import Current, Hub
 from creditsd.lookup import Lookup
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd.postgres import connections, sql_files
+from creditsd.postgres.connections import batch, borrowed, row
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class Feed:
 
     def __init__(self, settings: Settings) -> None:
         self.hub = Hub(self)
-        self.pool = database.pool(
+        self.pool = connections.pool(
             settings.dsn,
             purpose="reader",
             max_size=CONNECTIONS,
@@ -67,7 +68,7 @@ class Feed:
         """Return an id as it is stored. Raises InputError; DatabaseUnavailable while the table has not been seen."""
         if not self._user_id_type:
             raise DatabaseUnavailable("the daemon has not reached its database yet")
-        return identity.canonical(self._user_id_type, user_id)
+        return canonical(self._user_id_type, user_id)
 
     async def read(self, user_id: str) -> Current | None:
         """Read the stored total; of somebody who has none yet, the total as the table has it now."""
@@ -136,7 +137,7 @@ class Feed:
     async def _tell_everyone(self) -> None:
         """Tell each who listens the stored total; what comes after is news."""
         async with borrowed(self.pool) as connection:
-            found = await row(connection, queries.sql("queries/newest_version"))
+            found = await row(connection, sql_files.sql("queries/newest_version"))
         assert found is not None
         newest = int(found[0])
         users = iter(list(self.hub.users))
@@ -149,7 +150,7 @@ class Feed:
         """Tell what was stored after the cursor; where that is much, look at those who listen instead."""
         asked = {"version": cursor, "limit": PAGE_TOTALS}
         async with borrowed(self.pool) as connection:
-            found = await batch(connection, queries.sql("queries/balances_after"), asked)
+            found = await batch(connection, sql_files.sql("queries/balances_after"), asked)
         self.offer(found.totals)
         if len(found.totals) == PAGE_TOTALS:
             await self._tell_everyone()
@@ -167,4 +168,4 @@ class Feed:
         self._stir.clear()
 
     def _typed(self, name: str) -> str:
-        return queries.sql(name).replace("{user_id_type}", self._user_id_type)
+        return sql_files.sql(name).replace("{user_id_type}", self._user_id_type)

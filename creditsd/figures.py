@@ -10,11 +10,11 @@ from itertools import accumulate
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from creditsd import queries
-from creditsd.database import Pool, borrowed, row, rows
-from creditsd.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.leadership import Leadership
 from creditsd.live.metrics import labelled
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Pool, borrowed, row, rows
 from creditsd.publisher import Publisher
 from creditsd.tally import BOUNDS_SECONDS, Tally
 
@@ -114,11 +114,11 @@ class Figures:
                 found.refused[each.name] = found.dead[each.name] = 0
                 if each.behind:
                     asked = {"version": each.cursor, "limit": COUNTED}
-                    queued = await row(connection, queries.sql("queries/queued"), asked)
+                    queued = await row(connection, sql_files.sql("queries/queued"), asked)
                     assert queued is not None
                     found.queued[each.name], found.lag_seconds[each.name] = queued[0], float(queued[1])
             for sink, refused, dead in await rows(
-                connection, queries.sql("queries/letters_counted"), {"limit": COUNTED}
+                connection, sql_files.sql("queries/letters_counted"), {"limit": COUNTED}
             ):
                 found.refused[sink], found.dead[sink] = refused, dead
         return found

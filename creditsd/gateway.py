@@ -7,11 +7,12 @@ import signal
 
 import structlog
 
-from creditsd import feeds, supervisor
-from creditsd.errors import ConfigError
+from creditsd import feeds
+from creditsd.config import systemd
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import ConfigError
 from creditsd.live import Live
 from creditsd.live.hub import Hub
-from creditsd.settings import Settings
 from creditsd.subscriber import Subscriber
 
 log = structlog.get_logger()
@@ -41,11 +42,11 @@ class Gateway:
         async with self._live, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(self._subscriber.run(self._hub.offer), name="feed"),
-                tasks.create_task(supervisor.keep_alive(lambda: True)),
+                tasks.create_task(systemd.keep_alive(lambda: True)),
                 tasks.create_task(self._report()),
             ]
             await self._stopping.wait()
-            supervisor.stopping()
+            systemd.stopping()
             self._hub.close()  # while there is somewhere else to go
             for task in beside:
                 task.cancel()
@@ -74,7 +75,7 @@ class Gateway:
             if problem != said:
                 said = problem
                 if problem is None:
-                    supervisor.ready("serving")
+                    systemd.ready("serving")
                 else:
-                    supervisor.status(f"waiting: {problem}")
+                    systemd.status(f"waiting: {problem}")
             await asyncio.sleep(STATUS_SECONDS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import structlog
 
-from creditsd import queries
-from creditsd.database import Connection, row
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, row
 
 log = structlog.get_logger()
 
@@ -21,7 +21,7 @@ class History:
 
         Waits a tenth of a second for a lock; what fails is said by the server's warnings, or done the next time.
         """
-        found = await row(connection, queries.sql("queries/history_tidied"), {"history_days": self._days})
+        found = await row(connection, sql_files.sql("queries/history_tidied"), {"history_days": self._days})
         assert found is not None
         done = found[0]
         for partition in done["opened"]:

@@ -11,13 +11,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from creditsd import queries, schema
+from creditsd import schema
 from creditsd.balances import Balances
 from creditsd.changes import Changes
-from creditsd.database import Connection, batch, connected, read_as, row, rows
-from creditsd.errors import SinkUnavailable
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows
 from creditsd.sinks import Choosing, make
 
 COUNTED = 100_000  # what waits is counted up to here
@@ -156,9 +157,9 @@ class Inspection:
 
     async def status(self, *, counted: int = COUNTED) -> Status:
         """Tell who leads, what waits (counted up to a limit), and how each sink is."""
-        found = await row(self._connection, queries.sql("queries/status"), {"limit": counted})
+        found = await row(self._connection, sql_files.sql("queries/status"), {"limit": counted})
         assert found is not None
-        sinks = await rows(self._connection, queries.sql("queries/sinks"), {"limit": counted})
+        sinks = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": counted})
         return Status(*(*found, [SinkState(*each) for each in sinks]))
 
     async def watch(self, user_ids: Sequence[str]) -> AsyncIterator[Total]:
@@ -167,7 +168,7 @@ class Inspection:
         newest = (await self.status()).newest or 0
         for user_id in user_ids:
             yield await self.stored(user_id) or await self.total(user_id)
-        query = queries.sql("queries/balances_after")
+        query = sql_files.sql("queries/balances_after")
         while True:
             found = await batch(self._connection, query, {"version": newest, "limit": 1000})
             for total in found.totals:
@@ -182,17 +183,17 @@ class Inspection:
         installed = self._installation
         balances = Balances(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
         users = await balances.count_users(self._settings.source)
-        found = await row(self._connection, queries.sql("queries/leadership_taken"))
+        found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if found is not None and found[0]:
             await self._backfill_here(balances, lambda done, over: progress(done, users, over))
             return False
-        await row(self._connection, queries.sql("queries/resync_asked"))
+        await row(self._connection, sql_files.sql("queries/resync_asked"))
         if self._settings.wakeup == "doorbell":
-            await row(self._connection, queries.sql("queries/rung"))
+            await row(self._connection, sql_files.sql("queries/rung"))
         over, done = False, 0
         while not over:
             await asyncio.sleep(FOLLOW_SECONDS)
-            followed = await row(self._connection, queries.sql("queries/resync_followed"))
+            followed = await row(self._connection, sql_files.sql("queries/resync_followed"))
             assert followed is not None
             over, done = followed[1], max(done, followed[0])
             progress(users if over else done, users, over)
@@ -205,7 +206,7 @@ class Inspection:
             self._connection, digest=installed.digest, user_id_type=installed.user_id_type, policy=self._policy
         )
         await changes.resume()
-        await row(self._connection, queries.sql("queries/resync_begun"))
+        await row(self._connection, sql_files.sql("queries/resync_begun"))
         over, done = False, 0
         while not over:
             page = (await balances.resync_next(self._settings.max_batch_users)).page
@@ -213,13 +214,13 @@ class Inspection:
             progress(done, over)
 
     async def _sink_names(self) -> list[str]:
-        known = await rows(self._connection, queries.sql("queries/sinks"), {"limit": 0})
+        known = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
         return list(dict.fromkeys([each.name for each in self._settings.sinks] + [each[0] for each in known]))
 
     async def _held(self, name: str, user_id: str, stored: Total | None, known: int) -> str:
         """Say what a sink has: what it answers where it can be asked, else what its cursor tells."""
         configured = next((each for each in self._settings.sinks if each.name == name), None)
-        states = await rows(self._connection, queries.sql("queries/sinks"), {"limit": 0})
+        states = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
         cursor = max(known, next((each[1] for each in states if each[0] == name), 0))
         held: int | None = None
         if configured is not None:
@@ -241,4 +242,4 @@ class Inspection:
         return "was told the newest" if cursor >= stored.version else "has yet to be told the newest"
 
     def _typed(self, name: str) -> str:
-        return queries.sql(name).replace("{user_id_type}", self._installation.user_id_type)
+        return sql_files.sql(name).replace("{user_id_type}", self._installation.user_id_type)

@@ -12,14 +12,14 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from creditsd import supervisor
 from creditsd.balances import Balances
 from creditsd.changes import Changes, Resumption
-from creditsd.database import Connection
+from creditsd.config import systemd
+from creditsd.config.settings import Settings
+from creditsd.domain.total import Total
 from creditsd.doorbell import Doorbell
-from creditsd.model import Total
+from creditsd.postgres.connections import Connection
 from creditsd.pulse import Pulse
-from creditsd.settings import Settings
 from creditsd.tally import Tally
 
 log = structlog.get_logger()
@@ -167,7 +167,7 @@ class Leadership:
         if self.state == "backfilling":
             log.info("balances.resync_done", users=self._backfilled)
         self.state = "leading"
-        supervisor.ready("leading")
+        systemd.ready("leading")
 
     async def _republish(self, stages: Stages, resumption: Resumption) -> None:
         """Publish again, with new versions, whoever was published in the last minutes before the server went away.

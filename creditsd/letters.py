@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from creditsd import queries, schema
-from creditsd.database import Connection, connected, read_as, row, rows
-from creditsd.errors import InputError
-from creditsd.settings import Settings
+from creditsd import schema
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, read_as, row, rows
 
 NEAR = 1000  # so many users are looked through for the nearest right id
 
@@ -77,7 +78,7 @@ class Letters:
         if user_id is not None and not found:
             raise await self._unknown_user(sink, user_id)
         if found:
-            await row(self._connection, queries.sql("queries/sinks_rung"))
+            await row(self._connection, sql_files.sql("queries/sinks_rung"))
         return len(found)
 
     async def _listed(self, sink: str | None, user_id: str | None, *, dead: bool, limit: int) -> Sequence[Letter]:
@@ -87,7 +88,7 @@ class Letters:
         return [Letter(*each) for each in found]
 
     async def _check_sink(self, name: str) -> None:
-        known = await rows(self._connection, queries.sql("queries/sinks"), {"limit": 0})
+        known = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
         names = list(dict.fromkeys([*(each.name for each in self._settings.sinks), *(each[0] for each in known)]))
         if name not in names:
             raise InputError.unknown("sink is called", name, names)
@@ -97,4 +98,4 @@ class Letters:
         return InputError.unknown(f"refused delivery to {sink} is of user", user_id, others)
 
     def _typed(self, name: str) -> str:
-        return queries.sql(name).replace("{user_id_type}", self._user_id_type)
+        return sql_files.sql(name).replace("{user_id_type}", self._user_id_type)

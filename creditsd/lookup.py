@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from creditsd import queries
-from creditsd.database import Pool, batch, borrowed, read_as
-from creditsd.errors import CreditsdError, DatabaseUnavailable, InputError, SchemaError
+from creditsd.domain.errors import CreditsdError, DatabaseUnavailable, InputError, SchemaError
 from creditsd.live.hub import Current
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Pool, batch, borrowed, read_as
 
 PAGE_USERS = 500
 WAITING = 20_000  # more than that are refused at once
@@ -91,4 +91,4 @@ class Lookup:
                 answer.exception()  # whoever asked may have gone
 
     def _typed(self, name: str) -> str:
-        return queries.sql(name).replace("{user_id_type}", self.user_id_type)
+        return sql_files.sql(name).replace("{user_id_type}", self.user_id_type)

@@ -10,9 +10,9 @@ from typing import Any
 
 from psycopg import sql
 
-from creditsd import queries
+from creditsd.config.settings import Settings
+from creditsd.postgres import sql_files
 from creditsd.scratch import SCHEMA, Scratch
-from creditsd.settings import Settings
 from creditsd.writers import Slice, Writers
 
 ROWS = 20_000  # as sql/bench/tables.sql makes them
@@ -172,7 +172,7 @@ def _cell(clients: int, variant: str, slices: Sequence[Slice]) -> Cell:
 
 
 def _change(table: str) -> str:
-    return sql.SQL(queries.sql("bench/change")).format(table=sql.Identifier(SCHEMA, table)).as_string(None)
+    return sql.SQL(sql_files.sql("bench/change")).format(table=sql.Identifier(SCHEMA, table)).as_string(None)
 
 
 def _rotated(variants: Sequence[str], turn: int) -> list[str]:

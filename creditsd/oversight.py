@@ -10,16 +10,17 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
-from creditsd import __version__, database, schema
-from creditsd.database import Connection, borrowed
-from creditsd.errors import DatabaseUnavailable, SchemaError
+from creditsd import __version__, schema
+from creditsd.config.redact import redact_dsn
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.total import encode
 from creditsd.inspection import Inspection
 from creditsd.letters import Letter, Letters
-from creditsd.mask import mask_dsn
-from creditsd.model import encode
+from creditsd.postgres import connections
+from creditsd.postgres.connections import Connection, borrowed
 from creditsd.pulse import Pulse
 from creditsd.schema import Installation
-from creditsd.settings import Settings
 from creditsd.valves import Valve, Valves
 
 LOOK_SECONDS = 1.0
@@ -59,7 +60,7 @@ class Oversight:
         health: Callable[[], Mapping[str, object]],
     ) -> None:
         self._settings = settings
-        self._pool = database.pool(settings.dsn, purpose="operator", max_size=2, shared=bool(settings.listen_dsn))
+        self._pool = connections.pool(settings.dsn, purpose="operator", max_size=2, shared=bool(settings.listen_dsn))
         self._pulse = pulse
         self._publishers = publishers
         self._health = health
@@ -133,7 +134,7 @@ class Oversight:
                 valves = Valves(connection, self._settings, installation.user_id_type)
                 sinks = [self._valve(each) for each in await valves.list(counted=COUNTED)]
         except (DatabaseUnavailable, SchemaError) as error:
-            return {**self._look, "problem": mask_dsn(str(error))}
+            return {**self._look, "problem": redact_dsn(str(error))}
         line = {key: value for key, value in dataclasses.asdict(status).items() if key != "sinks"}
         return {"problem": None, "counted": COUNTED, "line": line, "sinks": sinks}
 
@@ -144,7 +145,7 @@ class Oversight:
         if own is not None and self._health()["state"] in ("leading", "backfilling"):
             shown |= self._flow(own, shown)
         for key in ("last_error", "disabled_reason"):
-            shown[key] = shown[key] and mask_dsn(shown[key])
+            shown[key] = shown[key] and redact_dsn(shown[key])
         return shown
 
     def _flow(self, own: Told, shown: Mapping[str, Any]) -> dict[str, Any]:

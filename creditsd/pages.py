@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from creditsd import queries
-from creditsd.database import Pool, batch, borrowed
-from creditsd.errors import DatabaseUnavailable, SchemaError
-from creditsd.model import Total
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Pool, batch, borrowed
 from creditsd.steps import Steps
 
 
@@ -52,7 +52,7 @@ class Pages:
             return await self._steps.after(version, self._size)
         asked = {"version": version, "limit": self._size}
         async with borrowed(self._pool) as connection:
-            return (await batch(connection, queries.sql("queries/balances_after"), asked)).totals
+            return (await batch(connection, sql_files.sql("queries/balances_after"), asked)).totals
 
 
 def pieces(totals: Sequence[Total], size: int) -> Iterator[Sequence[Total]]:

@@ -13,13 +13,13 @@ from typing import Any
 
 import structlog
 
-from creditsd import queries
-from creditsd.database import Pool, borrowed, row
 from creditsd.debts import Debts
 from creditsd.deliveries import Deliveries
-from creditsd.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
-from creditsd.model import Total
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.pages import Pages, pieces
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Pool, borrowed, row
 from creditsd.pulse import Pulse
 from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy, SinkDisabled
 from creditsd.steps import Steps, apart
@@ -187,8 +187,8 @@ class Publisher:
         async with borrowed(self._pool) as connection:
             if self._disabling is not None:
                 reason = {"name": self.name, "reason": self._disabling}
-                await row(connection, queries.sql("queries/sink_disabled"), reason)
-            found = await row(connection, queries.sql("queries/sink_registered"), {"name": self.name})
+                await row(connection, sql_files.sql("queries/sink_disabled"), reason)
+            found = await row(connection, sql_files.sql("queries/sink_registered"), {"name": self.name})
         assert found is not None
         self._disabling = None
         self._obey(found)
@@ -331,7 +331,7 @@ class Publisher:
             "events_after": self._debts.after,
         }
         async with borrowed(self._pool) as connection:
-            found = await row(connection, queries.sql("queries/sink_saved"), state)
+            found = await row(connection, sql_files.sql("queries/sink_saved"), state)
         self._saved_at, self._error_saved, self._delivered = time.monotonic(), self._error, 0
         if found is None:
             self._registered = False  # somebody has deleted the row

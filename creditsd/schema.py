@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import structlog
 from psycopg import errors, sql
 
-from creditsd import queries, rights
-from creditsd.database import Connection, connected, row, rows, translated
-from creditsd.errors import DatabaseUnavailable, SchemaError
-from creditsd.settings import Settings
+from creditsd import rights
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, row, rows, translated
 from creditsd.source import Source
 
 log = structlog.get_logger()
@@ -99,7 +100,7 @@ async def script(settings: Settings) -> str:
     async with connected(settings.dsn, purpose="install", shared=bool(settings.listen_dsn)) as connection:
         source = await Source.inspect(connection, settings)
         parts = [
-            *(_text(_compose(name, source)) for _, name in queries.migrations()),
+            *(_text(_compose(name, source)) for _, name in sql_files.migrations()),
             *_repeatable(source, settings),
             *(await _trigger_statements(connection, source)),
             _note(source, settings),
@@ -120,7 +121,7 @@ async def missing(connection: Connection, settings: Settings) -> Installation:
     if installed is None:
         raise SchemaError("creditsd is not installed in this database: run `creditsd install`")
     _not_newer(installed)
-    newest = queries.migrations()[-1][0]
+    newest = sql_files.migrations()[-1][0]
     if installed.migration < newest:
         raise SchemaError(
             f"the schema is at migration {installed.migration}, this creditsd needs {newest}: run `creditsd install`"
@@ -177,7 +178,7 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
         _not_newer(installed)
         _same_user_id_type(source, installed)
     settings = _remembering(settings, installed)
-    for number, name in queries.migrations():
+    for number, name in sql_files.migrations():
         if installed is None or number > installed.migration:
             await connection.execute(_compose(name, source))
             done.append(f"applied {name.removeprefix('migrations/')}")
@@ -207,15 +208,15 @@ def _remembering(settings: Settings, installed: Installation | None) -> Settings
 
 
 async def _uninstall(connection: Connection) -> Installed:
-    if not (await rows(connection, queries.sql("queries/installed")))[0][0]:
+    if not (await rows(connection, sql_files.sql("queries/installed")))[0][0]:
         return Installed(done=[], notes=[])
     done = []
-    for relation, trigger in await rows(connection, queries.sql("queries/trigger_names")):
+    for relation, trigger in await rows(connection, sql_files.sql("queries/trigger_names")):
         await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), sql.SQL(relation)))
         done.append(f"dropped {trigger} of {relation}")
     try:
         await _drop_functions(connection)
-        await connection.execute(queries.sql("uninstall").encode())
+        await connection.execute(sql_files.sql("uninstall").encode())
     except errors.DependentObjectsStillExist as error:
         said = (error.diag.message_detail or str(error)).splitlines()[0]
         raise SchemaError(f"{said}: drop what is not ours first, then run `creditsd uninstall` again") from error
@@ -233,7 +234,7 @@ async def _replace(connection: Connection, source: Source, settings: Settings) -
 
 async def _drop_functions(connection: Connection) -> None:
     """Drop every function but those that triggers hold on to."""
-    for (signature,) in await rows(connection, queries.sql("queries/functions")):
+    for (signature,) in await rows(connection, sql_files.sql("queries/functions")):
         await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
 
 
@@ -249,7 +250,7 @@ async def _cover(connection: Connection, relation: _Relation) -> None:
     name = sql.SQL(relation.name)
     if not relation.top:
         await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS creditsd_truncate ON {}").format(name))
-        template = sql.SQL(queries.sql("capture/creditsd_truncate"))
+        template = sql.SQL(sql_files.sql("capture/creditsd_truncate"))
         await connection.execute(template.format(table=name))
     for trigger in TRIGGERS:
         await connection.execute(
@@ -261,7 +262,7 @@ async def _trigger_statements(connection: Connection, source: Source) -> list[st
     statements = [_text(_compose(f"capture/{name}", source)) for name in TRIGGERS]
     for relation in await _relations(connection, source):
         if not relation.top:
-            template = sql.SQL(queries.sql("capture/creditsd_truncate"))
+            template = sql.SQL(sql_files.sql("capture/creditsd_truncate"))
             statements.append(_text(template.format(table=sql.SQL(relation.name))))
         statements += [f"ALTER TABLE ONLY {relation.name} ENABLE ALWAYS TRIGGER {trigger};" for trigger in TRIGGERS]
     return statements
@@ -269,15 +270,15 @@ async def _trigger_statements(connection: Connection, source: Source) -> list[st
 
 async def _relations(connection: Connection, source: Source) -> list[_Relation]:
     found = await rows(
-        connection, queries.sql("queries/triggers"), {"relation": source.oid, "triggers": list(TRIGGERS)}
+        connection, sql_files.sql("queries/triggers"), {"relation": source.oid, "triggers": list(TRIGGERS)}
     )
     return [_Relation(oid, name, top, frozenset(triggers or ()), always) for oid, name, top, triggers, always in found]
 
 
 async def _installed(connection: Connection) -> Installation | None:
-    if not (await rows(connection, queries.sql("queries/installed")))[0][0]:
+    if not (await rows(connection, sql_files.sql("queries/installed")))[0][0]:
         return None
-    found = await row(connection, queries.sql("queries/installation"))
+    found = await row(connection, sql_files.sql("queries/installation"))
     if found is None:
         raise SchemaError("the schema creditsd is there, but empty: run `creditsd uninstall`, then `creditsd install`")
     return Installation(*found)
@@ -286,7 +287,7 @@ async def _installed(connection: Connection) -> Installation | None:
 async def _holder(connection: Connection, settings: Settings) -> str:
     """Say who holds the table, for the line a person reads."""
     source = await Source.inspect(connection, settings)
-    found = await row(connection, queries.sql("queries/holders"), {"relation": source.oid})
+    found = await row(connection, sql_files.sql("queries/holders"), {"relation": source.oid})
     if found is None:
         return ""
     pid, application, seconds = found
@@ -294,7 +295,7 @@ async def _holder(connection: Connection, settings: Settings) -> str:
 
 
 def _not_newer(installed: Installation) -> None:
-    newest = queries.migrations()[-1][0]
+    newest = sql_files.migrations()[-1][0]
     if installed.migration > newest:
         raise SchemaError(
             f"the schema is at migration {installed.migration}, this creditsd knows {newest}: upgrade creditsd"
@@ -313,14 +314,14 @@ def _same_user_id_type(source: Source, installed: Installation) -> None:
 def _repeatable(source: Source, settings: Settings) -> list[str]:
     """Return what is made anew whenever it differs: the view, the functions, and who may use them."""
     ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
-    capture = sql.SQL(queries.sql("capture/functions")).format(
-        **source.fragments(), ring=sql.SQL(queries.sql(ring).strip())
+    capture = sql.SQL(sql_files.sql("capture/functions")).format(
+        **source.fragments(), ring=sql.SQL(sql_files.sql(ring).strip())
     )
     return [
         _text(_compose("source", source)),
         *(_text(_compose(f"functions/{name}", source)) for name in FUNCTIONS),
         _text(capture),
-        queries.sql("capture/rights"),
+        sql_files.sql("capture/rights"),
     ]
 
 
@@ -333,9 +334,9 @@ def _digest(source: Source, settings: Settings) -> str:
 
 
 def _note(source: Source, settings: Settings) -> str:
-    template = queries.sql("queries/note_installation")
+    template = sql_files.sql("queries/note_installation")
     values = {
-        "migration": queries.migrations()[-1][0],
+        "migration": sql_files.migrations()[-1][0],
         "digest": _digest(source, settings),
         "source": json.dumps(settings.source.model_dump(), sort_keys=True),
         "role": settings.role,
@@ -371,7 +372,7 @@ _WITHOUT = {
 
 
 def _compose(name: str, source: Source) -> sql.Composed:
-    return sql.SQL(queries.sql(name)).format(**source.fragments())
+    return sql.SQL(sql_files.sql(name)).format(**source.fragments())
 
 
 def _text(composed: sql.Composable) -> str:

@@ -7,10 +7,11 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from creditsd import queries, schema
-from creditsd.database import Connection, connected, row, rows, translated
-from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, InputError, SchemaError
-from creditsd.settings import Settings, SourceSettings
+from creditsd import schema
+from creditsd.config.settings import Settings, SourceSettings
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, InputError, SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, row, rows, translated
 
 SCHEMA = "creditsd_bench"
 
@@ -58,7 +59,7 @@ class Scratch:
 
     async def tidy(self) -> None:
         """Make every table as it was, but for its values."""
-        for statement in queries.sql("bench/tidy").split(";"):
+        for statement in sql_files.sql("bench/tidy").split(";"):
             if statement.strip():
                 await rows(self.connection, statement)
 
@@ -69,7 +70,7 @@ def _dsn(settings: Settings) -> str:
 
 
 async def _asked(connection: Connection) -> Server:
-    found = await row(connection, queries.sql("bench/server"))
+    found = await row(connection, sql_files.sql("bench/server"))
     assert found is not None
     return Server(*found)
 
@@ -88,10 +89,10 @@ async def _check(connection: Connection, server: Server, clients: int) -> None:
             f"--clients {clients} needs as many connections, and the server has {max(server.free_connections, 0)} "
             "to spare: ask for fewer"
         )
-    turn = await row(connection, queries.sql("bench/turn"))
+    turn = await row(connection, sql_files.sql("bench/turn"))
     if turn is None or not turn[0]:
         raise DatabaseUnavailable(f"another `creditsd bench` runs in {server.database}: wait for its end")
-    comment = await row(connection, queries.sql("bench/owner"))
+    comment = await row(connection, sql_files.sql("bench/owner"))
     if comment is not None and not comment[0].startswith(_MARK):
         raise SchemaError(f"there is a schema {SCHEMA} that is not ours, and it would be dropped: rename it")
 
@@ -99,8 +100,8 @@ async def _check(connection: Connection, server: Server, clients: int) -> None:
 async def _make(connection: Connection, settings: Settings) -> None:
     """Install the whole of creditsd in the scratch schema: what is measured shall be what `install` puts there."""
     with translated():
-        await connection.execute(queries.sql("bench/drop").encode())
-        await connection.execute(queries.sql("bench/tables").encode())
+        await connection.execute(sql_files.sql("bench/drop").encode())
+        await connection.execute(sql_files.sql("bench/tables").encode())
     # Only what decides how the triggers are written: no role of theirs is granted anything here.
     ours = Settings(dsn=_dsn(settings), wakeup=settings.wakeup, source=SourceSettings(table=f"{SCHEMA}.captured"))
     with translated():
@@ -117,7 +118,7 @@ async def _drop(settings: Settings, server: Server) -> None:
     try:
         async with connected(_dsn(settings), purpose="bench") as connection:
             with translated():
-                await connection.execute(queries.sql("bench/drop").encode())
+                await connection.execute(sql_files.sql("bench/drop").encode())
     except CreditsdError as error:
         raise DatabaseUnavailable(
             f"{error}; the schema {SCHEMA} is left behind in {server.database}: the next `creditsd bench` removes it"

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
+from creditsd.domain.total import Total, digits
 from creditsd.erasure import Forgotten
 from creditsd.inspection import COUNTED, Explanation, Status
 from creditsd.letters import Letter
-from creditsd.model import Total, digits
 from creditsd.valves import Valve
 from creditsd.verification import Drift, Verdict
 

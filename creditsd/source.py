@@ -9,10 +9,10 @@ from typing import NoReturn
 
 from psycopg import sql
 
-from creditsd import queries
-from creditsd.database import Connection, row, rows
-from creditsd.errors import ConfigError, SchemaError
-from creditsd.settings import Settings, SourceSettings
+from creditsd.config.settings import Settings, SourceSettings
+from creditsd.domain.errors import ConfigError, SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, row, rows
 
 MIN_SERVER_VERSION = 140000
 
@@ -64,7 +64,7 @@ class Source:
         schema, table = source.relation
         found = await row(
             connection,
-            queries.sql("queries/relation"),
+            sql_files.sql("queries/relation"),
             {"schema": schema, "table": table, "user_id": source.columns.user_id},
         )
         if found is None:
@@ -85,7 +85,7 @@ class Source:
                 f"row level security of {source.table} is forced on its owner {owner}: creditsd would not see every row"
             )
         columns = [
-            Column(*values) for values in await rows(connection, queries.sql("queries/columns"), {"relation": oid})
+            Column(*values) for values in await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
         ]
         made = cls(
             settings=source,
@@ -220,7 +220,9 @@ def _array(words: list[str]) -> str:
 
 
 async def _no_such_table(connection: Connection, schema: str, table: str) -> NoReturn:
-    there = [f"{namespace}.{name}" for namespace, name in await rows(connection, queries.sql("queries/relations_like"))]
+    there = [
+        f"{namespace}.{name}" for namespace, name in await rows(connection, sql_files.sql("queries/relations_like"))
+    ]
     near = difflib.get_close_matches(f"{schema}.{table}", there, n=1)
     hint = f"did you mean {near[0]}?" if near else "is this the right database?"
     raise SchemaError(f"there is no table {schema}.{table}: {hint} Set source.table (CREDITSD_SOURCE__TABLE)")

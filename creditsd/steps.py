@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from creditsd import queries
-from creditsd.database import Pool, batch, borrowed, row
-from creditsd.model import Total
+from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Pool, batch, borrowed, row
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ class Steps:
     async def after(self, version: int, limit: int) -> Sequence[Total]:
         """Return the next steps after a version, at most `limit`, in the order of versions."""
         async with borrowed(self._pool) as connection:
-            found = await batch(connection, queries.sql("queries/steps_after"), {"version": version, "limit": limit})
+            found = await batch(connection, sql_files.sql("queries/steps_after"), {"version": version, "limit": limit})
         whole_after = found.page["whole_after"]
         if 0 < version < whole_after != self._told_of:  # a new sink has missed nothing
             await self._tell_of_missing(version, whole_after)
@@ -35,7 +35,7 @@ class Steps:
     async def _tell_of_missing(self, version: int, whole_after: int) -> None:
         bounds = {"version": version, "whole_after": whole_after}
         async with borrowed(self._pool) as connection:
-            found = await row(connection, queries.sql("queries/steps_missed"), bounds)
+            found = await row(connection, sql_files.sql("queries/steps_missed"), bounds)
         if found is None or not found[0]:
             return
         log.error(

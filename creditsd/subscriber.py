@@ -11,8 +11,8 @@ import structlog
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from creditsd import identity
-from creditsd.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.user_id import canonical
 from creditsd.feeds import Feed, version_of
 from creditsd.publisher import Backoff
 
@@ -49,7 +49,7 @@ class Subscriber:
 
     def canonical(self, user_id: str) -> str:
         """Return the id as it is published. Raises InputError."""
-        return identity.canonical(self._user_id_type, user_id)
+        return canonical(self._user_id_type, user_id)
 
     async def read(self, user_id: str) -> Current | None:
         """Read what is stored, together with others who ask at this moment."""

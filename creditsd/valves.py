@@ -12,12 +12,13 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from creditsd import queries, schema
-from creditsd.database import Connection, connected, row, rows
-from creditsd.errors import InputError, SinkRejected, SinkUnavailable
-from creditsd.events import Event
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd import schema
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
+from creditsd.domain.events import Event
+from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, row, rows
 from creditsd.sinks import Choosing, Forgetting, Sink, make
 
 COUNTED = 100_000  # a queue is counted up to here
@@ -74,7 +75,7 @@ class Valves:
     async def list(self, *, counted: int = COUNTED) -> Sequence[Valve]:
         """List the configured sinks in their order, then those that only the database still knows."""
         schemes = {each.name: each.scheme for each in self._settings.sinks}
-        found = await rows(self._connection, queries.sql("queries/sink_states"), {"limit": counted})
+        found = await rows(self._connection, sql_files.sql("queries/sink_states"), {"limit": counted})
         known = {name: facts for name, *facts in found}
         names = dict.fromkeys([*schemes, *known])
         return [_valve(name, schemes.get(name), known.get(name)) for name in names]
@@ -113,8 +114,8 @@ class Valves:
         names = [each.name for each in await self.list()]
         if name not in names:
             raise InputError.unknown("sink is called", name, names)
-        await row(self._connection, queries.sql(query), {"name": name})
-        await row(self._connection, queries.sql("queries/sinks_rung"))
+        await row(self._connection, sql_files.sql(query), {"name": name})
+        await row(self._connection, sql_files.sql("queries/sinks_rung"))
 
 
 def _valve(name: str, scheme: str | None, known: Sequence[Any] | None) -> Valve:

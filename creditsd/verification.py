@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from creditsd import queries, schema
+from creditsd import schema
 from creditsd.balances import Balances
-from creditsd.database import Connection, connected, row, rows
-from creditsd.errors import InputError
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, row, rows
 from creditsd.sinks import Telling, make
 
 STORED = "stored"  # the place that is our own table; a sink of this name is none the worse for it
@@ -217,7 +218,7 @@ class Verification:
             return set()
         users = list({drift.user_id for drift in drifts})
         found = await rows(self._connection, self._typed("queries/users_unread"), {"user_ids": users})
-        told = await rows(self._connection, queries.sql("queries/cursors"))
+        told = await rows(self._connection, sql_files.sql("queries/cursors"))
         cursors: dict[str, int] = dict(told)
         behind = {
             drift.user_id
@@ -247,23 +248,23 @@ class Verification:
 
     async def _asked(self, users: Sequence[str]) -> bool:
         """Ask the daemon that leads to tell of users again, or do it here where none does; True where done here."""
-        taken = await row(self._connection, queries.sql("queries/leadership_taken"))
+        taken = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if taken is not None and taken[0]:
             try:
                 await self._balances.recompute(users, cause="repair", republish=True)
             finally:
-                await row(self._connection, queries.sql("queries/leadership_returned"))
+                await row(self._connection, sql_files.sql("queries/leadership_returned"))
             return True
         await row(self._connection, self._typed("queries/repairs_asked"), {"user_ids": list(users)})
-        await row(self._connection, queries.sql("queries/rung"))
+        await row(self._connection, sql_files.sql("queries/rung"))
         return False
 
     async def _led(self) -> bool:
-        found = await row(self._connection, queries.sql("queries/leader_found"))
+        found = await row(self._connection, sql_files.sql("queries/leader_found"))
         return found is not None and bool(found[0])
 
     def _typed(self, name: str) -> str:
-        return queries.sql(name).replace("{user_id_type}", self._user_id_type)
+        return sql_files.sql(name).replace("{user_id_type}", self._user_id_type)
 
 
 def _compared(

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Protocol
 
-from creditsd.model import Total
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.total import Total
 from creditsd.sinks import make
 from tests.sinks.nats_harness import NatsServer
 from tests.sinks.valkey import Valkey

@@ -14,11 +14,11 @@ import typer
 import uvloop
 from rich.console import Console
 
-from creditsd import log
-from creditsd.errors import CreditsdError
-from creditsd.mask import mask_dsn
-from creditsd.model import encode
-from creditsd.settings import Settings, load
+from creditsd.config import log
+from creditsd.config.redact import redact_dsn
+from creditsd.config.settings import Settings, load
+from creditsd.domain.errors import CreditsdError
+from creditsd.domain.total import encode
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def finish(work: Coroutine[Any, Any, T], *, raising: bool = False) -> T:
 def fail(error: CreditsdError) -> NoReturn:
     """End with an error's one line and its exit code."""
     errors_console.print(
-        f"creditsd: {mask_dsn(str(error))}", style="red", markup=False, highlight=False, soft_wrap=True
+        f"creditsd: {redact_dsn(str(error))}", style="red", markup=False, highlight=False, soft_wrap=True
     )
     sys.exit(error.exit_code)
 

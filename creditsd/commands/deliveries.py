@@ -10,7 +10,7 @@ import typer
 
 from creditsd import screen
 from creditsd.commands import Json, UserId, console, finish, invocation, say, say_json
-from creditsd.errors import InputError
+from creditsd.domain.errors import InputError
 from creditsd.letters import Letter, Letters
 
 app = typer.Typer(

@@ -9,8 +9,8 @@ import typer
 
 from creditsd import screen
 from creditsd.commands import Json, UserId, console, finish, invocation, say, say_json
+from creditsd.domain.total import Total
 from creditsd.inspection import Inspection
-from creditsd.model import Total
 
 
 def history(

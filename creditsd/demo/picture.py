@@ -17,7 +17,7 @@ from rich.text import Text
 from creditsd.daemon import Daemon
 from creditsd.demo.board import Arrival, Board
 from creditsd.demo.people import YOU
-from creditsd.model import digits
+from creditsd.domain.total import digits
 from creditsd.screen import DOORBELL
 
 FRAME_SECONDS = 0.1

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from creditsd.errors import ConfigError, DatabaseUnavailable
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable
 
 STOP_SECONDS = 20.0
 _LONGEST_SOCKET_DIRECTORY = 80  # a socket's path has about 104 bytes, and its name wants some of them

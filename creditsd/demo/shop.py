@@ -11,13 +11,13 @@ import jwt
 import orjson
 from aiohttp import web
 
-from creditsd import queries
-from creditsd.database import Connection, rows
 from creditsd.demo.people import PACKS, YOU, Person
+from creditsd.domain.total import encode
 from creditsd.live.operator import Beside
 from creditsd.live.pages import Pages
 from creditsd.live.refusals import Refused, answer
-from creditsd.model import encode
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, rows
 
 CUSTOMERS = 6
 TOKEN_SECONDS = 600
@@ -60,7 +60,7 @@ class Shop:
     async def _act(self, request: web.Request) -> web.Response:
         user_id = await self._customer(request)
         statement, values = ACTS[request.path.rpartition("/")[2]]
-        found = await rows(self._connection, queries.sql(f"demo/{statement}"), {"user_id": user_id, **values})
+        found = await rows(self._connection, sql_files.sql(f"demo/{statement}"), {"user_id": user_id, **values})
         return answer(encode({"done": bool(found), "seconds": values.get("seconds")}))
 
     async def _customer(self, request: web.Request) -> str:

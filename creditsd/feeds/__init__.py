@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from pydantic import ValidationError
 
-from creditsd.errors import ConfigError
-from creditsd.model import encode
+from creditsd.domain.errors import ConfigError
+from creditsd.domain.total import encode
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from creditsd.settings import ServeSettings
+    from creditsd.config.settings import ServeSettings
 
 NAME = "serve.feed"
 """What a feed is called where something is wrong with it."""

@@ -10,7 +10,7 @@ from functools import partial
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from creditsd.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
 from creditsd.feeds import NAME, version_of
 from creditsd.links import nats as links
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from creditsd.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
 from creditsd.feeds import NAME
 from creditsd.links import redis as links
 

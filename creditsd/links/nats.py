@@ -18,7 +18,7 @@ from nats.js import JetStreamContext
 from pydantic import BaseModel, Field, FilePath, PositiveFloat, model_validator
 
 from creditsd.certificates import context
-from creditsd.errors import ConfigError, CreditsdError
+from creditsd.domain.errors import ConfigError, CreditsdError
 
 FAILURES = (nats.errors.Error, TimeoutError, OSError)
 _CLOSE_SECONDS = 2.0

@@ -20,7 +20,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from creditsd.errors import ConfigError
+from creditsd.domain.errors import ConfigError
 
 FAILURES = (RedisError, RedisClusterException, OSError)
 _CLOSE_SECONDS = 2.0

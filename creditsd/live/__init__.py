@@ -18,7 +18,8 @@ from typing import Protocol, Self
 import structlog
 from aiohttp import web
 
-from creditsd.errors import ConfigError
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.errors import ConfigError
 from creditsd.live.access import Access
 from creditsd.live.connections import Door
 from creditsd.live.counts import Counts
@@ -29,7 +30,6 @@ from creditsd.live.reads import Reads
 from creditsd.live.reception import Reception
 from creditsd.live.script import Script
 from creditsd.live.streams import Streams
-from creditsd.settings import HttpSettings
 
 log = structlog.get_logger()
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from creditsd.errors import InputError
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.errors import InputError
 from creditsd.live.counts import Counts
 from creditsd.live.hub import Hub
 from creditsd.live.limits import Buckets
 from creditsd.live.refusals import Refused
-from creditsd.settings import HttpSettings
 
 if TYPE_CHECKING:
     from creditsd.live.tokens import Tokens

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from creditsd.model import encode
+from creditsd.domain.total import encode
 
 Health = Callable[[], Mapping[str, Any]]
 """Says `alive`, `ready`, and whatever else is worth knowing."""

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
-from creditsd.errors import CreditsdError
-from creditsd.model import Total
+from creditsd.domain.errors import CreditsdError
+from creditsd.domain.total import Total
 
 Current = tuple[int, bytes]
 """A total as it goes over the wire: its version, and its JSON, which must have no line break in it."""

@@ -13,15 +13,15 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from creditsd.errors import DatabaseUnavailable, InputError, SchemaError
+from creditsd.config.redact import redact_dsn
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError
+from creditsd.domain.total import encode
 from creditsd.live.access import digest, matching, sent
 from creditsd.live.counts import Counts
 from creditsd.live.pages import Pages
 from creditsd.live.recent import KEPT, Recent, change
 from creditsd.live.refusals import Refused, answer
-from creditsd.mask import mask_dsn
-from creditsd.model import encode
-from creditsd.settings import HttpSettings
 
 STATE_SECONDS = 1.0
 CHANGES_SECONDS = 0.1  # news is told at once, and then not sooner than this
@@ -109,7 +109,7 @@ class Operator:
             try:
                 return await handler(request)
             except (DatabaseUnavailable, SchemaError) as error:
-                raise Refused(503, mask_dsn(str(error))) from None
+                raise Refused(503, redact_dsn(str(error))) from None
 
         return guarded
 

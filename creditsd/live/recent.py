@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from creditsd.model import Total
+from creditsd.domain.total import Total
 
 KEPT = 40
 

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
-from creditsd.errors import DatabaseUnavailable, InputError, SchemaError, SinkUnavailable
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError, SinkUnavailable
 from creditsd.live.connections import NOT_EXPECTED
 from creditsd.live.counts import Counts
 from creditsd.live.hub import Closing
 from creditsd.live.limits import Buckets, Proxies
 from creditsd.live.refusals import Refused, refusal
-from creditsd.settings import HttpSettings
 
 log = structlog.get_logger()
 

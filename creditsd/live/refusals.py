@@ -6,7 +6,7 @@ import re
 
 from aiohttp import web
 
-from creditsd.model import encode
+from creditsd.domain.total import encode
 
 _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 

@@ -16,12 +16,12 @@ from typing import Literal
 
 from aiohttp import web
 
+from creditsd.config.settings import HttpSettings
 from creditsd.live.access import Access, Caller
 from creditsd.live.connections import Connection
 from creditsd.live.counts import Counts
 from creditsd.live.hub import CloseReason, Hub, Listener
 from creditsd.live.refusals import Refused
-from creditsd.settings import HttpSettings
 
 RETRY_MILLISECONDS = 1000
 LONGEST_RETRY_MILLISECONDS = 5000  # so that all the clients of a daemon that ends do not return at once

@@ -11,9 +11,9 @@ import jwt
 import structlog
 from jwt.exceptions import InvalidSubjectError
 
+from creditsd.config.settings import HttpSettings
 from creditsd.live.keys import ALGORITHMS, Keys
 from creditsd.live.refusals import Refused
-from creditsd.settings import HttpSettings
 
 log = structlog.get_logger()
 

@@ -30,8 +30,8 @@ from aiokafka.errors import (
 from pydantic import BaseModel, Field, FilePath, PositiveFloat, PositiveInt
 
 from creditsd.certificates import context
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 1000

@@ -12,10 +12,10 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, Header
 from pydantic import Field, PositiveInt
 
-from creditsd.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.links import nats as links
 from creditsd.links.nats import SUBJECT_BYTES, Link, encode_user
-from creditsd.model import Total
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 500  # each total costs two requests, all in flight at once, which must end within timeout_seconds

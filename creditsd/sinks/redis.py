@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import PositiveInt
 from redis.exceptions import NoScriptError, ResponseError
 
-from creditsd.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total, encode
 from creditsd.links import redis as links
-from creditsd.model import Total, encode
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 2000

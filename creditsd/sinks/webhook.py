@@ -23,10 +23,10 @@ from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt
 
 from creditsd import __version__, signatures
 from creditsd.addresses import Guard
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.events import Event, Type
+from creditsd.domain.total import Total
 from creditsd.envelopes import Envelope, Envelopes
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.events import Event, Type
-from creditsd.model import Total
 from creditsd.signatures import Signer
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
 

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from creditsd.domain.total import encode
 from creditsd.live.refusals import answer
-from creditsd.model import encode
 from tests.conftest import Database
 from tests.live.asking import token
 

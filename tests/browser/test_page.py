@@ -10,10 +10,10 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from creditsd import oversight as oversight_module
+from creditsd.config.settings import HttpSettings, Settings
 from creditsd.daemon import Daemon
-from creditsd.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
 from creditsd.live import operator as operator_module
-from creditsd.settings import HttpSettings, Settings
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
 from tests.integration.running import running, until

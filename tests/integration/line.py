@@ -13,9 +13,9 @@ from psycopg.conninfo import make_conninfo
 from creditsd import schema
 from creditsd.balances import Balances
 from creditsd.changes import Changes, Resumption
-from creditsd.database import Connection, connected
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.domain.total import Total
+from creditsd.postgres.connections import Connection, connected
 from creditsd.sinks import Rejection
 from tests.conftest import Database
 

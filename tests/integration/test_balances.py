@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from creditsd.config.settings import Settings
 from creditsd.inspection import Inspection
-from creditsd.settings import Settings
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel
 
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, configured, installed, user
 from tests.integration.play import ADD, Play, Session

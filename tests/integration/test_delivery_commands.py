@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from creditsd.errors import InputError
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError
 from creditsd.letters import Letters
-from creditsd.settings import Settings
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted

@@ -17,9 +17,9 @@ from structlog.testing import capture_logs
 
 from creditsd import doorbell as doorbell_module
 from creditsd import leadership as leadership_module
-from creditsd.database import connected
+from creditsd.config.settings import Settings
 from creditsd.doorbell import Doorbell
-from creditsd.settings import Settings
+from creditsd.postgres.connections import connected
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, installed, user
 from tests.integration.running import running, until

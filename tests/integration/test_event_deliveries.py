@@ -14,11 +14,11 @@ from aiohttp import web
 
 from creditsd import deliveries as deliveries_module
 from creditsd import publisher as publisher_module
-from creditsd.database import pool
-from creditsd.errors import SinkUnavailable
-from creditsd.events import TYPES
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.events import TYPES
+from creditsd.domain.total import Total
 from creditsd.letters import Letters
-from creditsd.model import Total
+from creditsd.postgres.connections import pool
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, configured, user

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.domain.total import Total
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, configured, said, user
 

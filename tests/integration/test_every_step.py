@@ -18,12 +18,12 @@ from structlog.testing import capture_logs
 
 from creditsd import deliveries as deliveries_module
 from creditsd import publisher as publisher_module
-from creditsd.database import pool
-from creditsd.errors import ConfigError, SinkUnavailable
+from creditsd.config.settings import Settings, load
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.letters import Letters
-from creditsd.model import Total
+from creditsd.postgres.connections import pool
 from creditsd.publisher import Publisher
-from creditsd.settings import Settings, load
 from creditsd.sinks import Rejection, Sink
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from creditsd.errors import SinkUnavailable
+from creditsd.config.settings import ServeSettings, SinkSettings
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.feeds import Feed, make, version_of
-from creditsd.model import Total
-from creditsd.settings import ServeSettings, SinkSettings
 from creditsd.sinks import make as make_sink
 from tests.sinks.nats_harness import NatsServer
 from tests.sinks.redis_cluster_harness import Cluster

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError
 from creditsd.erasure import Erasure, Forgotten
-from creditsd.errors import InputError
-from creditsd.settings import Settings
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted

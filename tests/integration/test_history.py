@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from creditsd import schema
-from creditsd.database import connected
+from creditsd.config.settings import Settings
 from creditsd.history import History
-from creditsd.settings import Settings
+from creditsd.postgres.connections import connected
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted

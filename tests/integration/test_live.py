@@ -9,9 +9,9 @@ import pytest
 
 from creditsd import daemon as daemon_module
 from creditsd import figures as figures_module
-from creditsd.errors import SinkUnavailable
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import SinkUnavailable
 from creditsd.feed import Feed
-from creditsd.settings import Settings
 from tests.conftest import SERVERS, Database, eventually
 from tests.integration.line import OTHER, USER, MemorySink, configured, user
 from tests.integration.running import running, until

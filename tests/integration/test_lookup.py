@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from creditsd.database import pool
-from creditsd.errors import DatabaseUnavailable, InputError, SchemaError
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError
 from creditsd.lookup import Lookup
-from creditsd.settings import Settings
+from creditsd.postgres.connections import pool
 from tests.conftest import SERVERS, Database
 from tests.integration.line import Line, user
 

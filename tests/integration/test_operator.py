@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from creditsd import oversight as oversight_module
+from creditsd.config.settings import Settings
 from creditsd.daemon import Daemon
 from creditsd.live import operator as operator_module
 from creditsd.live.pages import POLICY
 from creditsd.oversight import Oversight
 from creditsd.pulse import Pulse
-from creditsd.settings import Settings
 from tests.conftest import SERVERS, Database, eventually
 from tests.integration.line import OTHER, USER, MemorySink, configured
 from tests.integration.running import running, until

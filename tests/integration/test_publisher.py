@@ -16,11 +16,11 @@ import redis.asyncio as redis
 from creditsd import deliveries as deliveries_module
 from creditsd import pages
 from creditsd import publisher as publisher_module
-from creditsd.database import batch, pool
-from creditsd.errors import SinkUnavailable
-from creditsd.model import Total
+from creditsd.config.settings import Settings, SinkSettings
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
+from creditsd.postgres.connections import batch, pool
 from creditsd.publisher import Backoff, Publisher
-from creditsd.settings import Settings, SinkSettings
 from creditsd.sinks import Sink, SinkBusy, make
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, user

@@ -14,12 +14,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from creditsd import past, queries, schema
+from creditsd import schema
 from creditsd.daemon import Daemon
-from creditsd.database import connected
-from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.domain.total import encode, read_previous
 from creditsd.inspection import Inspection
-from creditsd.model import encode
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import connected
 from creditsd.source import Source
 from tests.conftest import SERVERS, Database, Servers, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed, user
@@ -156,12 +157,12 @@ async def test_uninstall_takes_nothing_of_others_along(reference_table: Database
     assert (await schema.uninstall(settings)).done
 
 
-@pytest.mark.parametrize("number", [number for number, _ in queries.migrations()][:-1])
+@pytest.mark.parametrize("number", [number for number, _ in sql_files.migrations()][:-1])
 async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Database, number: int) -> None:
     settings = configured(reference_table)
     async with connected(settings.dsn, purpose="install") as connection:
         source = await Source.inspect(connection, settings)
-        for each, name in queries.migrations():
+        for each, name in sql_files.migrations():
             if each <= number:
                 await connection.execute(schema._compose(name, source))
         await connection.execute(
@@ -171,7 +172,7 @@ async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Datab
         with pytest.raises(SchemaError, match="creditsd install"):
             await schema.missing(connection, settings)
     answer = await schema.install(settings)
-    assert len([line for line in answer.done if line.startswith("applied")]) == len(queries.migrations()) - number
+    assert len([line for line in answer.done if line.startswith("applied")]) == len(sql_files.migrations()) - number
     assert dump(reference_table) == GOLDEN.read_text()
 
 
@@ -188,7 +189,7 @@ async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Databas
     now = f"'{USER}', 8, now(), 2, 'active', 'one_time', true, false, 'change'"
     async with connected(settings.dsn, purpose="install") as connection:
         source = await Source.inspect(connection, settings)
-        for number, name in queries.migrations():
+        for number, name in sql_files.migrations():
             if number < 9:
                 await connection.execute(schema._compose(name, source))
         note = "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (8, 'of then', '{}', '')"
@@ -199,7 +200,7 @@ async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Databas
     await schema.install(settings)
     for table in ("balances", "history"):
         ((record,),) = reference_table.run(f"SELECT record_send(previous) FROM creditsd.{table}")
-        read = json.loads(encode(past.read(record)))
+        read = json.loads(encode(read_previous(record)))
         assert read == before | {"updated_at": "2026-11-22T09:00:00.500000Z"}
 
 

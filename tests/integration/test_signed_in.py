@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from creditsd import queries, schema
-from creditsd.database import connected
-from creditsd.errors import SchemaError
+from creditsd import schema
+from creditsd.domain.errors import SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import connected
 from creditsd.source import Source
 from tests.conftest import Database
 from tests.integration.line import as_role, configured, installed
@@ -134,7 +135,7 @@ async def test_who_could_read_before_the_upgrade_still_can(reference_table: Data
     settings = configured(reference_table)
     async with connected(settings.dsn, purpose="install") as connection:
         source = await Source.inspect(connection, settings)
-        for number, name in queries.migrations():
+        for number, name in sql_files.migrations():
             if number <= 4:
                 await connection.execute(schema._compose(name, source))
         await connection.execute(

@@ -8,8 +8,8 @@ import orjson
 import pytest
 import redis.asyncio as redis
 
-from creditsd.errors import InputError, SinkRejected, SinkUnavailable
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
 from creditsd.valves import Trial, Valve, Valves
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database

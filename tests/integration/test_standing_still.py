@@ -12,10 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from creditsd import publisher
+from creditsd.config.settings import Settings
 from creditsd.daemon import Daemon
-from creditsd.errors import SinkUnavailable
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
 from tests.conftest import Database, eventually
 from tests.integration.line import MemorySink, installed, user

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from creditsd.errors import ConfigError, SinkUnavailable
+from creditsd.config.settings import ServeSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.feeds import Feed, make, version_of
 from creditsd.live.hub import Hub
-from creditsd.model import Total
-from creditsd.settings import ServeSettings
 from creditsd.subscriber import Subscriber
 from tests.conftest import eventually
 from tests.feeding import BROKERS, Broker, broker, publish

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from creditsd import schema
-from creditsd.errors import SchemaError
+from creditsd.domain.errors import SchemaError
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, as_role, installed
 from tests.sinks.realtime import SCHEMA

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection, sql
 
-from creditsd.errors import InputError, SchemaError
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError, SchemaError
+from creditsd.domain.total import Total, encode
 from creditsd.inspection import Inspection
-from creditsd.model import Total, encode
-from creditsd.settings import Settings
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, configured, installed, said, user
 from tests.servers import Reachable

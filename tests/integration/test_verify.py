@@ -10,8 +10,8 @@ import orjson
 import pytest
 import redis.asyncio as redis
 
-from creditsd.errors import InputError, SinkUnavailable
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError, SinkUnavailable
 from creditsd.verification import Drift, Verdict, Verification
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually

@@ -14,10 +14,10 @@ import aiohttp
 import jwt
 from yarl import URL
 
-from creditsd import identity
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.user_id import canonical
 from creditsd.live import Live
 from creditsd.live.hub import Current, Hub
-from creditsd.settings import HttpSettings
 from tests.servers import free_port
 
 KEY = "a key of a server, long enough"
@@ -58,7 +58,7 @@ class Shelf:
         self.hub.offer(user_id, *self.totals[user_id])
 
     def canonical(self, user_id: str) -> str:
-        return identity.canonical(self._user_id_type, user_id)
+        return canonical(self._user_id_type, user_id)
 
     async def read(self, user_id: str) -> Current | None:
         found = self.totals.get(user_id)

@@ -14,10 +14,10 @@ import jwt
 import pytest
 from structlog.testing import capture_logs
 
-from creditsd.errors import DatabaseUnavailable
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.live.access import Access
 from creditsd.live.counts import Counts
-from creditsd.settings import HttpSettings
 from tests.live.asking import KEY, ONE, SECRET, TWO, Answer, Asking, Shelf, bearer, served, token
 
 PATHS = ("credits", "credits/stream")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from creditsd.errors import DatabaseUnavailable
+from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.live.hub import Closing, Listener
 from tests.live.asking import ONE, TWO, Shelf
 

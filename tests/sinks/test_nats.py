@@ -13,9 +13,9 @@ import pytest
 import trustme
 from nats.js.api import DiscardPolicy, KeyValueConfig, StreamConfig
 
-from creditsd.errors import ConfigError, SinkUnavailable
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.links.nats import encode_user
-from creditsd.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from creditsd.sinks.nats import Nats
 from tests.sinks.harness import VERSION, total

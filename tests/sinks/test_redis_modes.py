@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from creditsd.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
 from creditsd.sinks.redis import Redis
 from tests.conftest import eventually
 from tests.sinks.harness import VERSION, total

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import make
 from creditsd.sinks.stdout import Stdout
 from tests.sinks.harness import VERSION, total
@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import asyncio, sys
-from creditsd.model import Total
-from creditsd.settings import SinkSettings
+from creditsd.domain.total import Total
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import make
 from tests.sinks.harness import total
 

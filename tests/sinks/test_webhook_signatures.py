@@ -11,8 +11,8 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 from structlog.testing import capture_logs
 
-from creditsd.errors import ConfigError
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError
 from creditsd.sinks import make
 from tests.sinks.harness import VERSION, total
 from tests.sinks.webhook_harness import KEY, SECRET, Delivery, Receiver, opened

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditsd.mask import mask, mask_dsn
+from creditsd.config.redact import redact, redact_dsn
 
 # Recognisable in any output: no other text here contains two of these in a row.
 _core = "ßßß"
@@ -17,18 +17,18 @@ _visible = _passwords.filter(lambda text: not any(char.isspace() for char in tex
 @given(_passwords)
 def test_a_url_never_shows_its_password(password: str) -> None:
     escaped = quote(password, safe="")
-    shown = mask_dsn(f"postgresql://app:{escaped}@db:5432/app?sslmode=require")
+    shown = redact_dsn(f"postgresql://app:{escaped}@db:5432/app?sslmode=require")
     assert shown == "postgresql://app:***@db:5432/app?sslmode=require"
 
 
 @given(_passwords)
 def test_a_url_that_forgot_to_escape_shows_none_of_it(password: str) -> None:
-    assert _core not in mask_dsn(f"postgresql://app:{password}@db/app")
+    assert _core not in redact_dsn(f"postgresql://app:{password}@db/app")
 
 
 @given(_visible)
 def test_a_password_inside_a_sentence_is_masked(password: str) -> None:
-    shown = mask_dsn(f"could not reach redis://app:{password}@cache/0 at all")
+    shown = redact_dsn(f"could not reach redis://app:{password}@cache/0 at all")
     assert _core not in shown
     assert shown.endswith(" at all")
 
@@ -36,7 +36,7 @@ def test_a_password_inside_a_sentence_is_masked(password: str) -> None:
 @given(_passwords)
 def test_a_keyword_string_never_shows_its_password(password: str) -> None:
     escaped = password.replace("\\", "\\\\").replace("'", "\\'")
-    shown = mask_dsn(f"host=db password = '{escaped}' dbname=app")
+    shown = redact_dsn(f"host=db password = '{escaped}' dbname=app")
     assert _core not in shown
     assert shown.startswith("host=db password")
 
@@ -44,7 +44,7 @@ def test_a_keyword_string_never_shows_its_password(password: str) -> None:
 @given(_visible)
 def test_an_unquoted_keyword_never_shows_its_password(password: str) -> None:
     escaped = password.replace("\\", "\\\\").replace("'", "\\'")
-    assert _core not in mask_dsn(f"host=db password={escaped} dbname=app")
+    assert _core not in redact_dsn(f"host=db password={escaped} dbname=app")
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_an_unquoted_keyword_never_shows_its_password(password: str) -> None:
     ],
 )
 def test_only_secrets_are_masked(text: str, shown: str) -> None:
-    assert mask_dsn(text) == shown
+    assert redact_dsn(text) == shown
 
 
 def test_a_secret_is_known_by_its_name_at_any_depth() -> None:
-    assert mask("sink", {"a": [{"api_token": 5}], "secrets": ["x", "y"], "ttl_seconds": 5, "secret": ""}) == {
+    assert redact("sink", {"a": [{"api_token": 5}], "secrets": ["x", "y"], "ttl_seconds": 5, "secret": ""}) == {
         "a": [{"api_token": "***"}],
         "secrets": ["***", "***"],
         "ttl_seconds": 5,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditsd.model import Total, encode, number
+from creditsd.domain.total import Total, encode, number
 from tests.records import record
 
 PRO = Total(

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
+from creditsd.domain.total import Total, encode
 from creditsd.live.recent import KEPT, Recent, change
-from creditsd.model import Total, encode
 from tests.records import record
 
 TOTAL = Total.nothing("one")

@@ -8,7 +8,7 @@ from decimal import Decimal
 from rich.console import Console
 
 from creditsd import screen
-from creditsd.model import Total
+from creditsd.domain.total import Total
 from tests.records import record
 
 

@@ -17,9 +17,9 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from creditsd.errors import ConfigError, DatabaseUnavailable, InputError, SchemaError
-from creditsd.mask import mask_dsn
-from creditsd.model import Total
+from creditsd.config.redact import redact_dsn
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, SchemaError
+from creditsd.domain.total import Total
 
 log = structlog.get_logger()
 
@@ -255,7 +255,7 @@ def _heed(notice: psycopg.errors.Diagnostic) -> None:
 
 
 def _not_connected(error: psycopg.OperationalError) -> ConfigError | DatabaseUnavailable:
-    line = mask_dsn(_line(error))
+    line = redact_dsn(_line(error))
     if any(words in line for words in _WRONG_SETTINGS):
         return ConfigError(f"{line}: check CREDITSD_DSN")
     return DatabaseUnavailable(f"{line}: is PostgreSQL running, and is CREDITSD_DSN right?")

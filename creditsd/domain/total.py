@@ -8,15 +8,30 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 import orjson
+from psycopg.postgres import types
+from psycopg.types.composite import RecordBinaryLoader
 
-from creditsd import past
-from creditsd.events import Event, standing
+from creditsd.domain.events import Event, standing
 
 Cause = Literal["change", "expiry", "auto-expire", "backfill", "repair", "test"]
 MembershipStatus = Literal["active", "expired", "none"]
 PlanType = Literal["subscription", "one_time", "none"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The fields of creditsd.past, the type the total before is stored in, under their public keys.
+_PREVIOUS_KEYS = (
+    "version",
+    "updated_at",
+    "credits",
+    "membershipStatus",
+    "planType",
+    "canBuy",
+    "hasEverHadSubscription",
+    "subscription_id",
+    "membership",
+    "expires_at",
+)
+_load_record = RecordBinaryLoader(types["record"].oid).load
 _UNNAMED: Mapping[str, str] = {"subscription": "your subscription", "one_time": "your one-time plan"}
 
 
@@ -65,7 +80,7 @@ class Total(NamedTuple):
     @property
     def previous(self) -> Mapping[str, Any] | None:
         """The total before this one under its public keys, but for user_id and message; None for the first."""
-        return None if self.previous_record is None else past.read(self.previous_record)
+        return None if self.previous_record is None else read_previous(self.previous_record)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -137,6 +152,11 @@ class Total(NamedTuple):
             text(self.membership),
             b"null" if self.expires_at is None else _time(self.expires_at),
         )
+
+
+def read_previous(record: bytes) -> dict[str, Any]:
+    """Return the total before, sent as a record, under its public keys; credits are a Decimal, times are aware."""
+    return dict(zip(_PREVIOUS_KEYS, _load_record(record), strict=True))
 
 
 def encode(obj: Any) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from creditsd.errors import ConfigError
+from creditsd.domain.errors import ConfigError
 
 Key = tuple[str, ...]
 SINKS: Key = ("sinks",)
@@ -25,7 +25,7 @@ _NOT_SETTINGS = {"CREDITSD_CONFIG", "CREDITSD_TEST_DSN"}
 _SERVICE_LINK = re.compile(r"CREDITSD_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)")
 
 
-class Origin(NamedTuple):
+class SourcedValue(NamedTuple):
     """A value as it was found, and how the person who set it calls it."""
 
     value: Any
@@ -33,7 +33,7 @@ class Origin(NamedTuple):
     secret: bool = False  # came from a file of its own: never to be quoted, whatever the key is called
 
 
-Gathered = dict[Key, Origin]
+Gathered = dict[Key, SourcedValue]
 
 
 class Known(NamedTuple):
@@ -117,7 +117,7 @@ class _Layer:
             raise ConfigError(_unknown(self.known, key, label, self.write))
         if key in self.found:
             raise ConfigError(f"{label} and {self.found[key].label} are both set: keep one of them")
-        self.found[key] = Origin(_parse(self.known, key, value, label, self.folder), label, secret)
+        self.found[key] = SourcedValue(_parse(self.known, key, value, label, self.folder), label, secret)
 
 
 def _parse(known: Known, key: Key, value: Any, label: str, folder: Path) -> Any:

@@ -10,8 +10,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from creditsd.mask import is_secret_log_key, mask
-from creditsd.settings import LogSettings
+from creditsd.config.redact import is_secret_log_key, redact
+from creditsd.config.settings import LogSettings
 
 
 def configure(settings: LogSettings) -> None:
@@ -26,7 +26,7 @@ def configure(settings: LogSettings) -> None:
         structlog.processors.add_log_level,
         _time_stamper(settings, stream),
         structlog.processors.format_exc_info,
-        mask_secrets,  # after the traceback became text: a driver may quote the DSN in there
+        redact_secrets,  # after the traceback became text: a driver may quote the DSN in there
     ]
     render = _renderer(settings, stream)
     structlog.configure(
@@ -38,9 +38,9 @@ def configure(settings: LogSettings) -> None:
     _route_libraries(stream, max(level, logging.WARNING), enrich, render)
 
 
-def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask every value whose key says secret, and every password inside any other text."""
-    return {key: mask(key, value, is_secret_log_key) for key, value in event.items()}
+def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Redact every value whose key says secret, and every password inside any other text."""
+    return {key: redact(key, value, is_secret_log_key) for key, value in event.items()}
 
 
 class _StandardError:
@@ -81,7 +81,7 @@ def _route_libraries(stream: TextIO, level: int, enrich: list[Processor], render
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *enrich],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, mask_secrets, render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact_secrets, render],
         )
     )
     root = logging.getLogger()

@@ -7,7 +7,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from creditsd.settings import supervision
+from creditsd.config.settings import supervision
 
 PATIENCE_SECONDS = 1.0
 

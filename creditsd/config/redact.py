@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MASK = "***"
+REDACTED = "***"
 
 _SECRET_NAME = re.compile(r"secret|passw|token|key|creds", re.IGNORECASE)
 _SECRET_LOG_KEY = re.compile(r"secret|passw|token|api_?key", re.IGNORECASE)
@@ -34,46 +34,46 @@ def is_secret_log_key(name: str) -> bool:
     return _SECRET_LOG_KEY.search(name) is not None
 
 
-def mask_dsn(text: str) -> str:
-    """Mask every password in a connection string, or in any text that quotes one.
+def redact_dsn(text: str) -> str:
+    """Redact every password in a connection string, or in any text that quotes one.
 
     Knows URLs and libpq's keyword strings. A PostgreSQL URL keeps the user's name, which errors are often
-    about; elsewhere what stands before the @ may be a token and goes whole. Masks too much, never too little.
+    about; elsewhere what stands before the @ may be a token and goes whole. Redacts too much, never too little.
     """
     text = _WHOLE_URL.sub(_without_password, text, count=1) if _WHOLE_URL.match(text) else text
     text = _URL.sub(_without_password, text)
-    text = _KEYWORD.sub(rf"\1={MASK}", text)
-    return _QUERY.sub(rf"\1{MASK}", text)
+    text = _KEYWORD.sub(rf"\1={REDACTED}", text)
+    return _QUERY.sub(rf"\1{REDACTED}", text)
 
 
-def mask(name: str, value: Any, secret: Callable[[str], bool] = is_secret) -> Any:
-    """Return a copy of what is called `name` with every secret in it masked; nothing else changes."""
+def redact(name: str, value: Any, secret: Callable[[str], bool] = is_secret) -> Any:
+    """Return a copy of what is called `name` with every secret in it redacted; nothing else changes."""
     if secret(name):
-        return _mask_whole(value)
+        return _redact_whole(value)
     match value:
         case str():
-            return mask_dsn(value)
+            return redact_dsn(value)
         case Mapping():
-            return {key: mask(str(key), inner, secret) for key, inner in value.items()}
+            return {key: redact(str(key), inner, secret) for key, inner in value.items()}
         case list() | tuple():
-            return [mask(name, inner, secret) for inner in value]
+            return [redact(name, inner, secret) for inner in value]
         case _:
             return value
 
 
-def _mask_whole(value: Any) -> Any:
+def _redact_whole(value: Any) -> Any:
     match value:
         case None | "" | bool():
             return value
         case list() | tuple():
-            return [MASK for _ in value]
+            return [REDACTED for _ in value]
         case _:
-            return MASK
+            return REDACTED
 
 
 def _without_password(match: re.Match[str]) -> str:
     scheme, userinfo = match[1], match[2]
     if not scheme.lower().startswith("postgres"):
-        return f"{scheme}{MASK}@"
+        return f"{scheme}{REDACTED}@"
     user, colon, _ = userinfo.partition(":")
-    return f"{scheme}{user}:{MASK}@" if colon else match[0].lstrip()
+    return f"{scheme}{user}:{REDACTED}@" if colon else match[0].lstrip()

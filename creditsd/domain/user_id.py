@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from creditsd.errors import InputError
+from creditsd.domain.errors import InputError
 
 LONGEST_BYTES = 2700  # more does not fit into PostgreSQL's index on it
 

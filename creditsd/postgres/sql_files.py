@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from creditsd.errors import CreditsdError
+from creditsd.domain.errors import CreditsdError
 
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -41,7 +41,7 @@ def migrations() -> list[tuple[int, str]]:
 @cache
 def _folder() -> Path:
     """Find `sql/`: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for folder in (package / "sql", package.parent / "sql"):
         if folder.is_dir():
             return folder

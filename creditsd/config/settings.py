@@ -16,10 +16,9 @@ from typing import Annotated, Any, Literal, NamedTuple, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from creditsd import origins
-from creditsd.errors import ConfigError
-from creditsd.mask import is_secret, mask
-from creditsd.values import (
+from creditsd.config import sources
+from creditsd.config.redact import is_secret, redact
+from creditsd.config.types import (
     ApiKey,
     Column,
     ColumnOrNone,
@@ -38,6 +37,7 @@ from creditsd.values import (
     Word,
     parse_relation,
 )
+from creditsd.domain.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
 
@@ -241,11 +241,11 @@ class Settings(_Section):
         return self
 
 
-def masked(settings: Settings) -> dict[str, Any]:
-    """Return the settings as they would be written, for people to see: every secret masked."""
-    shown: dict[str, Any] = mask("settings", settings.model_dump(exclude={"sinks"}))
+def redacted(settings: Settings) -> dict[str, Any]:
+    """Return the settings as they would be written, for people to see: every secret redacted."""
+    shown: dict[str, Any] = redact("settings", settings.model_dump(exclude={"sinks"}))
     sinks = [{"name": sink.name, "url": sink.url, "mode": sink.mode, **sink.options} for sink in settings.sinks]
-    return shown | {"sinks": mask("sinks", sinks)}
+    return shown | {"sinks": redact("sinks", sinks)}
 
 
 def load(config: Path | None = None) -> Settings:
@@ -256,7 +256,7 @@ def load(config: Path | None = None) -> Settings:
     environ = dict(os.environ)
     named = config or (Path(environ["CREDITSD_CONFIG"]) if environ.get("CREDITSD_CONFIG") else None)
     file = named or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    gathered = origins.gather(_known(), file, environ)
+    gathered = sources.gather(_known(), file, environ)
     try:
         return Settings.model_validate(_nested(gathered))
     except ValidationError as error:
@@ -278,13 +278,13 @@ def supervision() -> Supervision:
 
 
 @cache
-def _known() -> origins.Known:
+def _known() -> sources.Known:
     leaves = dict(_leaves(Settings))
     lists = frozenset(key for key, annotation in leaves.items() if get_origin(annotation) is list)
-    return origins.Known(frozenset(leaves), lists)
+    return sources.Known(frozenset(leaves), lists)
 
 
-def _leaves(section: type[BaseModel], above: origins.Key = ()) -> Iterator[tuple[origins.Key, Any]]:
+def _leaves(section: type[BaseModel], above: sources.Key = ()) -> Iterator[tuple[sources.Key, Any]]:
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             yield from _leaves(field.annotation, (*above, name))
@@ -292,7 +292,7 @@ def _leaves(section: type[BaseModel], above: origins.Key = ()) -> Iterator[tuple
             yield (*above, name), field.annotation
 
 
-def _nested(gathered: origins.Gathered) -> dict[str, Any]:
+def _nested(gathered: sources.Gathered) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for key, origin in gathered.items():
         table = document
@@ -302,21 +302,21 @@ def _nested(gathered: origins.Gathered) -> dict[str, Any]:
     return document
 
 
-def explain(error: ValidationError, gathered: origins.Gathered | None = None) -> str:
+def explain(error: ValidationError, gathered: sources.Gathered | None = None) -> str:
     """Say in one line what is wrong: the key as its author wrote it, the value, what is allowed."""
     lines = [_explain_one(dict(item), gathered or {}) for item in error.errors(include_url=False)]
     return "; ".join(dict.fromkeys(lines))
 
 
-def _explain_one(item: dict[str, Any], gathered: origins.Gathered) -> str:
+def _explain_one(item: dict[str, Any], gathered: sources.Gathered) -> str:
     location = tuple(str(part) for part in item["loc"])
     what = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     if item["type"] == "value_error" and not isinstance(item["input"], str):
         return what  # contradicts another key, and says which
     key = next((key for key in gathered if location[: len(key)] == key), None)
-    origin = gathered[key] if key else origins.Origin(None, origins.in_toml(location))
+    origin = gathered[key] if key else sources.SourcedValue(None, sources.in_toml(location))
     label = ".".join((origin.label, *_readable(location[len(key or location) :])))
-    # A broken DSN or URL cannot be masked: nobody knows which part of it is the password.
+    # A broken DSN or URL cannot be redacted: nobody knows which part of it is the password.
     if origin.secret or location[-1] in ("dsn", "listen_dsn", "url", "feed") or any(map(is_secret, location)):
         return f"{label}: {what}"
     return f"{label} = {_shown(item['input'])}: {what}"
@@ -328,5 +328,5 @@ def _readable(location: tuple[str, ...]) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(mask("value", value))
+    text = repr(redact("value", value))
     return text if len(text) <= 80 else f"{text[:79]}…"
