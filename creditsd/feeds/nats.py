@@ -10,16 +10,16 @@ from functools import partial
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from creditsd.brokers import nats as broker
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.feeds import NAME, version_of
-from creditsd.links import nats as links
 
 MAX_BATCH = 250  # each reading is a request of its own, all in flight at once
 _RIGHTS = "subscribe on {subjects} and _INBOX.>, publish on $JS.API.STREAM.MSG.GET.>"
 _NO_STREAM = "it has no such stream yet: a sink of `creditsd run` makes it when it first connects"
 
 
-class Options(links.Options):
+class Options(broker.NatsOptions):
     """What can be set beside the url."""
 
 
@@ -28,10 +28,10 @@ class Nats:
 
     max_batch = MAX_BATCH
 
-    def __init__(self, server: links.Server, options: Options) -> None:
+    def __init__(self, server: broker.NatsBroker, options: Options) -> None:
         self._server = server
         self._timeout_seconds = options.timeout_seconds
-        self._link: links.Link | None = None
+        self._link: broker.NatsConnection | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._come: dict[str, bytes] = {}
         self._stir = asyncio.Event()
@@ -47,7 +47,7 @@ class Nats:
         async with self._line() as link:
             for user_id in user_ids:
                 subject = self._server.subject(user_id)
-                if len(subject) <= links.SUBJECT_BYTES:
+                if len(subject) <= broker.SUBJECT_BYTES:
                     take = partial(self._take, user_id)
                     self._subscriptions[user_id] = await link.client.subscribe(subject, cb=take)
             await self._answer(link)
@@ -89,17 +89,17 @@ class Nats:
         await self._server.close()
 
     @asynccontextmanager
-    async def _line(self) -> AsyncIterator[links.Link]:
+    async def _line(self) -> AsyncIterator[broker.NatsConnection]:
         """Use the connection that `open` made; what goes wrong with it is one line."""
         link = self._link
         if link is None:
             raise SinkUnavailable(f"{NAME}: not connected")
         try:
             yield link
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._server.failed(link, error) from None
 
-    async def _answer(self, link: links.Link) -> None:
+    async def _answer(self, link: broker.NatsConnection) -> None:
         """Wait until the server has read all that was said, and answers."""
         await link.client.flush(max(1, round(self._timeout_seconds)))
 
@@ -113,5 +113,5 @@ class Nats:
 
 def create(url: str, options: Options) -> Nats:
     """Make the feed for a url as the sink takes it. Raises ConfigError."""
-    user = links.User(NAME, SinkUnavailable, _RIGHTS, _NO_STREAM)
-    return Nats(links.reach(user, url, options), options)
+    user = broker.User(NAME, SinkUnavailable, _RIGHTS, _NO_STREAM)
+    return Nats(broker.reach(user, url, options), options)

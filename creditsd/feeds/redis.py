@@ -10,16 +10,16 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from creditsd.brokers import redis as broker
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.feeds import NAME
-from creditsd.links import redis as links
 
 MAX_BATCH = 500
 _CLOSE_SECONDS = 2.0
 _RIGHTS = "+get +mget +ping +subscribe +unsubscribe on the keys and channels"
 
 
-class Options(links.Options):
+class Options(broker.RedisOptions):
     """What can be set beside the url."""
 
     prefix: str = "credits:"
@@ -34,7 +34,7 @@ class Redis:
 
     max_batch = MAX_BATCH
 
-    def __init__(self, server: links.Server, options: Options) -> None:
+    def __init__(self, server: broker.RedisBroker, options: Options) -> None:
         self._server = server
         self._prefix = options.prefix.encode()
         self._timeout_seconds = options.timeout_seconds
@@ -58,7 +58,7 @@ class Redis:
             # Writing would use wait_for, which in Python 3.11 can lose a cancellation. `heard` finds out who hangs.
             self._line.socket_timeout = None
             await self._line.connect()
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._failed(error) from None
 
     async def subscribe(self, user_ids: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ class Redis:
             reply = await self._line.read_response(timeout=self._timeout_seconds)
             if reply is None and not self._silent:
                 await self._send(b"PING", b"alive")
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._failed(error) from None
         if reply is None and self._silent:
             raise await self._failed(TimeoutError())
@@ -93,7 +93,7 @@ class Redis:
         commands: list[tuple[Any, ...]] = [("GET", key) for key in keys] if self._server.cluster else [("MGET", *keys)]
         try:
             replies = await self._server.send(commands)
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._failed(error) from None
         found: list[Any] = replies if self._server.cluster else replies[0] if isinstance(replies[0], list) else replies
         for each in found:
@@ -112,7 +112,7 @@ class Redis:
         try:
             await self._send(command, *(self._prefix + each.encode() for each in user_ids))
             await self._send(b"PING", word)
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._failed(error) from None
         await answered
 
@@ -129,7 +129,7 @@ class Redis:
     async def _hang_up(self) -> None:
         line, self._line = self._line, None
         if line is not None:
-            with contextlib.suppress(TimeoutError, *links.FAILURES):
+            with contextlib.suppress(TimeoutError, *broker.FAILURES):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await line.disconnect(nowait=True)
 
@@ -147,4 +147,4 @@ def _bytes(text: bytes | str) -> bytes:
 
 def create(url: str, options: Options) -> Redis:
     """Make the feed for a url as the sink takes it. Raises ConfigError."""
-    return Redis(links.reach(NAME, url, options), options)
+    return Redis(broker.reach(NAME, url, options), options)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from creditsd.addresses import is_inside
 from creditsd.domain.errors import SinkUnavailable
+from creditsd.sinks.webhook.ssrf_guard import is_inside
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import Receiver, always, opened
 

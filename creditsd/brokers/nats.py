@@ -17,7 +17,7 @@ from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
 from pydantic import BaseModel, Field, FilePath, PositiveFloat, model_validator
 
-from creditsd.certificates import context
+from creditsd.brokers.tls import context
 from creditsd.domain.errors import ConfigError, CreditsdError
 
 FAILURES = (nats.errors.Error, TimeoutError, OSError)
@@ -36,7 +36,7 @@ _MENDS = dict.fromkeys((10023, 10028, 10047), _NO_STORAGE) | {
 }
 
 
-class Options(BaseModel, extra="forbid"):
+class NatsOptions(BaseModel, extra="forbid"):
     """What can be set beside the url."""
 
     stream: str = Field(default="CREDITS", pattern=r"^[^\s.*>/\\]+$")
@@ -51,7 +51,7 @@ class Options(BaseModel, extra="forbid"):
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _one_place_and_one_login(self) -> Options:
+    def _one_place_and_one_login(self) -> NatsOptions:
         given = self.model_fields_set
         if self.bucket and given & {"stream", "subject"}:
             raise ValueError("totals go to a bucket or to a stream: keep bucket, or stream and subject")
@@ -61,7 +61,7 @@ class Options(BaseModel, extra="forbid"):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class NatsConnection:
     """One connection, and the future that tells why it is of no use any more."""
 
     client: Client
@@ -79,11 +79,16 @@ class User:
     no_stream: str
 
 
-class Server:
+class NatsBroker:
     """The servers of one url, and the stream (or bucket) there; connected when first needed, and again after a loss."""
 
     def __init__(
-        self, user: User, servers: Sequence[str], login: Mapping[str, str], tls: ssl.SSLContext | None, options: Options
+        self,
+        user: User,
+        servers: Sequence[str],
+        login: Mapping[str, str],
+        tls: ssl.SSLContext | None,
+        options: NatsOptions,
     ) -> None:
         self._user = user
         self._label = f"{user.name}: {','.join(servers)}"
@@ -91,7 +96,7 @@ class Server:
         self._login = login
         self._tls = tls
         self._options = options
-        self._link: Link | None = None
+        self._link: NatsConnection | None = None
         self._secrets = [each for each in (*login.values(), options.token, options.nkey, options.creds) if each]
         self.stream = f"KV_{options.bucket}" if options.bucket else options.stream
         self.prefix = f"$KV.{options.bucket}." if options.bucket else f"{options.subject}."
@@ -100,14 +105,14 @@ class Server:
         """Name the subject of a user's totals."""
         return self.prefix + encode_user(user_id)
 
-    async def connected(self, prepare: Callable[[JetStreamContext], Awaitable[None]] | None = None) -> Link:
+    async def connected(self, prepare: Callable[[JetStreamContext], Awaitable[None]] | None = None) -> NatsConnection:
         """Return the connection, a new one if it was lost, which `prepare` sees first. Trying again is the caller's."""
         if self._link is not None and not self._link.lost.done():
             return self._link
         await self.close()
         lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         client = Client()
-        self._link = Link(client, client.jetstream(timeout=self._options.timeout_seconds), lost)
+        self._link = NatsConnection(client, client.jetstream(timeout=self._options.timeout_seconds), lost)
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await self._connect(client, lost)
@@ -123,7 +128,7 @@ class Server:
             raise
         return self._link
 
-    async def last(self, link: Link, subject: str) -> tuple[int, bytes]:
+    async def last(self, link: NatsConnection, subject: str) -> tuple[int, bytes]:
         """Return sequence and payload of the subject's last message, 0 and nothing if there is none.
 
         Asked of the stream's leader: a direct get may be answered by a replica that is behind.
@@ -138,7 +143,7 @@ class Server:
             raise
         return message.seq or 0, message.data or b""
 
-    async def together(self, link: Link, jobs: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    async def together(self, link: NatsConnection, jobs: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
         """Run all at once; the first failure that is not of one total's own ends the connection and is raised."""
         work = asyncio.gather(*jobs, return_exceptions=True)
         done: set[asyncio.Future[Any]] = set()
@@ -160,7 +165,7 @@ class Server:
         await self.close()
         raise failure
 
-    async def failed(self, link: Link, error: Exception) -> CreditsdError:
+    async def failed(self, link: NatsConnection, error: Exception) -> CreditsdError:
         """End the connection, and return the one line about it: what the server said before it ended, or the error."""
         told = link.lost.result() if link.lost.done() else None  # closing it would tell, too
         await self.close()
@@ -259,7 +264,7 @@ def encode_user(user_id: str) -> str:
     return "".join(chr(byte) if byte in _PLAIN else f"={byte:02X}" for byte in user_id.encode()) or "="
 
 
-def reach(user: User, url: str, options: Options) -> Server:
+def reach(user: User, url: str, options: NatsOptions) -> NatsBroker:
     """Read a `nats:` or `nats+tls:` url, several servers separated by commas; connects nothing. Raises ConfigError."""
     scheme = url.split(":", 1)[0].lower()
     if scheme not in ("nats", "nats+tls"):
@@ -273,7 +278,7 @@ def reach(user: User, url: str, options: Options) -> Server:
         ) from None
     if login and (options.token or options.creds or options.nkey):
         raise ConfigError(f"{user.name}: the url has a login, and so do the options: keep one")
-    return Server(
+    return NatsBroker(
         user,
         servers,
         login,

@@ -21,14 +21,15 @@ import structlog
 import yarl
 from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt
 
-from creditsd import __version__, signatures
-from creditsd.addresses import Guard
+from creditsd import __version__
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.events import Event, Type
 from creditsd.domain.total import Total
-from creditsd.envelopes import Envelope, Envelopes
-from creditsd.signatures import Signer
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
+from creditsd.sinks.webhook import signing
+from creditsd.sinks.webhook.message import Message, MessageWriter
+from creditsd.sinks.webhook.signing import Signer
+from creditsd.sinks.webhook.ssrf_guard import SsrfGuard
 
 log = structlog.get_logger()
 
@@ -86,9 +87,9 @@ class _Round:
     """The totals of one batch. They begin in order, so those that have begun are always the first of the batch."""
 
     waiting: Iterator[Total]
-    write: Callable[[Total], Sequence[Envelope]]
+    write: Callable[[Total], Sequence[Message]]
     patience: int
-    written: deque[tuple[Total, Sequence[Envelope]]] = field(default_factory=deque)
+    written: deque[tuple[Total, Sequence[Message]]] = field(default_factory=deque)
     outcomes: dict[str, _Outcome] = field(default_factory=dict)
     begun: int = 0
     asked: int = 0
@@ -101,7 +102,7 @@ class _Round:
         failed = self.failed
         return failed is not None and (self.answered or failed.kind == "gone" or self.asked >= self.patience)
 
-    def next(self) -> Sequence[Envelope]:
+    def next(self) -> Sequence[Message]:
         """Return what to send of the next user, one after the other; nothing at the end, or once it is over.
 
         Totals that bring nothing this endpoint was to be told are through without a request.
@@ -112,10 +113,10 @@ class _Round:
                 if not self.written:
                     break
             self.begun += 1
-            total, envelopes = self.written.popleft()
-            if envelopes:
+            total, messages = self.written.popleft()
+            if messages:
                 self.asked += 1
-                return envelopes
+                return messages
             self.outcomes[total.user_id] = _ARRIVED
         return ()
 
@@ -137,7 +138,7 @@ class _Round:
         return max((each.retry_after_seconds for each in failed if each.retry_after_seconds is not None), default=None)
 
 
-class Webhook:
+class WebhookSink:
     """One endpoint. A total may arrive twice or late: its `version`, and `webhook-id`, tell."""
 
     max_batch = MAX_BATCH
@@ -149,12 +150,12 @@ class Webhook:
         self._url = url
         self._label = f"sink {name}: {url.host}:{url.port}"
         self._signers = signers
-        self._envelopes = Envelopes(name, frozenset(options.events), signers)
+        self._messages = MessageWriter(name, frozenset(options.events), signers)
         self._options = options
         self.events = options.events
         self._trust = trust
         self._proxy = yarl.URL(options.proxy) if options.proxy else None
-        keys = [signatures.bare(secret) for secret in _given(options)]
+        keys = [signing.bare(secret) for secret in _given(options)]
         passwords = (url.password, self._proxy.password if self._proxy else None)
         self._secrets = [each for each in (*passwords, *keys) if each]
         self._width = float(options.concurrency)
@@ -166,7 +167,7 @@ class Webhook:
         """Make the connection pool; an endpoint cannot be asked whether it is there without a delivery."""
         await self.close()
         options = self._options
-        guard = Guard(options.allow_cidrs)
+        guard = SsrfGuard(options.allow_cidrs)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=options.concurrency,
@@ -198,7 +199,7 @@ class Webhook:
             raise SinkUnavailable(f"{self._label}: is not open")
         lines = min(int(self._width), len(totals))
         patience = max(lines, min(_FEWEST_MISSES << min(self._misses, 8), _MOST_MISSES))
-        attempt = _Round(iter(totals), self._envelopes.write, patience)
+        attempt = _Round(iter(totals), self._messages.write, patience)
         # The tasks end with this call, so the daemon's own group still is the only thing that lasts.
         async with asyncio.TaskGroup() as group:
             for _ in range(lines):
@@ -219,20 +220,18 @@ class Webhook:
                     await session.close()
 
     async def _line(self, session: aiohttp.ClientSession, attempt: _Round) -> None:
-        while envelopes := attempt.next():
-            outcome = await self._post_all(session, envelopes, attempt)
-            attempt.note(envelopes[0].total, outcome)
+        while messages := attempt.next():
+            outcome = await self._post_all(session, messages, attempt)
+            attempt.note(messages[0].total, outcome)
 
-    async def _post_all(
-        self, session: aiohttp.ClientSession, envelopes: Sequence[Envelope], attempt: _Round
-    ) -> _Outcome:
+    async def _post_all(self, session: aiohttp.ClientSession, messages: Sequence[Message], attempt: _Round) -> _Outcome:
         """POST one user's until one does not arrive, or nothing more is to be sent."""
         accepted: list[Event] = []
-        for each in envelopes:
+        for each in messages:
             if accepted and attempt.failed is not None and attempt.over:
                 outcome = replace(attempt.failed, kind="unavailable")
             else:
-                outcome = await self._post(session, self._envelopes.fresh(each))
+                outcome = await self._post(session, self._messages.fresh(each))
             if outcome.kind != "arrived":
                 return replace(outcome, accepted=tuple(accepted))
             accepted.append(each.event)
@@ -267,12 +266,12 @@ class Webhook:
             return refused
         raise SinkBusy(f"{self._label}: {failed.reason}", pause, through=attempt.begun, refused=refused)
 
-    async def _post(self, session: aiohttp.ClientSession, envelope: Envelope) -> _Outcome:
+    async def _post(self, session: aiohttp.ClientSession, message: Message) -> _Outcome:
         try:
             async with (
                 asyncio.timeout(self._options.timeout_seconds),
                 session.post(
-                    self._url, data=envelope.body, headers=envelope.headers, allow_redirects=False, proxy=self._proxy
+                    self._url, data=message.body, headers=message.headers, allow_redirects=False, proxy=self._proxy
                 ) as response,
             ):
                 return await self._outcome(response)
@@ -321,7 +320,7 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
     return min(max(seconds, 0.0), _LONGEST_PAUSE_SECONDS)
 
 
-def create(name: str, url: str, options: Options) -> Webhook:
+def create(name: str, url: str, options: Options) -> WebhookSink:
     """Make the sink for a `webhook+https:` or `webhook+http:` url. Raises ConfigError."""
     scheme, _, rest = url.partition(":")
     transport = scheme.lower().removeprefix("webhook+")
@@ -331,9 +330,9 @@ def create(name: str, url: str, options: Options) -> Webhook:
     if target is None:
         raise ConfigError(f"sink {name}: the url is not webhook+https://host[:port]/path")
     if not _given(options):
-        raise ConfigError(f"sink {name}: {signatures.required()}")
+        raise ConfigError(f"sink {name}: {signing.required()}")
     try:
-        signers = [signatures.signer(secret) for secret in _given(options)]
+        signers = [signing.signer(secret) for secret in _given(options)]
         if options.proxy:
             _check_proxied(target, options)
         trust = ssl.create_default_context(cafile=options.ca_file) if options.ca_file else None
@@ -342,8 +341,8 @@ def create(name: str, url: str, options: Options) -> Webhook:
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"sink {name}: ca_file {options.ca_file}: {error.strerror or error}") from None
     if any(each.weak for each in signers):
-        log.warning("webhook.secret_short", sink=name, wanted_bytes=signatures.SECRET_BYTES)
-    return Webhook(name, target, signers, options, trust)
+        log.warning("webhook.secret_short", sink=name, wanted_bytes=signing.SECRET_BYTES)
+    return WebhookSink(name, target, signers, options, trust)
 
 
 def _target(url: str) -> yarl.URL | None:
@@ -364,7 +363,7 @@ def _check_proxied(target: yarl.URL, options: Options) -> None:
     except ValueError:
         return
     try:
-        Guard(options.allow_cidrs).check(host)
+        SsrfGuard(options.allow_cidrs).check(host)
     except PermissionError as error:
         raise ValueError(error.strerror) from None
 

@@ -50,7 +50,7 @@ _MENDS = (
 )
 
 
-class Options(BaseModel, extra="forbid"):
+class RedisOptions(BaseModel, extra="forbid"):
     """What can be set beside the url."""
 
     timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
@@ -61,7 +61,7 @@ class Options(BaseModel, extra="forbid"):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class RedisBroker:
     """Whom to talk to: one server, the primary that sentinels name, or all nodes of a cluster."""
 
     address: str
@@ -120,7 +120,7 @@ class Server:
                         await each.aclose()
 
 
-def reach(whose: str, url: str, options: Options) -> Server:
+def reach(whose: str, url: str, options: RedisOptions) -> RedisBroker:
     """Read a `redis:` url, `+cluster` or `+sentinel`; `rediss` is TLS. Connects nothing. Raises ConfigError."""
     scheme, _, rest = url.partition(":")
     base, _, mode = scheme.lower().partition("+")
@@ -145,24 +145,24 @@ async def _answer(connection: Any) -> Any:
         return error
 
 
-def _check(whose: str, options: Options) -> None:
+def _check(whose: str, options: RedisOptions) -> None:
     try:
         ssl.create_default_context(cadata=options.ca or None)
     except (ssl.SSLError, ValueError):
         raise ConfigError(f"{whose}: ca is not a certificate in PEM") from None
 
 
-def _single(url: str, options: Options) -> Server:
+def _single(url: str, options: RedisOptions) -> RedisBroker:
     parts = urlsplit(url)
     _database(parts.path.strip("/"))
     pool = ConnectionPool.from_url(url, **_common(url, options))
     pool.connection_class(**pool.connection_kwargs)  # connects nothing; complains of parameters nobody knows
     client = redis.asyncio.Redis(connection_pool=pool)
     host = _bracketed(parts.hostname or "localhost")
-    return Server(f"{host}:{parts.port or 6379}", client, (client, pool), _secrets(pool.connection_kwargs))
+    return RedisBroker(f"{host}:{parts.port or 6379}", client, (client, pool), _secrets(pool.connection_kwargs))
 
 
-def _sentinel(url: str, options: Options) -> Server:
+def _sentinel(url: str, options: RedisOptions) -> RedisBroker:
     nodes, path, login = _several(url, 26379)
     service, _, database = path.partition("/")
     if not service:
@@ -178,10 +178,10 @@ def _sentinel(url: str, options: Options) -> Server:
     pool.connection_class(**pool.connection_kwargs)
     secrets = [*_secrets(login), *filter(None, [options.sentinel_password])]
     address = f"{service} of the sentinels {_listed(nodes)}"
-    return Server(address, client, (client, pool, *sentinel.sentinels), secrets)
+    return RedisBroker(address, client, (client, pool, *sentinel.sentinels), secrets)
 
 
-def _cluster(url: str, options: Options) -> Server:
+def _cluster(url: str, options: RedisOptions) -> RedisBroker:
     nodes, path, login = _several(url, 6379)
     if _database(path):
         raise ValueError("database: a cluster has none but 0")
@@ -190,17 +190,17 @@ def _cluster(url: str, options: Options) -> Server:
         ssl=url.startswith("rediss"),
         **{**_common(url, options), **login},
     )
-    return Server(f"cluster {_listed(nodes)}", client, (client,), _secrets(login), cluster=True)
+    return RedisBroker(f"cluster {_listed(nodes)}", client, (client,), _secrets(login), cluster=True)
 
 
-_MODES: dict[str, tuple[Callable[[str, Options], Server], str]] = {
+_MODES: dict[str, tuple[Callable[[str, RedisOptions], RedisBroker], str]] = {
     "": (_single, "redis://[user:password@]host[:port][/database]"),
     "sentinel": (_sentinel, "redis+sentinel://[user:password@]host[:port][,host[:port] …]/service[/database]"),
     "cluster": (_cluster, "redis+cluster://[user:password@]host[:port][,host[:port] …]"),
 }
 
 
-def _common(url: str, options: Options) -> dict[str, Any]:
+def _common(url: str, options: RedisOptions) -> dict[str, Any]:
     trusted = {"ssl_ca_data": options.ca} if options.ca and url.startswith("rediss") else {}
     return trusted | {
         "socket_timeout": options.timeout_seconds,

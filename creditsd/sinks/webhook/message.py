@@ -12,7 +12,7 @@ from multidict import istr
 
 from creditsd.domain.events import Event, Type
 from creditsd.domain.total import Total, encode
-from creditsd.signatures import Signer
+from creditsd.sinks.webhook.signing import Signer
 
 # Whoever had to wait is signed again, because the timestamp is the attempt's.
 _SIGNED_SECONDS = 1.0
@@ -24,7 +24,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class Message:
     """An event as it is sent, signed at a time."""
 
     total: Total
@@ -34,7 +34,7 @@ class Envelope:
     signed_at: float
 
 
-class Envelopes:
+class MessageWriter:
     """Writes those of one sink, for the events it was asked for."""
 
     def __init__(self, sink: str, events: Collection[Type], signers: Sequence[Signer]) -> None:
@@ -42,25 +42,25 @@ class Envelopes:
         self._events = events
         self._signers = signers
 
-    def write(self, total: Total) -> Sequence[Envelope]:
+    def write(self, total: Total) -> Sequence[Message]:
         """Sign each event that is owed of a total, in their order; none where nobody asked for it."""
         owed = (Event("credits.updated", total.version),) if total.owed is None else total.owed
         return [self._sign(total, event) for event in owed if event.type in self._events]
 
-    def fresh(self, envelope: Envelope) -> Envelope:
+    def fresh(self, message: Message) -> Message:
         """Return it as it may be sent now: the same message by the same id, signed anew if it has waited."""
-        waited = time.time() - envelope.signed_at
-        return envelope if waited < _SIGNED_SECONDS else self._sign(envelope.total, envelope.event)
+        waited = time.time() - message.signed_at
+        return message if waited < _SIGNED_SECONDS else self._sign(message.total, message.event)
 
-    def _sign(self, total: Total, event: Event) -> Envelope:
+    def _sign(self, total: Total, event: Event) -> Message:
         body, now = _body(total, event), time.time()
-        identity, timestamp = _identity(self._sink, total.user_id, event), str(int(now))
-        content = f"{identity}.{timestamp}.".encode() + body
+        webhook_id, timestamp = _webhook_id(self._sink, total.user_id, event), str(int(now))
+        content = f"{webhook_id}.{timestamp}.".encode() + body
         signed = " ".join([each.sign(content) for each in self._signers])
-        return Envelope(total, event, body, {_ID: identity, _TIMESTAMP: timestamp, _SIGNATURE: signed}, now)
+        return Message(total, event, body, {_ID: webhook_id, _TIMESTAMP: timestamp, _SIGNATURE: signed}, now)
 
 
-def _identity(sink: str, user_id: str, event: Event) -> str:
+def _webhook_id(sink: str, user_id: str, event: Event) -> str:
     """Name the message: the same on every attempt and after every restart, another for each thing that happens."""
     parts = [sink, user_id, str(event.version)]
     if event.type != "credits.updated":  # its name is as old as the first webhooks

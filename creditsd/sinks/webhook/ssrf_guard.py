@@ -8,8 +8,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Addresses that Python, or some version of it, calls global and that reach a cloud's insides all the same, or nobody:
 # Azure's host agent; the IETF's protocol blocks, where Oracle keeps its metadata, with Teredo in IPv6's; the former
@@ -23,10 +23,10 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
-class Guard:
+class SsrfGuard:
     """Refuses connections to anything but the public internet and the networks that were allowed."""
 
-    def __init__(self, allowed: Iterable[Network]) -> None:
+    def __init__(self, allowed: Iterable[IpNetwork]) -> None:
         self._allowed = tuple(allowed)
 
     def socket(self, info: tuple[Any, ...]) -> socket.socket:
@@ -38,19 +38,19 @@ class Guard:
         self.check(ipaddress.ip_address(address[0].partition("%")[0]))
         return socket.socket(family, kind, protocol)
 
-    def check(self, host: Address) -> None:
+    def check(self, host: IpAddress) -> None:
         """Raise PermissionError where an address is inside and not allowed."""
         if is_inside(host) and not self._allows(host):
             raise PermissionError(
                 errno.EACCES, f"{host} is not a public address: list it in allow_cidrs if it is meant"
             )
 
-    def _allows(self, host: Address) -> bool:
+    def _allows(self, host: IpAddress) -> bool:
         plain = _unwrapped(host)
         return any(plain in network or host in network for network in self._allowed)
 
 
-def is_inside(host: Address) -> bool:
+def is_inside(host: IpAddress) -> bool:
     """Tell whether an address is anything but one of the public internet."""
     plain = _unwrapped(host)
     if not plain.is_global or plain.is_multicast or plain.is_reserved:
@@ -60,7 +60,7 @@ def is_inside(host: Address) -> bool:
     return any(plain in network for network in _INSIDE)
 
 
-def _unwrapped(host: Address) -> Address:
+def _unwrapped(host: IpAddress) -> IpAddress:
     """Look through the IPv6 forms that lead to an IPv4 address."""
     if isinstance(host, ipaddress.IPv4Address):
         return host
