@@ -11,7 +11,7 @@ import structlog
 import tomli_w
 import typer
 
-from creditsd import __version__, schema, screen
+from creditsd import __version__, screen
 from creditsd.commands import (
     Json,
     UserId,
@@ -34,6 +34,7 @@ from creditsd.config.settings import redacted
 from creditsd.domain.errors import CreditsdError
 from creditsd.domain.total import Total
 from creditsd.inspection import Inspection
+from creditsd.schema import install as schema
 
 EX_SOFTWARE = 70
 

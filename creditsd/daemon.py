@@ -11,16 +11,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from creditsd import schema
-from creditsd.balances import Balances
-from creditsd.changes import Changes
+from creditsd.capture.change_reader import ChangeReader
+from creditsd.capture.doorbell import Doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
+from creditsd.delivery.backoff import Backoff
+from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
-from creditsd.doorbell import Doorbell
 from creditsd.feed import Feed
 from creditsd.figures import Figures
-from creditsd.history import History
 from creditsd.leadership import Leadership, Progress, Stages, State
 from creditsd.live import Live, Part
 from creditsd.live.operator import Beside, Operator
@@ -28,10 +27,12 @@ from creditsd.live.recent import Recent
 from creditsd.oversight import Oversight
 from creditsd.postgres import connections, sql_files
 from creditsd.postgres.connections import Connection, connected, row
-from creditsd.publisher import Backoff, Publisher
 from creditsd.pulse import Pulse
-from creditsd.schema import Installation
+from creditsd.schema import install as schema
+from creditsd.schema.install import Installation
 from creditsd.sinks import Sink, make
+from creditsd.totals.history_partitions import HistoryPartitions
+from creditsd.totals.recompute import Recomputer
 
 log = structlog.get_logger()
 
@@ -63,7 +64,7 @@ class Daemon:
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
         pulse, recent = Pulse(), Recent()
         self._publishers = [Publisher(name, sink, self._pool, pulse, every=name in every) for name, sink in sinks]
-        self._history = History(settings.history.days)
+        self._history = HistoryPartitions(settings.history.days)
         self._feed = Feed(settings)
         self._live = Live(settings.http, self._feed.hub, self.health)
         self._oversight = Oversight(settings, pulse, self._publishers, self.health)
@@ -197,13 +198,13 @@ class Daemon:
             stages = Stages(
                 leader,
                 installation.user_id_type,
-                Changes(
+                ChangeReader(
                     leader,
                     digest=installation.digest,
                     user_id_type=installation.user_id_type,
                     policy=settings.policy,
                 ),
-                Balances(leader, user_id_type=installation.user_id_type, policy=settings.policy),
+                Recomputer(leader, user_id_type=installation.user_id_type, policy=settings.policy),
                 doorbell,
             )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -226,9 +227,9 @@ class Daemon:
             if stages is not of:
                 position, of = None, stages  # a position means nothing to another server
             try:
-                if stages is not None and (position or stages.changes.unpurged):
+                if stages is not None and (position or stages.change_reader.unpurged):
                     async with connections.borrowed(self._pool) as connection:
-                        position = await stages.changes.purge(connection, PURGE_CHANGES, position)
+                        position = await stages.change_reader.purge(connection, PURGE_CHANGES, position)
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("changes.purge_interrupted", reason=str(error))
             await asyncio.sleep(0 if position else PURGE_SECONDS)

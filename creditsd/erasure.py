@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from creditsd import schema
 from creditsd.config.settings import Settings, SinkSettings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, read_as, row, rows
+from creditsd.schema import install as schema
 from creditsd.sinks import Forgetting, Sink, make
 
 # A batch that was read before we erased may still be on its way to a sink.

@@ -10,12 +10,12 @@ from itertools import accumulate
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.leadership import Leadership
 from creditsd.live.metrics import labelled
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Pool, borrowed, row, rows
-from creditsd.publisher import Publisher
 from creditsd.tally import BOUNDS_SECONDS, Tally
 
 LOOK_SECONDS = 5.0  # the database is asked no more often, however many scrape

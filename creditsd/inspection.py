@@ -11,15 +11,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from creditsd import schema
-from creditsd.balances import Balances
-from creditsd.changes import Changes
+from creditsd.capture.change_reader import ChangeReader
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows
+from creditsd.schema import install as schema
 from creditsd.sinks import Choosing, make
+from creditsd.totals.recompute import Recomputer
 
 COUNTED = 100_000  # what waits is counted up to here
 WATCH_SECONDS = 0.1
@@ -181,11 +181,11 @@ class Inspection:
     async def backfill(self, progress: Callable[[int, int, bool], None]) -> bool:
         """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it."""
         installed = self._installation
-        balances = Balances(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
-        users = await balances.count_users(self._settings.source)
+        recomputer = Recomputer(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
+        users = await recomputer.count_users(self._settings.source)
         found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if found is not None and found[0]:
-            await self._backfill_here(balances, lambda done, over: progress(done, users, over))
+            await self._backfill_here(recomputer, lambda done, over: progress(done, users, over))
             return False
         await row(self._connection, sql_files.sql("queries/resync_asked"))
         if self._settings.wakeup == "doorbell":
@@ -199,17 +199,17 @@ class Inspection:
             progress(users if over else done, users, over)
         return True
 
-    async def _backfill_here(self, balances: Balances, progress: Callable[[int, bool], None]) -> None:
+    async def _backfill_here(self, recomputer: Recomputer, progress: Callable[[int, bool], None]) -> None:
         """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
         installed = self._installation
-        changes = Changes(
+        change_reader = ChangeReader(
             self._connection, digest=installed.digest, user_id_type=installed.user_id_type, policy=self._policy
         )
-        await changes.resume()
+        await change_reader.resume()
         await row(self._connection, sql_files.sql("queries/resync_begun"))
         over, done = False, 0
         while not over:
-            page = (await balances.resync_next(self._settings.max_batch_users)).page
+            page = (await recomputer.resync_next(self._settings.max_batch_users)).page
             over, done = page["done"], done + int(page["users"])
             progress(done, over)
 

@@ -12,15 +12,15 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from creditsd.balances import Balances
-from creditsd.changes import Changes, Resumption
+from creditsd.capture.change_reader import ChangeReader, Resumption
+from creditsd.capture.doorbell import Doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
 from creditsd.domain.total import Total
-from creditsd.doorbell import Doorbell
 from creditsd.postgres.connections import Connection
 from creditsd.pulse import Pulse
 from creditsd.tally import Tally
+from creditsd.totals.recompute import Recomputer
 
 log = structlog.get_logger()
 
@@ -52,8 +52,8 @@ class Stages:
 
     leader: Connection
     user_id_type: str
-    changes: Changes
-    balances: Balances
+    change_reader: ChangeReader
+    recomputer: Recomputer
     doorbell: Doorbell
 
 
@@ -91,7 +91,7 @@ class Leadership:
 
     async def lead(self, stages: Stages) -> None:
         """Drain, and rest, until the end or until a connection is lost."""
-        resumption = await stages.changes.resume()
+        resumption = await stages.change_reader.resume()
         log.info("daemon.led", resyncing=resumption.resyncing, restarted=resumption.restarted)
         for receiver in self._receivers:
             receiver.lead(resumption.newest, stages.user_id_type)
@@ -105,10 +105,10 @@ class Leadership:
             if stages.doorbell.due_for_proof():
                 beat = await stages.doorbell.prove(stages.leader)
                 if beat["partitions"] != partitions:
-                    partitions = (await stages.changes.resume()).partitions
+                    partitions = (await stages.change_reader.resume()).partitions
             page = await self._turn(stages)
-            if stages.changes.unsaved and began - saved_at > CURSOR_SAVE_SECONDS:
-                await stages.changes.save()
+            if stages.change_reader.unsaved and began - saved_at > CURSOR_SAVE_SECONDS:
+                await stages.change_reader.save()
                 saved_at = began
             if page["full"] or self._resyncing is not None:
                 continue
@@ -116,9 +116,9 @@ class Leadership:
             await stages.doorbell.rest(
                 read=page["changes"],
                 worked_seconds=time.monotonic() - began,
-                due_seconds=_sooner(page["due_seconds"], CURSOR_SAVE_SECONDS if stages.changes.unsaved else None),
+                due_seconds=_sooner(page["due_seconds"], CURSOR_SAVE_SECONDS if stages.change_reader.unsaved else None),
             )
-        await stages.changes.save()
+        await stages.change_reader.save()
 
     async def _turn(self, stages: Stages) -> dict[str, Any]:
         """Do a batch of what there is: changes, then a page of a resync, then those whose time has come.
@@ -127,7 +127,7 @@ class Leadership:
         """
         limit = self._settings.max_batch_users
         began = time.monotonic()
-        drained = await stages.changes.drain(limit)
+        drained = await stages.change_reader.drain(limit)
         self._pulse.read(drained.page["changes"])
         page = drained.page
         self.tally.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
@@ -136,14 +136,14 @@ class Leadership:
         if page["resyncing"] != self._resyncing:
             self._enter(page["resyncing"])
         if self._resyncing is not None:
-            found = await stages.balances.resync_next(limit)
+            found = await stages.recomputer.resync_next(limit)
             self._publish(found.totals)
             await self._show_progress(stages, int(found.page["users"]), over=found.page["done"])
             page["due_seconds"] = found.page["due_seconds"]
             if found.page["done"]:
                 self._enter(None)
         if page["due_seconds"] is not None and page["due_seconds"] <= 0:
-            recomputed = await stages.balances.recompute_due(limit)
+            recomputed = await stages.recomputer.recompute_due(limit)
             self._publish(recomputed.totals)
             page["due_seconds"] = recomputed.page["due_seconds"]
         return page
@@ -153,7 +153,7 @@ class Leadership:
         if self._progress is None:
             return
         if self._users is None:
-            self._users = await stages.balances.count_users(self._settings.source)
+            self._users = await stages.recomputer.count_users(self._settings.source)
         self._progress(self._backfilled, self._users, over)
 
     def _enter(self, resyncing: str | None) -> None:
@@ -176,13 +176,13 @@ class Leadership:
         """
         started_at = datetime.fromisoformat(resumption.started_at).timestamp()
         since = int(min(started_at * 1_000_000, resumption.newest) - RECENT_SECONDS * 1_000_000)
-        users = [*self._recent, *await stages.balances.recently_published(since, RECENT_USERS)]
+        users = [*self._recent, *await stages.recomputer.recently_published(since, RECENT_USERS)]
         users = list(dict.fromkeys(users))
         for start in range(0, len(users), self._settings.max_batch_users):
             self._turned_at = time.monotonic()
             part = users[start : start + self._settings.max_batch_users]
-            self._publish((await stages.balances.recompute(part, cause="repair", republish=True)).totals)
-        await stages.balances.settle(timeline=resumption.timeline, started_at=resumption.started_at)
+            self._publish((await stages.recomputer.recompute(part, cause="repair", republish=True)).totals)
+        await stages.recomputer.settle(timeline=resumption.timeline, started_at=resumption.started_at)
         log.warning("balances.republished", users=len(users), reason="the server restarted or failed over")
 
     def _publish(self, totals: Sequence[Total]) -> None:

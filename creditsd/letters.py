@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from creditsd import schema
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, read_as, row, rows
+from creditsd.schema import install as schema
 
 NEAR = 1000  # so many users are looked through for the nearest right id
 

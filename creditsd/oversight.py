@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
-from creditsd import __version__, schema
+from creditsd import __version__
 from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
@@ -20,7 +20,8 @@ from creditsd.letters import Letter, Letters
 from creditsd.postgres import connections
 from creditsd.postgres.connections import Connection, borrowed
 from creditsd.pulse import Pulse
-from creditsd.schema import Installation
+from creditsd.schema import install as schema
+from creditsd.schema.install import Installation
 from creditsd.valves import Valve, Valves
 
 LOOK_SECONDS = 1.0

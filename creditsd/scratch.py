@@ -7,11 +7,11 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from creditsd import schema
 from creditsd.config.settings import Settings, SourceSettings
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, InputError, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, rows, translated
+from creditsd.schema import install as schema
 
 SCHEMA = "creditsd_bench"
 

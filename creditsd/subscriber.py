@@ -11,10 +11,10 @@ import structlog
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from creditsd.delivery.backoff import Backoff
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.user_id import canonical
 from creditsd.feeds import Feed, version_of
-from creditsd.publisher import Backoff
 
 T = TypeVar("T")
 

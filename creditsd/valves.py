@@ -12,13 +12,13 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from creditsd import schema
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, rows
+from creditsd.schema import install as schema
 from creditsd.sinks import Choosing, Forgetting, Sink, make
 
 COUNTED = 100_000  # a queue is counted up to here

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from creditsd import schema
-from creditsd.balances import Balances
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, rows
+from creditsd.schema import install as schema
 from creditsd.sinks import Telling, make
+from creditsd.totals.recompute import Recomputer
 
 STORED = "stored"  # the place that is our own table; a sink of this name is none the worse for it
 
@@ -92,7 +92,7 @@ class Verification:
         self._settings = settings
         self._user_id_type = user_id_type
         self._policy = settings.policy
-        self._balances = Balances(connection, user_id_type=user_id_type, policy=self._policy)
+        self._recomputer = Recomputer(connection, user_id_type=user_id_type, policy=self._policy)
         self._sinks = sinks
         self._looks = SETTLE_LOOKS
         self._patience_seconds = PATIENCE_SECONDS
@@ -126,7 +126,7 @@ class Verification:
 
     async def run(self, *, repair: bool, progress: Progress, report: Callable[[Drift], None]) -> Verdict:
         """Compare everyone, and with `repair` have the drifted told again; report each drift as it is certain."""
-        users = await self._balances.count_users(self._settings.source)
+        users = await self._recomputer.count_users(self._settings.source)
         suspects: list[str] = []
         page = await self._page(None)
         while page:
@@ -251,7 +251,7 @@ class Verification:
         taken = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if taken is not None and taken[0]:
             try:
-                await self._balances.recompute(users, cause="repair", republish=True)
+                await self._recomputer.recompute(users, cause="repair", republish=True)
             finally:
                 await row(self._connection, sql_files.sql("queries/leadership_returned"))
             return True

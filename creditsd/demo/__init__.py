@@ -19,7 +19,6 @@ import structlog
 import uvloop
 from rich.console import Console
 
-from creditsd import schema
 from creditsd.config import log
 from creditsd.config.settings import HttpSettings, LogSettings, Settings
 from creditsd.daemon import Daemon
@@ -35,6 +34,7 @@ from creditsd.demo.traffic import Traffic
 from creditsd.domain.errors import ConfigError, CreditsdError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row
+from creditsd.schema import install as schema
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8321

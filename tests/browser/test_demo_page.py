@@ -17,7 +17,7 @@ from creditsd.demo import furnish
 from creditsd.demo.people import YOU, population
 from creditsd.demo.shop import ACTS, BESIDE, Shop
 from creditsd.postgres.connections import connected
-from creditsd.schema import install
+from creditsd.schema.install import install
 from tests.conftest import Database
 from tests.integration.line import configured
 from tests.integration.running import until

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from creditsd.config.settings import Settings
+from creditsd.delivery.publisher import Publisher
 from creditsd.domain.events import TYPES, Event, Type
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import Pool
-from creditsd.publisher import Publisher
 from creditsd.sinks import Rejection, Sink
 from tests.conftest import Database, eventually
 from tests.integration.line import USER, Line, MemorySink, configured

@@ -84,7 +84,7 @@ async def test_the_earliest_of_several_ends_is_looked_at_first(installation: Dat
         interval = await recheck(line, USER)
         assert interval is not None
         assert timedelta(minutes=9) < interval <= timedelta(minutes=10)
-        page = (await line.changes.drain(10)).page
+        page = (await line.change_reader.drain(10)).page
         assert 540 < page["due_seconds"] <= 600
 
 
@@ -101,11 +101,11 @@ async def test_many_whose_time_has_come_are_done_in_pages(installation: Database
         installation.run("UPDATE creditsd.balances SET recheck_at = recheck_at - interval '1 hour'")
         seen = []
         for size in (3, 3, 1):
-            found = await line.balances.recompute_due(3)
+            found = await line.recomputer.recompute_due(3)
             assert (len(found.totals), found.page["users"]) == (size, size)
             seen += [total.user_id for total in found.totals]
         assert sorted(seen) == [user(number) for number in range(7)]
-        assert (await line.balances.recompute_due(3)).page == {"users": 0, "due_seconds": None}
+        assert (await line.recomputer.recompute_due(3)).page == {"users": 0, "due_seconds": None}
 
 
 # Auto-expire beside the application.
@@ -211,8 +211,8 @@ async def test_of_two_recomputes_the_later_one_reads_later(installation: Databas
     installation.run(ADD, [USER, 1])
     async with Line.settled(settings) as one, Line.opened(settings) as other:
         async with one.connection.transaction():
-            await one.balances.recompute([USER], cause="repair", republish=True)
-            late = asyncio.create_task(other.balances.recompute([USER], cause="repair", republish=False))
+            await one.recomputer.recompute([USER], cause="repair", republish=True)
+            late = asyncio.create_task(other.recomputer.recompute([USER], cause="repair", republish=False))
 
             async def waits() -> Any:
                 return installation.run(f"SELECT {ADVISORY} AND NOT granted")
@@ -230,7 +230,7 @@ async def test_concurrent_recomputes_of_one_user_end_at_the_truth(installation: 
 
         async def recompute(line: Line) -> None:
             for _ in range(30):
-                found = await line.balances.recompute([USER, OTHER], cause="repair", republish=False)
+                found = await line.recomputer.recompute([USER, OTHER], cause="repair", republish=False)
                 seen.extend((total.version, total.credits) for total in found.totals if total.user_id == USER)
 
         async def spend() -> None:
@@ -238,7 +238,7 @@ async def test_concurrent_recomputes_of_one_user_end_at_the_truth(installation: 
                 await application.execute("UPDATE user_credits SET credits = credits + 1")
 
         await asyncio.gather(recompute(one), recompute(other), spend())
-        await one.balances.recompute([USER], cause="repair", republish=False)
+        await one.recomputer.recompute([USER], cause="repair", republish=False)
         assert (await one.stored())[USER] == 30
         amounts = [amount for _, amount in sorted(seen)]
         assert amounts == sorted(amounts)
@@ -249,20 +249,20 @@ async def test_republishing_gives_new_versions_to_unchanged_totals(installation:
     installation.run(ADD, [USER, 1])
     async with Line.opened(settings) as line:
         (first,) = await line.settle()
-        (again,) = (await line.balances.recompute([USER], cause="repair", republish=True)).totals
+        (again,) = (await line.recomputer.recompute([USER], cause="repair", republish=True)).totals
         assert again.version > first.version
         assert said(again, "credits", "cause") == (1, "repair")
-        assert await line.balances.recently_published(first.version - 1, 10) == [USER]
+        assert await line.recomputer.recently_published(first.version - 1, 10) == [USER]
 
 
 async def test_a_user_without_rows_is_no_news_until_somebody_asks_for_it(
     installation: Database, settings: Settings
 ) -> None:
     async with Line.settled(settings) as line:
-        assert (await line.balances.recompute([USER], cause="repair", republish=False)).totals == []
-        (total,) = (await line.balances.recompute([USER], cause="repair", republish=True)).totals
+        assert (await line.recomputer.recompute([USER], cause="repair", republish=False)).totals == []
+        (total,) = (await line.recomputer.recompute([USER], cause="repair", republish=True)).totals
         assert said(total, "membership_status", "credits") == ("none", 0)
-        assert (await line.balances.recompute([USER], cause="repair", republish=False)).totals == []
+        assert (await line.recomputer.recompute([USER], cause="repair", republish=False)).totals == []
 
 
 # Everyone.
@@ -273,7 +273,7 @@ async def test_a_resync_goes_on_where_it_was_cut_short(installation: Database, s
         installation.run(ADD, [user(number), 1])
     async with Line.opened(settings) as line:
         for _ in range(2):
-            assert len((await line.balances.resync_next(3)).totals) == 3
+            assert len((await line.recomputer.resync_next(3)).totals) == 3
     async with Line.opened(settings) as line:
         assert (line.resumption.resyncing, line.resumption.resynced_after) == ("first start", user(5))
         published = await line.settle()
@@ -301,7 +301,7 @@ async def test_a_change_during_a_resync_is_not_lost(installation: Database, sett
     for number in range(6):
         installation.run(ADD, [user(number), 1])
     async with Line.opened(settings) as line:
-        await line.balances.resync_next(3)
+        await line.recomputer.resync_next(3)
         installation.run("UPDATE user_credits SET credits = 2 WHERE user_id IN (%s, %s)", [user(1), user(5)])
         installation.run(ADD, [user(7), 1])
         await line.settle(max_users=2)
@@ -313,7 +313,7 @@ async def test_a_second_request_begins_the_resync_again(installation: Database, 
     for number in range(4):
         installation.run(ADD, [user(number), 1])
     async with Line.opened(settings) as line:
-        await line.balances.resync_next(3)
+        await line.recomputer.resync_next(3)
         installation.run("TRUNCATE user_credits")
         await line.settle(max_users=3)
         assert set((await line.stored()).values()) == {0}
@@ -338,7 +338,7 @@ async def test_users_are_counted_for_the_bar(installation: Database, settings: S
     for number in range(4):
         installation.run(ADD, [user(number % 3), 1])
     async with Line.opened(settings) as line:
-        assert await line.balances.count_users(settings.source) == 3
+        assert await line.recomputer.count_users(settings.source) == 3
 
 
 @pytest.mark.parametrize("led", [False, True])

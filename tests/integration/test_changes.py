@@ -260,7 +260,7 @@ async def test_a_transaction_that_was_open_at_one_drain_is_read_by_the_next(inst
             await late.execute(ADD, [OTHER, 6])
             assert [total.user_id for total in await line.settle()] == [OTHER]
             assert await line.settle() == []
-            await line.changes.save()
+            await line.change_reader.save()
         assert [total.user_id for total in await line.settle()] == [USER]
 
 
@@ -273,7 +273,7 @@ async def test_a_restarted_reader_goes_on_where_the_saved_cursor_says(
             async with Line.settled(settings) as line:
                 await late.execute(ADD, [OTHER, 6])
                 await line.settle()
-                await line.changes.save()
+                await line.change_reader.save()
             await late.execute(ADD, [OTHER, 6])
         async with Line.opened(settings) as line:
             assert line.resumption.resyncing is None
@@ -292,7 +292,7 @@ async def test_a_large_transaction_is_read_in_pages(application: Session, line: 
     pages, published = 0, 0
     full = True
     while full:
-        found = await line.changes.drain(3000)
+        found = await line.change_reader.drain(3000)
         full = found.page["full"]
         assert found.page["changes"] <= 3000
         pages, published = pages + 1, published + len(found.totals)
@@ -305,13 +305,13 @@ async def test_a_large_transaction_is_read_in_pages(application: Session, line: 
 async def test_a_page_is_finished_before_newer_changes_are_read(application: Session, line: Line) -> None:
     for number in range(6):
         await application.execute(ADD, [user(number), 1])
-    first = await line.changes.drain(4)
+    first = await line.change_reader.drain(4)
     assert [total.user_id for total in first.totals] == [user(number) for number in range(4)]
     await application.execute(ADD, [user(0), 1])
-    second = await line.changes.drain(4)
+    second = await line.change_reader.drain(4)
     assert {total.user_id for total in second.totals} == {user(4), user(5)}
     assert not second.page["full"]
-    third = await line.changes.drain(4)
+    third = await line.change_reader.drain(4)
     assert {total.user_id for total in third.totals} == {user(0)}
 
 
@@ -321,13 +321,13 @@ async def test_who_changed_in_many_transactions_is_summed_up_once_a_pass(
     for _ in range(4):
         for number in range(3):
             await application.execute(ADD, [user(number), 1])
-    pages = [await line.changes.drain(3)]
+    pages = [await line.change_reader.drain(3)]
     await application.execute(ADD, [user(1), 1])  # the pass does not show this one
     while pages[-1].page["full"]:
-        pages.append(await line.changes.drain(3))
+        pages.append(await line.change_reader.drain(3))
     assert [each.page["changes"] for each in pages] == [3, 3, 3, 3, 0]
     assert [each.page["users"] for each in pages] == [3, 0, 0, 0, 0]
-    (left,) = (await line.changes.drain(3)).totals
+    (left,) = (await line.change_reader.drain(3)).totals
     assert (left.user_id, int(left.credits)) == (user(1), 5)
     assert await stored(line) == await truth(application)
 
@@ -336,8 +336,8 @@ async def test_a_cursor_that_is_saved_amid_a_pass_loses_nothing(application: Ses
     async with Line.settled(settings) as line:
         for number in range(6):
             await application.execute(ADD, [user(number), 1])
-        await line.changes.drain(2)
-        await line.changes.save()
+        await line.change_reader.drain(2)
+        await line.change_reader.save()
     async with Line.opened(settings) as line:
         await line.settle()
         assert await stored(line) == await truth(application)
@@ -382,7 +382,7 @@ async def test_a_prepared_transaction_is_read_when_it_is_committed(
         await application.execute("PREPARE TRANSACTION 'later'")
         await application.execute(ADD, [OTHER, 6])
         await line.settle()
-        await line.changes.save()
+        await line.change_reader.save()
         assert await stored(line) == {OTHER: 6}
     async with Line.opened(settings) as line:
         assert await line.settle() == []
@@ -405,22 +405,22 @@ async def test_whatever_the_interleaving_the_reader_knows_the_truth_after_each_d
                     await play.step()
                     act = play.dice.random()
                     if act < 0.2:
-                        await line.changes.drain(play.dice.randrange(1, 4))
+                        await line.change_reader.drain(play.dice.randrange(1, 4))
                     elif act < 0.35:
                         await line.settle(play.dice.choice([1, 2, 2000]))
                         assert await stored(line) == await truth(application)
                     elif act < 0.5:
-                        await line.changes.save()
+                        await line.change_reader.save()
                     elif act < 0.65:
-                        position = await line.changes.purge(line.connection, play.dice.randrange(1, 4), position)
+                        position = await line.change_reader.purge(line.connection, play.dice.randrange(1, 4), position)
         await play.finish()
         async with Line.opened(settings) as line:
             await line.settle()
             assert await stored(line) == await truth(application)
-            await line.changes.save()
-            position = await line.changes.purge(line.connection, 3, None)
+            await line.change_reader.save()
+            position = await line.change_reader.purge(line.connection, 3, None)
             while position is not None:
-                position = await line.changes.purge(line.connection, 3, position)
+                position = await line.change_reader.purge(line.connection, 3, position)
             assert await waiting(application) == 0
 
 
@@ -437,15 +437,15 @@ async def test_a_purge_deletes_what_is_read_and_nothing_else(
             await application.execute(ADD, [user(number), 1])
         await line.settle()
         await application.execute(ADD, [OTHER, 1])  # not read
-        await line.changes.save()
-        assert await line.changes.purge(line.connection, 1000, None) is None
+        await line.change_reader.save()
+        assert await line.change_reader.purge(line.connection, 1000, None) is None
         assert await waiting(application) == 1
         await early.execute("COMMIT")
         assert await waiting(application) == 2
         await line.settle()
         assert (await stored(line))[USER] == 6
-        await line.changes.save()
-        assert await line.changes.purge(line.connection, 1000, None) is None
+        await line.change_reader.save()
+        assert await line.change_reader.purge(line.connection, 1000, None) is None
         assert await waiting(application) == 0
 
 
@@ -454,7 +454,7 @@ async def test_a_purge_before_the_first_reading_does_nothing(
 ) -> None:
     await application.execute(ADD, [USER, 5])
     await application.execute("DELETE FROM creditsd.reader")
-    assert await line.changes.purge(line.connection, 1000, None) is None
+    assert await line.change_reader.purge(line.connection, 1000, None) is None
     assert await waiting(application) == 1
 
 
@@ -463,10 +463,10 @@ async def test_a_purge_goes_in_steps_and_finds_every_repeat_of_a_pair(applicatio
         for number in range(60):
             await application.execute(ADD, [user(number % 3), 1])
     await line.settle()
-    await line.changes.save()
+    await line.change_reader.save()
     left, position = [60], None
     while True:
-        position = await line.changes.purge(line.connection, 7, position)
+        position = await line.change_reader.purge(line.connection, 7, position)
         left.append(await waiting(application))
         if position is None:
             break
@@ -476,22 +476,22 @@ async def test_a_purge_goes_in_steps_and_finds_every_repeat_of_a_pair(applicatio
 
 async def test_what_is_not_saved_is_not_purged(application: Session, settings: Settings) -> None:
     async with Line.settled(settings) as line:
-        await line.changes.save()
+        await line.change_reader.save()
         await application.execute(ADD, [USER, 5])
         await line.settle()
-        await line.changes.purge(line.connection, 1000, None)
+        await line.change_reader.purge(line.connection, 1000, None)
         assert await waiting(application) == 1
     async with Line.opened(settings) as line:
         assert await line.marked() == [USER]
 
 
 async def test_a_purge_never_passes_the_saved_cursor_though_it_is_asked_to(application: Session, line: Line) -> None:
-    await line.changes.save()
+    await line.change_reader.save()
     await application.execute(ADD, [USER, 5])
     rows = await application.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
     ((xmin,),) = await rows.fetchall()
     beyond = f"{int(xmin) + 1000}:{int(xmin) + 1000}:"
-    await line.changes.purge(line.connection, 1000, (beyond, None, None))
+    await line.change_reader.purge(line.connection, 1000, (beyond, None, None))
     assert await waiting(application) == 1
 
 
@@ -506,12 +506,12 @@ async def test_a_long_transaction_makes_neither_reading_nor_purging_step_over_th
                 "FROM generate_series(1, 2000)"
             )
             await line.settle()
-            await line.changes.save()
-            position = await line.changes.purge(line.connection, 500, None)
+            await line.change_reader.save()
+            position = await line.change_reader.purge(line.connection, 500, None)
             while position is not None:
-                position = await line.changes.purge(line.connection, 500, position)
+                position = await line.change_reader.purge(line.connection, 500, position)
             assert await waiting(application) == 0, turn
-        snapshot = line.changes._snapshot
+        snapshot = line.change_reader._snapshot
         await application.execute("SET enable_seqscan = off")  # as our functions do
         rows = await application.execute(
             "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, SUMMARY OFF, FORMAT JSON) SELECT FROM creditsd.changes "
@@ -583,7 +583,7 @@ async def test_a_restored_dump_means_everyone_and_marks_of_old_do_not_linger(
 async def test_a_database_restored_from_its_dump_works_on(installation: Database, settings: Settings) -> None:
     installation.run(ADD, [USER, 5])
     async with Line.settled(settings) as line:
-        await line.changes.save()
+        await line.change_reader.save()
     name = f"{installation.name}_restored"
     copy = Database(installation.server, name, installation.server.create_database(name))
     try:

@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 
 from creditsd import daemon as daemon_module
 from creditsd import leadership as leadership_module
-from creditsd import schema
 from creditsd.config.settings import Settings
 from creditsd.daemon import Daemon
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.inspection import Inspection
+from creditsd.schema import install as schema
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running, until

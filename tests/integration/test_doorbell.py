@@ -15,10 +15,10 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
-from creditsd import doorbell as doorbell_module
 from creditsd import leadership as leadership_module
+from creditsd.capture import doorbell as doorbell_module
+from creditsd.capture.doorbell import Doorbell
 from creditsd.config.settings import Settings
-from creditsd.doorbell import Doorbell
 from creditsd.postgres.connections import connected
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, installed, user
@@ -376,7 +376,7 @@ async def resting(
             while True:
                 if bell.due_for_proof():
                     await bell.prove(line.connection)
-                drained = await line.changes.drain(100)
+                drained = await line.change_reader.drain(100)
                 stored.update({total.user_id: total.credits for total in drained.totals})
                 await bell.rest(read=drained.page["changes"], worked_seconds=0, due_seconds=None)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from creditsd import deliveries as deliveries_module
-from creditsd import publisher as publisher_module
+from creditsd.delivery import backoff as backoff_module
+from creditsd.delivery import retries as retries_module
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import TYPES
 from creditsd.domain.total import Total
@@ -29,9 +29,9 @@ from tests.sinks.webhook_harness import Delivery, Receiver
 
 @pytest.fixture
 async def stage(fractions: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr(publisher_module, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(publisher_module, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    monkeypatch.setattr(backoff_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(backoff_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
     settings = settings_of(fractions)
     async with (
         Line.settled(settings) as line,
@@ -346,7 +346,7 @@ async def test_killed_between_delivery_and_saving_it_tells_again_by_the_same_ids
 async def test_a_refused_event_is_sent_again_by_its_id_and_the_accepted_one_is_not(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.01, 3600.0))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.01, 3600.0))
     receiver = Receiver()
     await receiver.start()
 

@@ -16,14 +16,14 @@ import redis.asyncio as redis
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from creditsd import deliveries as deliveries_module
-from creditsd import publisher as publisher_module
 from creditsd.config.settings import Settings, load
+from creditsd.delivery import backoff as backoff_module
+from creditsd.delivery import retries as retries_module
+from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.letters import Letters
 from creditsd.postgres.connections import pool
-from creditsd.publisher import Publisher
 from creditsd.sinks import Rejection, Sink
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading
@@ -39,9 +39,9 @@ Publishing = Callable[..., AbstractAsyncContextManager[Publisher]]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher_module, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(publisher_module, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.02,) * 500)
+    monkeypatch.setattr(backoff_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(backoff_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.02,) * 500)
 
 
 class Ledger(MemorySink):
@@ -223,7 +223,7 @@ async def test_whatever_dies_in_the_middle_no_step_is_lost_or_out_of_order(
 async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.01,))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.01,))
     sink = Ledger()
     sink.refuses = {USER}
     for _ in range(3):
@@ -254,7 +254,7 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
 async def test_a_step_dropped_before_the_cursor_came_there_is_told_once(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
     sink = Ledger(max_batch=1)
     sink.refuses = {USER}
     await step(installation, line, USER)
@@ -321,7 +321,7 @@ async def test_totals_that_were_stored_while_history_was_off_are_told_as_the_new
 async def test_a_mode_that_changes_takes_along_what_was_refused(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
     sink = Ledger()
     await step(installation, line, USER)
     installation.run("INSERT INTO creditsd.sinks (name, cursor) VALUES ('memory', %s)", [await newest(line)])

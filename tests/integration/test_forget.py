@@ -102,7 +102,7 @@ async def test_a_daemon_does_not_bring_a_user_back(reference_table: Database, va
         give(reference_table, OTHER)
         await sink.until_credits(OTHER, 10)
         async with Line.opened(settings) as line:
-            await line.balances.recompute([USER], cause="change", republish=False)
+            await line.recomputer.recompute([USER], cause="change", republish=False)
         assert traces(reference_table) == []
         assert await client.exists(f"credits:{USER}") == 0
     async with leading(settings, ("memory", MemorySink())):
@@ -137,7 +137,7 @@ async def test_a_resync_under_way_goes_on_where_it_was(reference_table: Database
     settings = await installed(reference_table)
     give(reference_table, USER, OTHER)
     async with Line.opened(settings) as line:
-        await line.balances.resync_next(1)
+        await line.recomputer.resync_next(1)
         reference_table.run("DELETE FROM user_credits WHERE user_id = %s", [USER])
         await forget(settings)
         assert reference_table.run("SELECT strpos(r::text, %s) FROM creditsd.reader AS r", [USER]) == [(0,)]

@@ -95,7 +95,7 @@ class Sleeper:
 
     async def unread(self) -> int:
         """How many committed changes the reader has not read."""
-        found = await self._line.connection.execute(UNREAD, [self._line.changes._snapshot])
+        found = await self._line.connection.execute(UNREAD, [self._line.change_reader._snapshot])
         return int((await found.fetchall())[0][0])
 
     async def must_not_sleep_over_anything(self) -> None:

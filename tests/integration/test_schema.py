@@ -14,14 +14,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from creditsd import schema
 from creditsd.daemon import Daemon
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode, read_previous
 from creditsd.inspection import Inspection
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import connected
-from creditsd.source import Source
+from creditsd.schema import install as schema
+from creditsd.schema.source_table import SourceTable
 from tests.conftest import SERVERS, Database, Servers, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed, user
 from tests.servers import REFERENCE_TABLE, Postgres
@@ -161,7 +161,7 @@ async def test_uninstall_takes_nothing_of_others_along(reference_table: Database
 async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Database, number: int) -> None:
     settings = configured(reference_table)
     async with connected(settings.dsn, purpose="install") as connection:
-        source = await Source.inspect(connection, settings)
+        source = await SourceTable.inspect(connection, settings)
         for each, name in sql_files.migrations():
             if each <= number:
                 await connection.execute(schema._compose(name, source))
@@ -188,7 +188,7 @@ async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Databas
     )
     now = f"'{USER}', 8, now(), 2, 'active', 'one_time', true, false, 'change'"
     async with connected(settings.dsn, purpose="install") as connection:
-        source = await Source.inspect(connection, settings)
+        source = await SourceTable.inspect(connection, settings)
         for number, name in sql_files.migrations():
             if number < 9:
                 await connection.execute(schema._compose(name, source))
@@ -383,7 +383,7 @@ async def test_a_detached_or_attached_partition_means_everyone(database: Databas
         database.run("INSERT INTO user_credits VALUES (%s, 3, 'active', 'one_time', 'eu')", [USER])
         await line.settle()
         database.run("ALTER TABLE user_credits DETACH PARTITION credits_eu")
-        await line.changes.resume()
+        await line.change_reader.resume()
         assert [total.credits for total in await line.settle()] == [0]
 
 

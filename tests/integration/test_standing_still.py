@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from creditsd import publisher
 from creditsd.config.settings import Settings
 from creditsd.daemon import Daemon
+from creditsd.delivery import publisher
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled

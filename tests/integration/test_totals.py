@@ -553,8 +553,8 @@ async def test_user_ids_of_other_types_work_all_the_way(database: Database, type
         await line.connection.execute("SELECT creditsd.begin_resync('test')")
         await line.settle(max_users=1)
         assert await line.stored() == dict.fromkeys(names, 0)
-        await line.changes.save()
-        assert await line.changes.purge(line.connection, 1000, None) is None
+        await line.change_reader.save()
+        assert await line.change_reader.purge(line.connection, 1000, None) is None
         assert (await (await application.execute("SELECT count(*) FROM creditsd.changes")).fetchone()) == (0,)
 
 

@@ -75,7 +75,7 @@ async def test_a_change_that_is_not_read_yet_is_no_drift(reference_table: Databa
     settings = await installed(reference_table)
     give(reference_table, [USER, OTHER])
     async with Line.settled(settings) as line:
-        await line.changes.save()
+        await line.change_reader.save()
     reference_table.run("UPDATE user_credits SET credits = 6 WHERE user_id = %s", [USER])
     verdict, drifts = await verify(settings)
     assert (drifts, verdict.waiting, verdict.clean) == ([], 1, True)

@@ -10,7 +10,7 @@ from creditsd.postgres.connections import Connection, row
 log = structlog.get_logger()
 
 
-class History:
+class HistoryPartitions:
     """Keeps the partitions. What is not opened in time costs nothing but a later, slower way to be deleted."""
 
     def __init__(self, days: int) -> None:

@@ -28,7 +28,7 @@ from creditsd.postgres.connections import Connection, row, translated
 
 log = structlog.get_logger()
 
-State = Literal["awake", "asking", "asleep", "polling"]
+DoorbellState = Literal["awake", "asking", "asleep", "polling"]
 
 CHANNEL = "creditsd"
 PROOF_SECONDS = 30.0  # how often we ring for ourselves
@@ -91,7 +91,7 @@ class Doorbell:
         self._awake_until = 0.0
 
     @property
-    def state(self) -> State:
+    def state(self) -> DoorbellState:
         """What the daemon is doing about waking."""
         if self._polls or not self._proven:
             return "polling"

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from creditsd.debts import Debts
-from creditsd.deliveries import Deliveries
+from creditsd.delivery.backlog import Backlog, pieces
+from creditsd.delivery.backoff import Backoff
+from creditsd.delivery.event_cursor import EventCursor
+from creditsd.delivery.history_backlog import HistoryBacklog, apart
+from creditsd.delivery.retries import Retries
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.pages import Pages, pieces
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Pool, borrowed, row
 from creditsd.pulse import Pulse
 from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy, SinkDisabled
-from creditsd.steps import Steps, apart
 
 log = structlog.get_logger()
 
@@ -30,21 +29,6 @@ SAVE_SECONDS = 1.0
 LOOK_SECONDS = 10.0  # how often one that stands still looks whether it may go on, where no bell tells it
 FRESH_TOTALS = 4000  # handed over at most; who is further behind reads the table, where each user stands once
 REFUSED_TOGETHER = 20  # where so many are refused and none passes, it is the sink that is ill, not the deliveries
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Pauses that double, each between half and all of its length, so that many do not return at once."""
-
-    tries: int = 0
-
-    def next(self, at_least: float | None = None) -> float:
-        """Return the seconds until the next try."""
-        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0**self.tries)
-        self.tries = min(self.tries + 1, 30)
-        return max(at_least or 0.0, longest * random.uniform(0.5, 1))
 
 
 class Publisher:
@@ -56,20 +40,20 @@ class Publisher:
         self._sink = sink
         self._pool = pool
         self._every = every
-        self._pages = Pages(pool, sink.max_batch, Steps(name, pool) if every else None)
+        self._backlog = Backlog(pool, sink.max_batch, HistoryBacklog(name, pool) if every else None)
         self._cursor = 0
-        self._taken = 0
-        self._whole = False  # whether what was taken last left nothing out that was stored by then
-        self._debts = Debts(kept=isinstance(sink, Choosing))
+        self._dispatched = 0
+        self._page_complete = False  # whether what was taken last left nothing out that was stored by then
+        self._event_cursor = EventCursor(kept=isinstance(sink, Choosing))
         self._head = 0
         self._fresh: deque[Sequence[Total]] = deque()
         self._fresh_size = 0
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._ending = False
         self._led = False
         self._registered = False
         self._opened = False
-        self._deliveries: Deliveries | None = None
+        self._retries: Retries | None = None
         self._user_id_type = ""
         self._backoff = Backoff()
         self._told = False
@@ -107,16 +91,18 @@ class Publisher:
         self._user_id_type = user_id_type
         self._led = True
         self._registered = False
-        self._stir.set()
+        self._wakeup.set()
 
     def offer(self, totals: Sequence[Total]) -> None:
         """Hand over totals just stored, in order. Never waits, never grows: who is behind reads the table."""
         if not totals:
             return
-        follows = self._taken >= self._head or bool(self._fresh)  # nothing lies between these and what is under way
+        follows = self._dispatched >= self._head or bool(
+            self._fresh
+        )  # nothing lies between these and what is under way
         self._head = max(self._head, totals[-1].version)
-        if totals[0].version <= self._taken:  # a page of the table had them before we were told
-            totals = [each for each in totals if each.version > self._taken]
+        if totals[0].version <= self._dispatched:  # a page of the table had them before we were told
+            totals = [each for each in totals if each.version > self._dispatched]
         if not totals:
             return
         if follows and (not self._fresh or self._fresh_size + len(totals) <= FRESH_TOTALS):
@@ -124,12 +110,12 @@ class Publisher:
             self._fresh_size += len(totals)
         else:
             self._forget_fresh()
-        self._stir.set()
+        self._wakeup.set()
 
     def tell(self) -> None:
         """Look soon at the sink's row, which somebody has changed, and try at once whatever waits for a next try."""
         self._told = True
-        self._stir.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
         """Publish until told to end, and then what is left; a failure of sink or database only pauses until then.
@@ -147,7 +133,7 @@ class Publisher:
     async def end(self) -> None:
         """Let `run` return once nothing waits."""
         self._ending = True
-        self._stir.set()
+        self._wakeup.set()
 
     async def close(self) -> None:
         """Save the cursor and let go of the sink."""
@@ -168,18 +154,18 @@ class Publisher:
         if not self._opened:
             await self._sink.open()
             self._opened = True
-        deliveries = self._deliveries
-        assert deliveries is not None
-        if deliveries.due_seconds == 0.0:
-            due = await deliveries.due(self._sink.max_batch, self._cursor)
-            await self._deliver(due, deliveries, again=True)
+        retries = self._retries
+        assert retries is not None
+        if retries.due_seconds == 0.0:
+            due = await retries.due(self._sink.max_batch, self._cursor)
+            await self._deliver(due, retries, again=True)
         totals = await self._next()
         if totals:
-            await self._deliver_reading_on(totals, deliveries)
+            await self._deliver_reading_on(totals, retries)
         elif not self._ending:
-            await self._idle(deliveries)
-        if self._cursor >= self._head or (self._whole and self._cursor >= self._taken):
-            self._debts.clear(self._cursor)
+            await self._idle(retries)
+        if self._cursor >= self._head or (self._page_complete and self._cursor >= self._dispatched):
+            self._event_cursor.clear(self._cursor)
         if self._dirty and time.monotonic() - self._saved_at >= SAVE_SECONDS:
             await self._save()
 
@@ -192,56 +178,56 @@ class Publisher:
         assert found is not None
         self._disabling = None
         self._obey(found)
-        self._deliveries = Deliveries(self.name, self._pool, user_id_type=self._user_id_type, in_order=self._every)
-        await self._deliveries.open(self._cursor)
+        self._retries = Retries(self.name, self._pool, user_id_type=self._user_id_type, in_order=self._every)
+        await self._retries.open(self._cursor)
         self._registered = True
 
     async def _next(self) -> Sequence[Total]:
         """Return what to deliver now: what was handed over, or a page of the table."""
-        self._whole = True
+        self._page_complete = True
         if self._fresh:
             totals = self._fresh.popleft()
             self._fresh_size -= len(totals)
-            self._taken = totals[-1].version
+            self._dispatched = totals[-1].version
             return totals
         head = self._head  # as it is now: what is stored while the page is read may not be in it
         if self._cursor >= head:
             return ()
-        totals = await self._pages.after(self._cursor)
-        self._whole = len(totals) < self._sink.max_batch
-        self._taken = totals[-1].version if totals else head
+        totals = await self._backlog.after(self._cursor)
+        self._page_complete = len(totals) < self._sink.max_batch
+        self._dispatched = totals[-1].version if totals else head
         if not totals:
             self._cursor = head
         return totals
 
-    async def _deliver_reading_on(self, totals: Sequence[Total], deliveries: Deliveries) -> None:
-        if not self._pages.ended_full(self._taken):
-            await self._deliver(totals, deliveries)
+    async def _deliver_reading_on(self, totals: Sequence[Total], retries: Retries) -> None:
+        if not self._backlog.ended_full(self._dispatched):
+            await self._deliver(totals, retries)
             return
-        work = (self._deliver(totals, deliveries), self._pages.read_ahead())
+        work = (self._deliver(totals, retries), self._backlog.read_ahead())
         delivered, _ = await asyncio.gather(*work, return_exceptions=True)
         if isinstance(delivered, BaseException):
             raise delivered
 
-    async def _deliver(self, totals: Sequence[Total], deliveries: Deliveries, *, again: bool = False) -> None:
+    async def _deliver(self, totals: Sequence[Total], retries: Retries, *, again: bool = False) -> None:
         """Hand totals to the sink and settle what became of them; `again`, they are not next after the cursor."""
-        held = set() if again else await deliveries.held(totals)
+        held = set() if again else await retries.held(totals)
         for run in (apart if self._every else pieces)(totals, self._sink.max_batch):
             part = [total for total in run if total.user_id not in held] if held else run
             if not part:
                 self._cursor = max(self._cursor, run[-1].version)
-                await deliveries.load(self._cursor)
+                await retries.load(self._cursor)
                 continue
-            part = self._debts.owed(part, await deliveries.refused(part) if self._debts.kept else {})
+            part = self._event_cursor.owed(part, await retries.refused(part) if self._event_cursor.kept else {})
             try:
                 refused = await self._sink.deliver(part)
             except SinkBusy as busy:
                 if busy.through:
                     through = part[: busy.through]
-                    await self._settle(through, busy.refused, deliveries, upto=through[-1].version, again=again)
+                    await self._settle(through, busy.refused, retries, upto=through[-1].version, again=again)
                     self._backoff = Backoff()
                 raise
-            await self._settle(part, refused, deliveries, upto=run[-1].version, again=again)
+            await self._settle(part, refused, retries, upto=run[-1].version, again=again)
             if self._every:
                 held |= {rejection.total.user_id for rejection in refused}
             self._note_recovery()
@@ -250,7 +236,7 @@ class Publisher:
         self,
         part: Sequence[Total],
         refused: Sequence[Rejection],
-        deliveries: Deliveries,
+        retries: Retries,
         *,
         upto: int,
         again: bool,
@@ -266,30 +252,34 @@ class Publisher:
         if not again and len(refused) < len(part):
             self._pulse.arrived(part[0].version / 1_000_000)
         self._refusal = refused[0].reason if refused else ""
-        if refused or deliveries.any:
+        if refused or retries.any:
             delivered, self._delivered = self._delivered, 0
-            where = [self._debts.position(each.total.user_id) for each in refused]
-            after = self._debts.after
-            await deliveries.settle(
+            where = [self._event_cursor.position(each.total.user_id) for each in refused]
+            after = self._event_cursor.after
+            await retries.settle(
                 part, refused, where, saved=self._saved, cursor=self._cursor, delivered=delivered, events_after=after
             )
             self._saved, self._after_saved = self._cursor, after
             if delivered == 0 and self._disable_after_seconds is not None:
                 await self._save(anyway=True)
         missed = {each.total.user_id for each in refused}
-        self._debts.told([each for each in part if each.user_id not in missed] if missed else part)
+        self._event_cursor.told([each for each in part if each.user_id not in missed] if missed else part)
 
     @property
     def _dirty(self) -> bool:
-        return (self._cursor, self._debts.after, self._error) != (self._saved, self._after_saved, self._error_saved)
+        return (self._cursor, self._event_cursor.after, self._error) != (
+            self._saved,
+            self._after_saved,
+            self._error_saved,
+        )
 
-    async def _idle(self, deliveries: Deliveries) -> None:
-        """Wait for a stir; meanwhile save what should be saved, and return to the refused in time."""
+    async def _idle(self, retries: Retries) -> None:
+        """Wait for a wakeup; meanwhile save what should be saved, and return to the refused in time."""
         waits = []
         if self._dirty:
             waits.append(max(0.0, self._saved_at + SAVE_SECONDS - time.monotonic()))
-        if deliveries.due_seconds is not None:
-            waits.append(deliveries.due_seconds)
+        if retries.due_seconds is not None:
+            waits.append(retries.due_seconds)
         await self._pause(min(waits, default=None))
 
     async def _stumble(self, error: Exception) -> None:
@@ -310,12 +300,12 @@ class Publisher:
             await self._pause(seconds, deaf=True)
 
     async def _pause(self, seconds: float | None, *, deaf: bool = False) -> None:
-        """Wait for a stir, at most so long; deaf, for the whole time, unless we are told something or are ending."""
+        """Wait for a wakeup, at most so long; deaf, for the whole time, unless we are told something or are ending."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
-                    await self._stir.wait()
-                    self._stir.clear()
+                    await self._wakeup.wait()
+                    self._wakeup.clear()
                     if not deaf or self._told or self._ending:
                         return
 
@@ -328,7 +318,7 @@ class Publisher:
             "cursor": self._cursor,
             "delivered": self._delivered,
             "last_error": self._error,
-            "events_after": self._debts.after,
+            "events_after": self._event_cursor.after,
         }
         async with borrowed(self._pool) as connection:
             found = await row(connection, sql_files.sql("queries/sink_saved"), state)
@@ -336,7 +326,7 @@ class Publisher:
         if found is None:
             self._registered = False  # somebody has deleted the row
             return
-        self._saved, self._after_saved = self._cursor, self._debts.after
+        self._saved, self._after_saved = self._cursor, self._event_cursor.after
         self._obey(found)
 
     def _obey(self, found: Sequence[Any]) -> None:
@@ -345,7 +335,7 @@ class Publisher:
         if cursor != self._saved:  # another daemon has moved it, or a person
             self._cursor = self._saved = cursor
             self._return_to_cursor()
-            self._debts.begin(events_after)
+            self._event_cursor.begin(events_after)
         halted = "paused" if paused else None
         if disabled_reason is not None:
             halted = f"disabled: {disabled_reason}"
@@ -359,9 +349,9 @@ class Publisher:
     def _return_to_cursor(self) -> None:
         """Drop what was handed over or read ahead; the table has it."""
         self._forget_fresh()
-        self._pages.forget()
-        self._taken = self._cursor
-        self._whole = False
+        self._backlog.forget()
+        self._dispatched = self._cursor
+        self._page_complete = False
 
     async def _save_quietly(self, *, anyway: bool = False) -> None:
         """Save what can be saved; without it more is delivered again, which is harmless."""
@@ -376,7 +366,7 @@ class Publisher:
 
     def _note_halt(self, halted: str | None, disabled_reason: str | None) -> None:
         self._halted = halted
-        self._pages.forget()
+        self._backlog.forget()
         if disabled_reason is not None:
             mend = f"once it is meant to go on: creditsd sinks enable {self.name}"
             log.error("publisher.disabled", sink=self.name, reason=disabled_reason, mend=mend)

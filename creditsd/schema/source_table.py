@@ -34,7 +34,7 @@ Fragment = sql.Composable
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """One column of the application's table; its type is the one beneath any domain, `base` that one's bare name."""
 
     name: str
@@ -46,16 +46,16 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceTable:
     """The application's table: what it is, and the SQL fragments its columns become."""
 
     settings: SourceSettings
     oid: int
     indexed: bool
-    columns: Mapping[str, Column]
+    columns: Mapping[str, TableColumn]
 
     @classmethod
-    async def inspect(cls, connection: Connection, settings: Settings) -> Source:
+    async def inspect(cls, connection: Connection, settings: Settings) -> SourceTable:
         """Look the table up and check everything we rely on; needs no right on the table.
 
         Raises SchemaError for what the database lacks or contradicts, ConfigError for a server we cannot work on.
@@ -85,7 +85,8 @@ class Source:
                 f"row level security of {source.table} is forced on its owner {owner}: creditsd would not see every row"
             )
         columns = [
-            Column(*values) for values in await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
+            TableColumn(*values)
+            for values in await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
         ]
         made = cls(
             settings=source,
@@ -122,7 +123,7 @@ class Source:
         if settings.expire_empty == "on":
             self._check_expired_status()
 
-    def column(self, key: str) -> Column | None:
+    def column(self, key: str) -> TableColumn | None:
         """Return the column that plays a part in our words, or None where the table has none."""
         return self.columns.get(getattr(self.settings.columns, key))
 
@@ -149,7 +150,7 @@ class Source:
             "expired_status": sql.Literal(words.expired_status),
         }
 
-    def _required(self, key: str) -> Column:
+    def _required(self, key: str) -> TableColumn:
         column = self.column(key)
         assert column is not None
         return column
@@ -206,7 +207,7 @@ class Source:
         none = " (an empty string where the table has none)" if key in _OPTIONAL else ""
         raise SchemaError(f"{self.settings.table} has no column {name!r}: {hint}Set source.columns.{key}{none}")
 
-    def _wrong_type(self, column: Column, wanted: str) -> SchemaError:
+    def _wrong_type(self, column: TableColumn, wanted: str) -> SchemaError:
         return SchemaError(f"column {column.name} of {self.settings.table} is {column.type}: creditsd needs {wanted}")
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
+from creditsd.delivery.history_backlog import HistoryBacklog
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Pool, batch, borrowed
-from creditsd.steps import Steps
 
 
-class Pages:
+class Backlog:
     """Reads the table or, for a sink that is told each, the steps.
 
     A page read ahead may be older than what is stored by now, but leaves nobody out: whoever has changed meanwhile
     stands further on.
     """
 
-    def __init__(self, pool: Pool, size: int, steps: Steps | None) -> None:
+    def __init__(self, pool: Pool, size: int, history: HistoryBacklog | None) -> None:
         self._pool = pool
         self._size = size
-        self._steps = steps
+        self._history = history
         self._next: int | None = None
         self._ahead: Sequence[Total] = ()
 
@@ -48,8 +48,8 @@ class Pages:
         self._ahead, self._next = (), None
 
     async def _read(self, version: int) -> Sequence[Total]:
-        if self._steps is not None:
-            return await self._steps.after(version, self._size)
+        if self._history is not None:
+            return await self._history.after(version, self._size)
         asked = {"version": version, "limit": self._size}
         async with borrowed(self._pool) as connection:
             return (await batch(connection, sql_files.sql("queries/balances_after"), asked)).totals

@@ -9,7 +9,7 @@ from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Batch, Connection, batch, row, rows
 
 
-class Balances:
+class Recomputer:
     """The other ways into recompute. All run on the leader's connection, so a deposed leader writes nothing."""
 
     def __init__(self, connection: Connection, *, user_id_type: str, policy: Mapping[str, str]) -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import structlog
 from psycopg import errors, sql
 
-from creditsd import rights
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, rows, translated
-from creditsd.source import Source
+from creditsd.schema import grants
+from creditsd.schema.source_table import SourceTable
 
 log = structlog.get_logger()
 
@@ -98,14 +98,14 @@ async def uninstall(settings: Settings) -> Installed:
 async def script(settings: Settings) -> str:
     """Return the SQL that `install` would run on a database where nothing is installed."""
     async with connected(settings.dsn, purpose="install", shared=bool(settings.listen_dsn)) as connection:
-        source = await Source.inspect(connection, settings)
+        source = await SourceTable.inspect(connection, settings)
         parts = [
             *(_text(_compose(name, source)) for _, name in sql_files.migrations()),
             *_repeatable(source, settings),
             *(await _trigger_statements(connection, source)),
             _note(source, settings),
-            rights.daemon(settings.role or "your_role", commented=not settings.role),
-            rights.reader(settings.reader or "authenticated", commented=not settings.reader),
+            grants.daemon(settings.role or "your_role", commented=not settings.role),
+            grants.reader(settings.reader or "authenticated", commented=not settings.reader),
         ]
     return "BEGIN;\n\n" + "\n\n".join(part.strip() for part in parts) + "\n\nCOMMIT;\n"
 
@@ -116,7 +116,7 @@ async def missing(connection: Connection, settings: Settings) -> Installation:
     Raises SchemaError with the first thing that is missing and its mend. Partitions that lack a truncate trigger only
     warn: their rows are captured.
     """
-    source = await Source.inspect(connection, settings)
+    source = await SourceTable.inspect(connection, settings)
     installed = await _installed(connection)
     if installed is None:
         raise SchemaError("creditsd is not installed in this database: run `creditsd install`")
@@ -170,7 +170,7 @@ async def _patiently(
 
 
 async def _install(connection: Connection, settings: Settings) -> Installed:
-    source = await Source.inspect(connection, settings)
+    source = await SourceTable.inspect(connection, settings)
     installed = await _installed(connection)
     digest = _digest(source, settings)
     done: list[str] = []
@@ -197,7 +197,7 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
     if changed or (installed is not None and settings.role != installed.role):
         await connection.execute(_note(source, settings))
         done += [f"granted {settings.role} what the daemon needs"] if settings.role else []
-    done += await rights.grant(connection, settings)
+    done += await grants.grant(connection, settings)
     return Installed(done=done, notes=_notes(source))
 
 
@@ -223,7 +223,7 @@ async def _uninstall(connection: Connection) -> Installed:
     return Installed(done=[*done, "dropped the schema creditsd"], notes=[])
 
 
-async def _replace(connection: Connection, source: Source, settings: Settings) -> None:
+async def _replace(connection: Connection, source: SourceTable, settings: Settings) -> None:
     """Make the view and every function anew; what the triggers hold on to is replaced in place."""
     await _drop_functions(connection)
     await connection.execute("DROP TYPE IF EXISTS creditsd.total")
@@ -238,7 +238,7 @@ async def _drop_functions(connection: Connection) -> None:
         await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
 
 
-async def _put_triggers(connection: Connection, source: Source) -> None:
+async def _put_triggers(connection: Connection, source: SourceTable) -> None:
     table = source.fragments()["table"]
     for name in TRIGGERS:
         await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(sql.Identifier(name), table))
@@ -258,7 +258,7 @@ async def _cover(connection: Connection, relation: _Relation) -> None:
         )
 
 
-async def _trigger_statements(connection: Connection, source: Source) -> list[str]:
+async def _trigger_statements(connection: Connection, source: SourceTable) -> list[str]:
     statements = [_text(_compose(f"capture/{name}", source)) for name in TRIGGERS]
     for relation in await _relations(connection, source):
         if not relation.top:
@@ -268,7 +268,7 @@ async def _trigger_statements(connection: Connection, source: Source) -> list[st
     return statements
 
 
-async def _relations(connection: Connection, source: Source) -> list[_Relation]:
+async def _relations(connection: Connection, source: SourceTable) -> list[_Relation]:
     found = await rows(
         connection, sql_files.sql("queries/triggers"), {"relation": source.oid, "triggers": list(TRIGGERS)}
     )
@@ -286,7 +286,7 @@ async def _installed(connection: Connection) -> Installation | None:
 
 async def _holder(connection: Connection, settings: Settings) -> str:
     """Say who holds the table, for the line a person reads."""
-    source = await Source.inspect(connection, settings)
+    source = await SourceTable.inspect(connection, settings)
     found = await row(connection, sql_files.sql("queries/holders"), {"relation": source.oid})
     if found is None:
         return ""
@@ -302,7 +302,7 @@ def _not_newer(installed: Installation) -> None:
         )
 
 
-def _same_user_id_type(source: Source, installed: Installation) -> None:
+def _same_user_id_type(source: SourceTable, installed: Installation) -> None:
     column = source.column("user_id")
     if column is not None and column.type != installed.user_id_type:
         raise SchemaError(
@@ -311,7 +311,7 @@ def _same_user_id_type(source: Source, installed: Installation) -> None:
         )
 
 
-def _repeatable(source: Source, settings: Settings) -> list[str]:
+def _repeatable(source: SourceTable, settings: Settings) -> list[str]:
     """Return what is made anew whenever it differs: the view, the functions, and who may use them."""
     ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
     capture = sql.SQL(sql_files.sql("capture/functions")).format(
@@ -325,7 +325,7 @@ def _repeatable(source: Source, settings: Settings) -> list[str]:
     ]
 
 
-def _digest(source: Source, settings: Settings) -> str:
+def _digest(source: SourceTable, settings: Settings) -> str:
     """Condense the SQL of view, functions and triggers: it differs exactly when `install` has something to do."""
     text = "\n".join(
         [*_repeatable(source, settings), *(_text(_compose(f"capture/{name}", source)) for name in TRIGGERS)]
@@ -333,7 +333,7 @@ def _digest(source: Source, settings: Settings) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _note(source: Source, settings: Settings) -> str:
+def _note(source: SourceTable, settings: Settings) -> str:
     template = sql_files.sql("queries/note_installation")
     values = {
         "migration": sql_files.migrations()[-1][0],
@@ -346,7 +346,7 @@ def _note(source: Source, settings: Settings) -> str:
     return template.strip() + ";"
 
 
-def _notes(source: Source) -> list[str]:
+def _notes(source: SourceTable) -> list[str]:
     """Say what works, but not as well as it could."""
     table, columns = source.settings.table, source.settings.columns
     notes = [
@@ -371,7 +371,7 @@ _WITHOUT = {
 }
 
 
-def _compose(name: str, source: Source) -> sql.Composed:
+def _compose(name: str, source: SourceTable) -> sql.Composed:
     return sql.SQL(sql_files.sql(name)).format(**source.fragments())
 
 

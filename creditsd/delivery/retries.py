@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from creditsd.debts import Refusal
+from creditsd.delivery.event_cursor import Refusal
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Pool, batch, borrowed, row, rows
@@ -23,7 +23,7 @@ DELAYS_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_0
 NO_BOUND = 2**63 - 1
 
 
-class Deliveries:
+class Retries:
     """The refused deliveries of one sink: at most one a user, and what is tried again is the newest total.
 
     Where the sink is to have every step, `in_order`, it is the very step, and the user's later ones wait behind it.

@@ -14,7 +14,7 @@ from creditsd.postgres.connections import Pool, batch, borrowed, row
 log = structlog.get_logger()
 
 
-class Steps:
+class HistoryBacklog:
     """The steps after one sink's cursor. Where history does not reach back so far, tells, and begins where it does."""
 
     def __init__(self, sink: str, pool: Pool) -> None:

@@ -28,7 +28,7 @@ class Resumption:
     partitions: str
 
 
-class Changes:
+class ChangeReader:
     """The reader. Its cursor is a snapshot: everything visible in it has been recomputed.
 
     A pass reads what is visible now and was not then, page by page in the order (xid, user_id); when it is through,

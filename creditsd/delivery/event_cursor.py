@@ -1,4 +1,4 @@
-"""What one sink owes its users of what happened to them: nothing twice, and nothing it was away for."""
+"""High-water mark of the events that one sink has announced: nothing twice, and nothing it was away for."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Refusal:
     accepted: Mapping[Type, int]
 
 
-class Debts:
+class EventCursor:
     """Everybody has been told what happened up to the version `after`, and a few were told more.
 
     The cursor alone cannot say it: a sink that catches up meets a user at the newest total, which may lie far behind
     the cursor's next page, with all that happened to that user while the sink was away.
 
-    None are `kept` of a sink that tells of totals alone.
+    It is not `kept` for a sink that tells of totals alone.
     """
 
     def __init__(self, *, kept: bool) -> None:
@@ -35,7 +35,7 @@ class Debts:
 
     @property
     def after(self) -> int | None:
-        """The version up to which everybody has been told; None where no debts are kept."""
+        """The version up to which everybody has been told; None where it is not kept."""
         return self._after if self.kept else None
 
     def begin(self, after: int) -> None:
@@ -56,7 +56,7 @@ class Debts:
         return [
             total
             if total.events_json is None and total.user_id not in refusals
-            else self._with_debts(total, refusals.get(total.user_id))
+            else self._with_owed(total, refusals.get(total.user_id))
             for total in totals
         ]
 
@@ -70,7 +70,7 @@ class Debts:
         """Return the version up to which a user has been told what happened, where nothing was refused."""
         return max(self._after, self._told.get(user_id, 0))
 
-    def _with_debts(self, total: Total, refusal: Refusal | None) -> Total:
+    def _with_owed(self, total: Total, refusal: Refusal | None) -> Total:
         refusal = refusal or Refusal(self.position(total.user_id), {})
         owed = [each for each in total.events if each.version > max(refusal.after, refusal.accepted.get(each.type, 0))]
         return total._replace(owed=tuple(owed))
