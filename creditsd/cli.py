@@ -12,6 +12,7 @@ import tomli_w
 import typer
 
 from creditsd import __version__, screen
+from creditsd.admin.inspect import Inspector
 from creditsd.commands import (
     Json,
     UserId,
@@ -33,7 +34,6 @@ from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import redacted
 from creditsd.domain.errors import CreditsdError
 from creditsd.domain.total import Total
-from creditsd.inspection import Inspection
 from creditsd.schema import install as schema
 
 EX_SOFTWARE = 70
@@ -151,8 +151,8 @@ def get(user_id: UserId) -> None:
     """Print a user's total, computed now from the table, as JSON."""
 
     async def total() -> Total:
-        async with Inspection.opened(invocation.settings(), purpose="get") as inspection:
-            return await inspection.total(user_id)
+        async with Inspector.opened(invocation.settings(), purpose="get") as inspector:
+            return await inspector.total(user_id)
 
     try:
         say_json({"success": True, "data": finish(total(), raising=True).document()})
@@ -172,8 +172,8 @@ def watch(
 
     async def show() -> None:
         seen: dict[str, Total] = {}
-        async with Inspection.opened(invocation.settings(), purpose="watch") as inspection:
-            async for total in inspection.watch(user_ids or []):
+        async with Inspector.opened(invocation.settings(), purpose="watch") as inspector:
+            async for total in inspector.watch(user_ids or []):
                 if json or not console.is_terminal:
                     say_json(total.document())
                 else:
@@ -189,8 +189,8 @@ def explain(user_id: UserId, json: Json = False) -> None:
     """Say of each of a user's rows whether it counts, and why; the total; and what each sink has."""
 
     async def ask() -> Any:
-        async with Inspection.opened(invocation.settings(), purpose="explain") as inspection:
-            return await inspection.explain(user_id)
+        async with Inspector.opened(invocation.settings(), purpose="explain") as inspector:
+            return await inspector.explain(user_id)
 
     found = finish(ask())
     if not json and console.is_terminal:
@@ -204,8 +204,8 @@ def backfill() -> None:
     """Recompute everyone. The daemon does it where one runs; otherwise it is done here, and published when one does."""
 
     async def ask(bar: screen.Bar) -> bool:
-        async with Inspection.opened(invocation.settings(), purpose="backfill", direct=True) as inspection:
-            return await inspection.backfill(bar.show)
+        async with Inspector.opened(invocation.settings(), purpose="backfill", direct=True) as inspector:
+            return await inspector.backfill(bar.show)
 
     with screen.Bar(errors_console) as bar:
         by_daemon = finish(ask(bar))
@@ -217,8 +217,8 @@ def status(json: Json = False) -> None:
     """Show who leads, what waits, what the doorbell does, and how each sink is."""
 
     async def ask() -> Any:
-        async with Inspection.opened(invocation.settings(), purpose="status") as inspection:
-            return await inspection.status()
+        async with Inspector.opened(invocation.settings(), purpose="status") as inspector:
+            return await inspector.status()
 
     found = finish(ask())
     if json or not console.is_terminal:

@@ -18,16 +18,17 @@ from creditsd.config.settings import Settings
 from creditsd.delivery.backoff import Backoff
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
-from creditsd.feed import Feed
-from creditsd.figures import Figures
+from creditsd.http.database_source import DatabaseSource
+from creditsd.http.operator import PageBeside
+from creditsd.http.operator.backend import Backend
+from creditsd.http.operator.recent_totals import RecentTotals
+from creditsd.http.operator.routes import OperatorRoutes
+from creditsd.http.server import HttpServer, Part
 from creditsd.leadership import Leadership, Progress, Stages, State
-from creditsd.live import Live, Part
-from creditsd.live.operator import Beside, Operator
-from creditsd.live.recent import Recent
-from creditsd.oversight import Oversight
+from creditsd.metrics.collectors import DaemonCollector
+from creditsd.metrics.rates import Rates
 from creditsd.postgres import connections, sql_files
 from creditsd.postgres.connections import Connection, connected, row
-from creditsd.pulse import Pulse
 from creditsd.schema import install as schema
 from creditsd.schema.install import Installation
 from creditsd.sinks import Sink, make
@@ -56,23 +57,27 @@ class Daemon:
         progress: Progress | None = None,
         extra: Sequence[tuple[str, Sink]] = (),
         parts: Sequence[Part] = (),
-        beside: Beside | None = None,
+        beside: PageBeside | None = None,
     ) -> None:
         self._settings = settings
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         every = {each.name for each in settings.sinks if each.mode == "every"}
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
-        pulse, recent = Pulse(), Recent()
-        self._publishers = [Publisher(name, sink, self._pool, pulse, every=name in every) for name, sink in sinks]
+        rates, recent = Rates(), RecentTotals()
+        self._publishers = [
+            Publisher(name, sink, self._pool, rates.arrived, every=name in every) for name, sink in sinks
+        ]
         self._history = HistoryPartitions(settings.history.days)
-        self._feed = Feed(settings)
-        self._live = Live(settings.http, self._feed.hub, self.health)
-        self._oversight = Oversight(settings, pulse, self._publishers, self.health)
-        self._operator = Operator(settings.http, self._live.counts, self._oversight, recent, beside=beside)
+        self._source = DatabaseSource(settings)
+        self._http = HttpServer(settings.http, self._source.hub, self.health)
+        self._backend = Backend(settings, rates, self._publishers, self.health)
+        self._operator = OperatorRoutes(settings.http, self._http.counts, self._backend, recent, beside=beside)
         for part in (self._operator, *parts):
-            self._live.add(part)
-        self._leadership = Leadership(settings, [*self._publishers, self._feed, recent], progress, pulse)
-        self._live.metrics.add(Figures(self._leadership, self._publishers, self._doorbell_state, self._feed.pool))
+            self._http.add(part)
+        self._leadership = Leadership(settings, [*self._publishers, self._source, recent], progress, rates)
+        self._http.metrics.add(
+            DaemonCollector(self._leadership, self._publishers, self._doorbell_state, self._source.pool)
+        )
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
 
@@ -88,7 +93,7 @@ class Daemon:
         and tries again.
         """
         try:
-            async with self._pool, self._feed, self._oversight, self._live, asyncio.TaskGroup() as tasks:
+            async with self._pool, self._source, self._backend, self._http, asyncio.TaskGroup() as tasks:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
@@ -96,8 +101,8 @@ class Daemon:
                     tasks.create_task(systemd.keep_alive(lambda: self._leadership.alive)),
                     tasks.create_task(self._purge()),
                     tasks.create_task(self._tidy()),
-                    tasks.create_task(self._feed.run()),
-                    *(tasks.create_task(self._feed.lookup.run()) for _ in range(LOOKUPS)),
+                    tasks.create_task(self._source.run()),
+                    *(tasks.create_task(self._source.batcher.run()) for _ in range(LOOKUPS)),
                 ]
                 line = tasks.create_task(self._line(), name="line")
                 try:
@@ -144,7 +149,7 @@ class Daemon:
             try:
                 async with connected(self._settings.listen_dsn or self._settings.dsn, purpose="leader") as leader:
                     installation = await schema.missing(leader, self._settings)
-                    self._feed.see(installation.user_id_type)
+                    self._source.see(installation.user_id_type)
                     started, backoff = True, Backoff()
                     if await self._take_leadership(leader):
                         async with self._staged(leader, installation) as stages:
@@ -216,7 +221,7 @@ class Daemon:
                 yield stages
             finally:
                 self._stages = None
-                self._feed.step_down()
+                self._source.step_down()
                 await _ended(beside)
 
     async def _purge(self) -> None:
@@ -250,7 +255,7 @@ class Daemon:
         """End from the head, and let what is stored arrive, in a bounded time; the rest resumes at its cursor."""
         deadline = time.monotonic() + self._settings.shutdown_seconds
         self._operator.close()
-        self._feed.hub.close()  # while there is somewhere else to go, and time
+        self._source.hub.close()  # while there is somewhere else to go, and time
         await _ended([line], deadline)
         for publisher in self._publishers:
             await publisher.end()

@@ -11,8 +11,8 @@ from creditsd import feeds
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import ConfigError
-from creditsd.live import Live
-from creditsd.live.hub import Hub
+from creditsd.http.hub import Hub
+from creditsd.http.server import HttpServer
 from creditsd.subscriber import Subscriber
 
 log = structlog.get_logger()
@@ -31,15 +31,15 @@ class Gateway:
             feeds.make(serve), user_id_type=serve.user_id_type, sweep_seconds=serve.sweep_seconds
         )
         self._hub = Hub(self._subscriber)
-        self._live = Live(settings.http, self._hub, self.health)
-        self._live.metrics.add(self._subscriber)
+        self._http = HttpServer(settings.http, self._hub, self.health)
+        self._http.metrics.add(self._subscriber)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until `stop` or a signal; then tell every stream to go elsewhere. Raises ConfigError at its start."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
-        async with self._live, asyncio.TaskGroup() as tasks:
+        async with self._http, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(self._subscriber.run(self._hub.offer), name="feed"),
                 tasks.create_task(systemd.keep_alive(lambda: True)),

@@ -17,9 +17,9 @@ from creditsd.capture.doorbell import Doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
 from creditsd.domain.total import Total
+from creditsd.metrics.counters import LineCounters
+from creditsd.metrics.rates import Rates
 from creditsd.postgres.connections import Connection
-from creditsd.pulse import Pulse
-from creditsd.tally import Tally
 from creditsd.totals.recompute import Recomputer
 
 log = structlog.get_logger()
@@ -61,10 +61,10 @@ class Leadership:
     """Turns the line while its stages are there. Every step re-reads the truth, so it may be interrupted anywhere."""
 
     def __init__(
-        self, settings: Settings, receivers: Sequence[Receiver], progress: Progress | None, pulse: Pulse
+        self, settings: Settings, receivers: Sequence[Receiver], progress: Progress | None, rates: Rates
     ) -> None:
         self._settings = settings
-        self._pulse = pulse
+        self._rates = rates
         self._receivers = receivers
         self._progress = progress
         self._recent: OrderedDict[str, float] = OrderedDict()  # when users were last published, the longest ago first
@@ -74,7 +74,7 @@ class Leadership:
         self._turned_at = time.monotonic()
         self._ending = False
         self.state: State = "starting"
-        self.tally = Tally()
+        self.counters = LineCounters()
 
     @property
     def alive(self) -> bool:
@@ -128,9 +128,9 @@ class Leadership:
         limit = self._settings.max_batch_users
         began = time.monotonic()
         drained = await stages.change_reader.drain(limit)
-        self._pulse.read(drained.page["changes"])
+        self._rates.read(drained.page["changes"])
         page = drained.page
-        self.tally.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
+        self.counters.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
         self._publish(drained.totals)
         await asyncio.sleep(0)  # whoever was handed them goes first
         if page["resyncing"] != self._resyncing:
@@ -188,12 +188,12 @@ class Leadership:
     def _publish(self, totals: Sequence[Total]) -> None:
         if not totals:
             return
-        self._pulse.published(len(totals))
+        self._rates.published(len(totals))
         for receiver in self._receivers:
             receiver.offer(totals)
         now = time.monotonic()
         for total in totals:
-            self.tally.totals[total.cause] += 1
+            self.counters.totals[total.cause] += 1
             self._recent[total.user_id] = now
             self._recent.move_to_end(total.user_id)
         # Not a dict: in one that loses its first item again and again, finding the next takes longer each time.

@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
+from creditsd.admin.failed_deliveries import FailedDelivery
+from creditsd.admin.forget import Forgotten
+from creditsd.admin.inspect import COUNTED, Explanation, Status
+from creditsd.admin.sinks import ListedSink
+from creditsd.admin.verify import Drift, Verdict
 from creditsd.domain.total import Total, digits
-from creditsd.erasure import Forgotten
-from creditsd.inspection import COUNTED, Explanation, Status
-from creditsd.letters import Letter
-from creditsd.valves import Valve
-from creditsd.verification import Drift, Verdict
 
 DOORBELL = {
     "asleep": "asleep: writers ring",
@@ -126,7 +126,7 @@ def status(console: Console, found: Status) -> None:
         console.print("no sink has been told anything yet", style="dim")
 
 
-def letters(console: Console, found: Sequence[Letter]) -> None:
+def failed_deliveries(console: Console, found: Sequence[FailedDelivery]) -> None:
     """Show refused deliveries, one a line."""
     if not found:
         console.print("nothing is refused", style="green")
@@ -140,7 +140,7 @@ def letters(console: Console, found: Sequence[Letter]) -> None:
     console.print(table)
 
 
-def letter(console: Console, found: Letter) -> None:
+def failed_delivery(console: Console, found: FailedDelivery) -> None:
     """Show one refused delivery in full."""
     facts = Table.grid(padding=(0, 2))
     facts.add_row("sink", Text(found.sink))
@@ -155,7 +155,7 @@ def letter(console: Console, found: Letter) -> None:
     console.print(facts)
 
 
-def valves(console: Console, found: Sequence[Valve]) -> None:
+def sinks(console: Console, found: Sequence[ListedSink]) -> None:
     """Show every sink: what it is, how it is, and why."""
     if not found:
         console.print("no sink is configured: set CREDITSD_SINKS, or [[sinks]] in the settings' file", style="yellow")
@@ -282,14 +282,14 @@ def _next(moment: datetime | None) -> Text:
     return Text("now" if seconds <= 0 else f"in {_span(seconds)}", style="yellow")
 
 
-def _because(valve: Valve) -> str:
-    match valve.state:
+def _because(sink: ListedSink) -> str:
+    match sink.state:
         case "disabled":
-            return valve.disabled_reason or ""
+            return sink.disabled_reason or ""
         case "paused":
-            return f"since {_ago(valve.paused_at)}: creditsd sinks resume {valve.name}"
+            return f"since {_ago(sink.paused_at)}: creditsd sinks resume {sink.name}"
         case "failing":
-            return f"{valve.last_error} ({_ago(valve.last_error_at)})"
+            return f"{sink.last_error} ({_ago(sink.last_error_at)})"
         case "new":
             return "nothing has been told yet"
         case _:

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from creditsd import screen
+from creditsd.admin.failed_deliveries import FailedDeliveries, FailedDelivery
 from creditsd.commands import Json, UserId, console, finish, invocation, say, say_json
 from creditsd.domain.errors import InputError
-from creditsd.letters import Letter, Letters
 
 app = typer.Typer(
     name="deliveries",
@@ -36,13 +36,13 @@ def list_(
 ) -> None:
     """List refused deliveries: those that are tried next first, the dead last."""
 
-    async def ask() -> Sequence[Letter]:
-        async with Letters.opened(invocation.settings()) as letters:
-            return await letters.list(sink, dead=dead, limit=limit)
+    async def ask() -> Sequence[FailedDelivery]:
+        async with FailedDeliveries.opened(invocation.settings()) as failed:
+            return await failed.list(sink, dead=dead, limit=limit)
 
     found = finish(ask())
     if not json and console.is_terminal:
-        screen.letters(console, found)
+        screen.failed_deliveries(console, found)
     else:
         for each in found:
             say_json(dataclasses.asdict(each))
@@ -54,13 +54,13 @@ def list_(
 def show(sink: SinkName, user_id: UserId, json: Json = False) -> None:
     """Show one refused delivery with the whole of what the sink said."""
 
-    async def ask() -> Letter:
-        async with Letters.opened(invocation.settings()) as letters:
-            return await letters.show(sink, user_id)
+    async def ask() -> FailedDelivery:
+        async with FailedDeliveries.opened(invocation.settings()) as failed:
+            return await failed.show(sink, user_id)
 
     found = finish(ask())
     if not json and console.is_terminal:
-        screen.letter(console, found)
+        screen.failed_delivery(console, found)
     else:
         say_json(dataclasses.asdict(found))
 
@@ -74,8 +74,8 @@ def retry(sink: SinkName, user_id: SomeUserId = None, all_: All = False) -> None
     _one_or_all(user_id, all_)
 
     async def ask() -> int:
-        async with Letters.opened(invocation.settings()) as letters:
-            return await letters.retry(sink, user_id)
+        async with FailedDeliveries.opened(invocation.settings()) as failed:
+            return await failed.retry(sink, user_id)
 
     say(f"{_counted(finish(ask()))} to {sink} will be tried now")
 
@@ -86,8 +86,8 @@ def drop(sink: SinkName, user_id: SomeUserId = None, all_: All = False) -> None:
     _one_or_all(user_id, all_)
 
     async def ask() -> int:
-        async with Letters.opened(invocation.settings()) as letters:
-            return await letters.drop(sink, user_id)
+        async with FailedDeliveries.opened(invocation.settings()) as failed:
+            return await failed.drop(sink, user_id)
 
     say(f"dropped {_counted(finish(ask()))} to {sink}")
 

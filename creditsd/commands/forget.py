@@ -7,8 +7,8 @@ import dataclasses
 import typer
 
 from creditsd import screen
+from creditsd.admin.forget import Eraser, Forgotten
 from creditsd.commands import Json, UserId, console, finish, invocation, say, say_json
-from creditsd.erasure import Erasure, Forgotten
 
 EX_UNAVAILABLE = 69
 
@@ -21,8 +21,8 @@ def forget(user_id: UserId, json: Json = False) -> None:
     """
 
     async def ask() -> Forgotten:
-        async with Erasure.opened(invocation.settings()) as erasure:
-            return await erasure.forget(user_id)
+        async with Eraser.opened(invocation.settings()) as eraser:
+            return await eraser.forget(user_id)
 
     found = finish(ask())
     if json or not console.is_terminal:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from creditsd import screen
+from creditsd.admin.inspect import Inspector
 from creditsd.commands import Json, UserId, console, finish, invocation, say, say_json
 from creditsd.domain.total import Total
-from creditsd.inspection import Inspection
 
 
 def history(
@@ -25,8 +25,8 @@ def history(
     settings = invocation.settings()
 
     async def ask() -> Sequence[Total]:
-        async with Inspection.opened(settings, purpose="history") as inspection:
-            return await inspection.history(user_id, limit)
+        async with Inspector.opened(settings, purpose="history") as inspector:
+            return await inspector.history(user_id, limit)
 
     found = finish(ask())
     if not json and console.is_terminal:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from creditsd import screen
+from creditsd.admin.sinks import ListedSink, SinkControl, Trial
 from creditsd.commands import Json, console, finish, invocation, say, say_json
-from creditsd.valves import Trial, Valve, Valves
 
 app = typer.Typer(
     name="sinks",
@@ -26,13 +26,13 @@ SinkName = Annotated[str, typer.Argument(metavar="NAME", help="The sink's name i
 def list_(json: Json = False) -> None:
     """List the configured sinks, and those only the database still knows, with how each is."""
 
-    async def ask() -> Sequence[Valve]:
-        async with Valves.opened(invocation.settings()) as valves:
-            return await valves.list()
+    async def ask() -> Sequence[ListedSink]:
+        async with SinkControl.opened(invocation.settings()) as control:
+            return await control.list()
 
     found = finish(ask())
     if not json and console.is_terminal:
-        screen.valves(console, found)
+        screen.sinks(console, found)
         return
     for each in found:
         say_json(dataclasses.asdict(each))
@@ -47,8 +47,8 @@ def send_test(name: SinkName, json: Json = False) -> None:
     """
 
     async def ask() -> Trial:
-        async with Valves.opened(invocation.settings()) as valves:
-            return await valves.test(name)
+        async with SinkControl.opened(invocation.settings()) as control:
+            return await control.test(name)
 
     found = finish(ask())
     if json or not console.is_terminal:
@@ -63,8 +63,8 @@ def pause(name: SinkName) -> None:
     """Deliver nothing to a sink until `resume`. What changes meanwhile waits, the newest total of each user only."""
 
     async def ask() -> None:
-        async with Valves.opened(invocation.settings()) as valves:
-            await valves.pause(name)
+        async with SinkControl.opened(invocation.settings()) as control:
+            await control.pause(name)
 
     finish(ask())
     say(f"{name} is paused; go on with: creditsd sinks resume {name}")
@@ -86,7 +86,7 @@ def enable(name: SinkName) -> None:
 
 def _open(name: str) -> None:
     async def ask() -> None:
-        async with Valves.opened(invocation.settings()) as valves:
-            await valves.resume(name)
+        async with SinkControl.opened(invocation.settings()) as control:
+            await control.resume(name)
 
     finish(ask())

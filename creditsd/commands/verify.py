@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from creditsd import screen
+from creditsd.admin.verify import Drift, Verdict, Verifier
 from creditsd.commands import Json, console, errors_console, finish, invocation, say, say_json
-from creditsd.verification import Drift, Verdict, Verification
 
 SHOWN = 20  # on a terminal; a pipe gets them all
 
@@ -40,8 +40,8 @@ def verify(
             console.print(screen.drift_line(drift))
 
     async def ask(bar: screen.Bar) -> Verdict:
-        async with Verification.opened(invocation.settings(), sink or []) as verification:
-            return await verification.run(repair=repair, progress=bar.show, report=report)
+        async with Verifier.opened(invocation.settings(), sink or []) as verifier:
+            return await verifier.run(repair=repair, progress=bar.show, report=report)
 
     with screen.Bar(errors_console, "verify") as bar:
         verdict = finish(ask(bar))

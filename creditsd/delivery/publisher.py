@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -20,7 +20,6 @@ from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavail
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Pool, borrowed, row
-from creditsd.pulse import Pulse
 from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy, SinkDisabled
 
 log = structlog.get_logger()
@@ -34,9 +33,17 @@ REFUSED_TOGETHER = 20  # where so many are refused and none passes, it is the si
 class Publisher:
     """Keeps one sink at the truth. Its cursor is the version up to which everything has arrived there."""
 
-    def __init__(self, name: str, sink: Sink, pool: Pool, pulse: Pulse | None = None, *, every: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        pool: Pool,
+        arrived: Callable[[float], None] = lambda _: None,
+        *,
+        every: bool = False,
+    ) -> None:
         self.name = name
-        self._pulse = pulse or Pulse()
+        self._arrived = arrived
         self._sink = sink
         self._pool = pool
         self._every = every
@@ -250,7 +257,7 @@ class Publisher:
         self.totals_delivered += len(part) - len(refused)
         self.totals_refused += len(refused)
         if not again and len(refused) < len(part):
-            self._pulse.arrived(part[0].version / 1_000_000)
+            self._arrived(part[0].version / 1_000_000)
         self._refusal = refused[0].reason if refused else ""
         if refused or retries.any:
             delivered, self._delivered = self._delivered, 0

@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from creditsd.domain.total import encode
-from creditsd.live.refusals import answer
+from creditsd.http.errors import answer
 from tests.conftest import Database
 from tests.live.asking import token
 

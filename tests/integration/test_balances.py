@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
-from creditsd.inspection import Inspection
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running
@@ -353,8 +353,8 @@ async def test_a_backfill_reaches_everyone_with_or_without_a_daemon(
         finally:
             installation.run("ALTER TABLE user_credits ENABLE ALWAYS TRIGGER creditsd_insert")
         told: list[tuple[int, int, bool]] = []
-        async with Inspection.opened(settings, purpose="backfill") as inspection:
-            assert await inspection.backfill(lambda *step: told.append(step)) is led
+        async with Inspector.opened(settings, purpose="backfill") as inspector:
+            assert await inspector.backfill(lambda *step: told.append(step)) is led
         assert told[-1] == (5, 5, True)
         assert installation.run("SELECT count(*) FROM creditsd.balances WHERE credits = 1") == [(5,)]
 

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
+from creditsd.admin.failed_deliveries import FailedDeliveries
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError
-from creditsd.letters import Letters
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
@@ -36,8 +36,8 @@ def due(database: Database) -> dict[tuple[str, str], tuple[bool, int]]:
 
 
 async def asked(settings: Settings, what: str, *args: Any, **more: Any) -> Any:
-    async with Letters.opened(settings) as letters:
-        return await getattr(letters, what)(*args, **more)
+    async with FailedDeliveries.opened(settings) as failed:
+        return await getattr(failed, what)(*args, **more)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from creditsd.admin.failed_deliveries import FailedDeliveries
 from creditsd.delivery import backoff as backoff_module
 from creditsd.delivery import retries as retries_module
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import TYPES
 from creditsd.domain.total import Total
-from creditsd.letters import Letters
 from creditsd.postgres.connections import pool
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
@@ -239,8 +239,8 @@ async def test_of_what_was_refused_only_the_rest_is_tried_again_and_a_newer_tota
     await stage.tell(sink)
     assert sink.types() == ["credits.updated"]
     assert stage.waiting() == [({"credits.updated": low},)]
-    async with Letters.opened(settings_of(stage.database)) as letters:
-        assert (await letters.show("memory", USER)).accepted == ["credits.updated"]
+    async with FailedDeliveries.opened(settings_of(stage.database)) as failed:
+        assert (await failed.show("memory", USER)).accepted == ["credits.updated"]
     # A newer total, whose news is owed beside what is still owed of before; it is refused as well.
     await stage.goes(4)
     await stage.tell(sink)

@@ -16,13 +16,13 @@ import redis.asyncio as redis
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from creditsd.admin.failed_deliveries import FailedDeliveries
 from creditsd.config.settings import Settings, load
 from creditsd.delivery import backoff as backoff_module
 from creditsd.delivery import retries as retries_module
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.letters import Letters
 from creditsd.postgres.connections import pool
 from creditsd.sinks import Rejection, Sink
 from tests.conftest import Database, eventually
@@ -232,11 +232,11 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
     async def dead() -> bool:
         return [row[1] for row in waiting(installation)] == [True]
 
-    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
         await eventually(dead)
         publisher.offer(await step(installation, line, USER))
         await current(publisher)
-        assert await letters.drop("memory", USER) == 1
+        assert await failed.drop("memory", USER) == 1
         publisher.tell()
         await eventually(dead)
         assert {int(total.credits) for total in sink.totals} == {1, 2}
@@ -245,7 +245,7 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
         )
         assert installation.run(told) == [(True,)]  # what the step that was given up brought is given up, too
         sink.refuses = set()
-        assert await letters.retry("memory", USER) == 1
+        assert await failed.retry("memory", USER) == 1
         publisher.tell()
         await sink.until_steps(USER, 2, 3, 4)
         await nothing_waits(installation)
@@ -258,12 +258,12 @@ async def test_a_step_dropped_before_the_cursor_came_there_is_told_once(
     sink = Ledger(max_batch=1)
     sink.refuses = {USER}
     await step(installation, line, USER)
-    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
         await eventually(lambda: asyncio.to_thread(installation.run, "SELECT FROM creditsd.deliveries"))
         sink.refuses = set()
         # Stored, and not yet handed over.
         fresh = [await step(installation, line, USER), await step(installation, line, USER)]
-        assert await letters.drop("memory", USER) == 1
+        assert await failed.drop("memory", USER) == 1
         publisher.tell()
         for totals in fresh:
             publisher.offer(totals)
@@ -331,10 +331,10 @@ async def test_a_mode_that_changes_takes_along_what_was_refused(
         [USER, await newest(line)],
     )
     await step(installation, line, USER)
-    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
         await current(publisher)
         assert sink.totals == []
-        await letters.retry("memory", USER)
+        await failed.retry("memory", USER)
         publisher.tell()
         await sink.until_steps(USER, 1, 2)
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
+from creditsd.admin.forget import Eraser, Forgotten
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError
-from creditsd.erasure import Erasure, Forgotten
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
@@ -20,8 +20,8 @@ TABLES = ("balances", "changes", "deliveries", "repairs", "history")
 
 
 async def forget(settings: Settings, user_id: str = USER) -> Forgotten:
-    async with Erasure.opened(settings) as erasure:
-        return await erasure.forget(user_id)
+    async with Eraser.opened(settings) as eraser:
+        return await eraser.forget(user_id)
 
 
 def traces(database: Database, user_id: str = USER) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from creditsd import daemon as daemon_module
-from creditsd import figures as figures_module
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import SinkUnavailable
-from creditsd.feed import Feed
+from creditsd.http.database_source import DatabaseSource
+from creditsd.metrics import collectors as collectors_module
 from tests.conftest import SERVERS, Database, eventually
 from tests.integration.line import OTHER, USER, MemorySink, configured, user
 from tests.integration.running import running, until
@@ -72,15 +72,15 @@ async def test_a_change_between_subscribing_and_reading_is_not_missed(
 ) -> None:
     sink = MemorySink()
     reading, readable = asyncio.Event(), asyncio.Event()
-    read = Feed.read
+    read = DatabaseSource.read
 
-    async def slowly(feed: Feed, user_id: str) -> Any:
+    async def slowly(feed: DatabaseSource, user_id: str) -> Any:
         found = await read(feed, user_id)
         reading.set()
         await readable.wait()
         return found
 
-    monkeypatch.setattr(Feed, "read", slowly)
+    monkeypatch.setattr(DatabaseSource, "read", slowly)
     async with running(settings, sink) as daemon, asking(port(settings)) as client:
         await until(daemon, "state", "leading")
 
@@ -120,7 +120,7 @@ async def test_a_daemon_that_stands_by_streams_what_the_other_stores(
 
 
 async def _listening(daemon: daemon_module.Daemon) -> bool:
-    return daemon._feed._through
+    return daemon._source._through
 
 
 async def test_every_version_comes_in_order_while_changes_pour_in(installation: Database, settings: Settings) -> None:
@@ -166,7 +166,7 @@ async def test_the_database_away_is_said_and_streams_stay(installation: Database
 async def test_what_the_line_does_and_what_waits_is_told_to_prometheus(
     installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(collectors_module, "LOOK_SECONDS", 0.0)
     well, ill = MemorySink(), MemorySink()
     ill.failure = SinkUnavailable("not today")
     standby = configured(installation, http=http())

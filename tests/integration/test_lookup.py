@@ -11,7 +11,7 @@ import pytest
 
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError
-from creditsd.lookup import Lookup
+from creditsd.http.read_batcher import ReadBatcher
 from creditsd.postgres.connections import pool
 from tests.conftest import SERVERS, Database
 from tests.integration.line import Line, user
@@ -22,9 +22,9 @@ ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'acti
 
 
 @asynccontextmanager
-async def looking(settings: Settings, *, workers: int = 1) -> AsyncIterator[Lookup]:
+async def looking(settings: Settings, *, workers: int = 1) -> AsyncIterator[ReadBatcher]:
     async with pool(settings.dsn, purpose="reader", max_size=2) as connections:
-        lookup = Lookup(connections, {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty})
+        lookup = ReadBatcher(connections, {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty})
         lookup.user_id_type = "uuid"
         tasks = [asyncio.create_task(lookup.run()) for _ in range(workers)]
         try:

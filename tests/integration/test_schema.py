@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from creditsd.admin.inspect import Inspector
 from creditsd.daemon import Daemon
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode, read_previous
-from creditsd.inspection import Inspection
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import connected
 from creditsd.schema import install as schema
@@ -599,12 +599,12 @@ async def test_a_restricted_role_is_enough_to_run(reference_table: Database, rol
         assert reference_table.run("SELECT status FROM user_credits WHERE credits < 0") == [("expired",)]
         reference_table.run("TRUNCATE user_credits")
         await sink.until_credits(USER, 0)
-        async with Inspection.opened(settings, purpose="test") as inspection:
-            assert (await inspection.total(USER)).membership_status == "none"
-            assert (await inspection.explain(USER)).rows == []
-            status = await inspection.status()
+        async with Inspector.opened(settings, purpose="test") as inspector:
+            assert (await inspector.total(USER)).membership_status == "none"
+            assert (await inspector.explain(USER)).rows == []
+            status = await inspector.status()
             assert (status.leader_pid is not None, [each.name for each in status.sinks]) == (True, ["memory"])
-            assert await inspection.backfill(lambda *_: None)
+            assert await inspector.backfill(lambda *_: None)
     finally:
         daemon.stop()
         await running

@@ -8,9 +8,9 @@ import orjson
 import pytest
 import redis.asyncio as redis
 
+from creditsd.admin.sinks import ListedSink, SinkControl, Trial
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
-from creditsd.valves import Trial, Valve, Valves
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database
 from tests.integration.leading import restricted
@@ -20,19 +20,19 @@ from tests.servers import Valkey
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
-async def listed(settings: Settings) -> dict[str, Valve]:
-    async with Valves.opened(settings) as valves:
-        return {each.name: each for each in await valves.list()}
+async def listed(settings: Settings) -> dict[str, ListedSink]:
+    async with SinkControl.opened(settings) as control:
+        return {each.name: each for each in await control.list()}
 
 
 async def send(settings: Settings, name: str = "cache") -> Trial:
-    async with Valves.opened(settings) as valves:
-        return await valves.test(name)
+    async with SinkControl.opened(settings) as control:
+        return await control.test(name)
 
 
 async def turned(settings: Settings, what: str, name: str) -> None:
-    async with Valves.opened(settings) as valves:
-        await getattr(valves, what)(name)
+    async with SinkControl.opened(settings) as control:
+        await getattr(control, what)(name)
 
 
 async def test_a_list_has_the_configured_sinks_and_those_only_the_database_knows(reference_table: Database) -> None:

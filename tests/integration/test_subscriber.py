@@ -13,7 +13,7 @@ from creditsd.config.settings import ServeSettings
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.feeds import Feed, make, version_of
-from creditsd.live.hub import Hub
+from creditsd.http.hub import Hub
 from creditsd.subscriber import Subscriber
 from tests.conftest import eventually
 from tests.feeding import BROKERS, Broker, broker, publish

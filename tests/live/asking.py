@@ -16,8 +16,8 @@ from yarl import URL
 
 from creditsd.config.settings import HttpSettings
 from creditsd.domain.user_id import canonical
-from creditsd.live import Live
-from creditsd.live.hub import Current, Hub
+from creditsd.http.hub import Current, Hub
+from creditsd.http.server import HttpServer
 from tests.servers import free_port
 
 KEY = "a key of a server, long enough"
@@ -191,10 +191,10 @@ def http(**settings: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def served(source: Shelf, **settings: Any) -> AsyncIterator[tuple[Live, Asking]]:
+async def served(source: Shelf, **settings: Any) -> AsyncIterator[tuple[HttpServer, Asking]]:
     """Open a surface for a source."""
     made = HttpSettings.model_validate(http(listen="127.0.0.1:0") | settings)
-    live = Live(made, source.hub, lambda: {"alive": True, "ready": True})
+    live = HttpServer(made, source.hub, lambda: {"alive": True, "ready": True})
     async with live:
         assert live.port is not None
         async with asking(live.port) as client:

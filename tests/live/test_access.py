@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from creditsd.config.settings import HttpSettings
 from creditsd.domain.errors import DatabaseUnavailable
-from creditsd.live.access import Access
-from creditsd.live.counts import Counts
+from creditsd.http.auth import Auth
+from creditsd.metrics.counters import HttpCounters
 from tests.live.asking import KEY, ONE, SECRET, TWO, Answer, Asking, Shelf, bearer, served, token
 
 PATHS = ("credits", "credits/stream")
@@ -319,7 +319,7 @@ async def test_pages_of_listed_origins_may_ask_and_others_may_not() -> None:
 def test_short_secrets_are_warned_of_and_not_shown() -> None:
     made = HttpSettings(api_keys=["short"], jwt_secret="shorter than thirty-two")
     with capture_logs() as logs:
-        Access(made, Shelf().hub, Counts())
+        Auth(made, Shelf().hub, HttpCounters())
     assert [each["event"] for each in logs] == ["access.secret_found_short", "access.key_found_short"]
     assert "shorter than" not in str(logs)
 
@@ -327,7 +327,7 @@ def test_short_secrets_are_warned_of_and_not_shown() -> None:
 def test_keys_that_anybody_on_the_way_could_change_are_warned_of() -> None:
     for url, warned in (("http://auth.example.com/jwks", 1), ("https://auth.example.com", 0), ("http://localhost/", 0)):
         with capture_logs() as logs:
-            Access(HttpSettings(jwks_url=url), Shelf().hub, Counts())
+            Auth(HttpSettings(jwks_url=url), Shelf().hub, HttpCounters())
         assert [each["event"] for each in logs] == ["access.keys_read_in_clear"] * warned
 
 

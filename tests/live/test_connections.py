@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from creditsd.live import Live, connections, streams
+from creditsd.http import sse, tcp
+from creditsd.http.server import HttpServer
 from tests.conftest import eventually
 from tests.live.asking import KEY, ONE, Shelf, served, token
 
@@ -79,7 +80,7 @@ async def test_what_is_no_http_is_400_in_json_and_not_in_the_log(caplog: pytest.
 
 
 async def test_who_connects_and_says_nothing_or_half_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(tcp, "SILENT_SECONDS", 0.2)
     loop = asyncio.get_running_loop()
     async with served(Shelf()) as (live, client), asyncio.timeout(20):
         for beginning in (b"", b"GET /v1/me/cre", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "):
@@ -116,7 +117,7 @@ async def test_a_client_that_closes_its_half_is_let_go() -> None:
 async def test_more_connections_than_there_is_place_for_are_told_so_and_cost_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("creditsd.live.OTHER_CONNECTIONS", 20)
+    monkeypatch.setattr("creditsd.http.server.OTHER_CONNECTIONS", 20)
     async with served(Shelf(), max_streams=0) as (live, _):
         async with contextlib.AsyncExitStack() as held:
             for _ in range(20):
@@ -162,13 +163,13 @@ async def test_thousands_of_attempts_leave_memory_as_it_was() -> None:
         assert live.counts.open == 0
         assert not shelf.hub.users
         assert not live.hub._watched
-        live.access._buckets._buckets.clear()
+        live.auth._buckets._buckets.clear()
         assert (await client.get("/livez")).status == 200
 
 
 async def test_a_client_that_never_reads_costs_little_and_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "WRITE_SECONDS", 0.3)
-    monkeypatch.setattr(streams, "FAREWELL_SECONDS", 0.1)
+    monkeypatch.setattr(sse, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(sse, "FAREWELL_SECONDS", 0.1)
     loop = asyncio.get_running_loop()
     shelf = Shelf()
     shelf.put(ONE, 1)
@@ -187,9 +188,9 @@ async def test_a_client_that_never_reads_costs_little_and_is_cut_off(monkeypatch
 
 
 async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "WRITE_SECONDS", 3600)
-    monkeypatch.setattr(streams, "FAREWELL_SECONDS", 0.1)
-    monkeypatch.setattr("creditsd.live.FAREWELL_SECONDS", 3600)
+    monkeypatch.setattr(sse, "WRITE_SECONDS", 3600)
+    monkeypatch.setattr(sse, "FAREWELL_SECONDS", 0.1)
+    monkeypatch.setattr("creditsd.http.server.FAREWELL_SECONDS", 3600)
     loop = asyncio.get_running_loop()
     shelf = Shelf()
     with socket.socket() as deaf:
@@ -210,7 +211,7 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: p
                 shelf.put(ONE, next(versions), filler="x" * 8000)
                 return transport.get_write_buffer_size()
 
-            await eventually(unsent, lambda count: count > streams.WRITE_BYTES)
+            await eventually(unsent, lambda count: count > sse.WRITE_BYTES)
         assert live.counts.open == 0
         assert live.counts.closed == {"gone": 1}
 
@@ -250,14 +251,14 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
         assert told == users
 
 
-def _connections(live: Live) -> Callable[[], Awaitable[int]]:
+def _connections(live: HttpServer) -> Callable[[], Awaitable[int]]:
     async def count() -> int:
         return live.counts.connections
 
     return count
 
 
-def _open(live: Live) -> Callable[[], Awaitable[int]]:
+def _open(live: HttpServer) -> Callable[[], Awaitable[int]]:
     async def count() -> int:
         return live.counts.open
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from creditsd.domain.errors import DatabaseUnavailable
-from creditsd.live.hub import Closing, Listener
+from creditsd.http.hub import Closing, Listener
 from tests.live.asking import ONE, TWO, Shelf
 
 USERS = ["ann", "bob", "annbob"]

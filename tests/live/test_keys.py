@@ -14,7 +14,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from creditsd.live import keys as keys_module
+from creditsd.http import jwks as jwks_module
 from tests.conftest import eventually
 from tests.live.asking import ONE, SECRET, Asking, Shelf, served, token
 
@@ -83,7 +83,7 @@ async def signing(*keys: Any, **settings: Any) -> AsyncIterator[tuple[Issuer, As
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read the keys again whenever there is a reason to."""
-    monkeypatch.setattr(keys_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(jwks_module, "RETRY_SECONDS", 0.0)
 
 
 async def status(client: Asking, credential: str) -> int:
@@ -162,7 +162,7 @@ async def test_a_withdrawn_key_is_believed_no_longer_than_keys_are_fresh(
         assert await status(client, made) == 200
         issuer.keys = [published(OTHER_RSA, "RS256", kid="new")]
         assert await status(client, made) == 200
-        monkeypatch.setattr(keys_module, "FRESH_SECONDS", 0.0)
+        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
         assert await status(client, made) == 401
 
 
@@ -177,7 +177,7 @@ async def test_an_endpoint_that_is_down_is_survived_for_a_while(eager: None, mon
     made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
     async with signing(published(RSA, "RS256", kid="k")) as (issuer, client):
         assert await status(client, made) == 200
-        monkeypatch.setattr(keys_module, "FRESH_SECONDS", 0.0)
+        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
         for wrong, body in (
             (500, None),
             (302, None),
@@ -187,7 +187,7 @@ async def test_an_endpoint_that_is_down_is_survived_for_a_while(eager: None, mon
         ):
             issuer.status, issuer.body = wrong, body
             assert await status(client, made) == 200, (wrong, body)
-        monkeypatch.setattr(keys_module, "STALE_SECONDS", 0.0)
+        monkeypatch.setattr(jwks_module, "STALE_SECONDS", 0.0)
         answer = await client.read(ONE, made)
         assert (answer.status, int(answer.headers["Retry-After"]) >= 1) == (503, True)
         monkeypatch.undo()
@@ -212,7 +212,7 @@ async def test_one_reads_the_keys_again_and_the_others_do_not_wait(
     made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
     async with signing(published(RSA, "RS256", kid="k")) as (issuer, client):
         assert await status(client, made) == 200
-        monkeypatch.setattr(keys_module, "FRESH_SECONDS", 0.0)
+        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
         issuer.gate.clear()
         first = asyncio.create_task(status(client, made))
         await eventually(issuer.count, lambda asked: asked == 2)  # it is being read, and nobody answers

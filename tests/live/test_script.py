@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from creditsd.live.script import FILE
+from creditsd.http.client_js import FILE
 from tests.live.asking import Shelf, served
 
 

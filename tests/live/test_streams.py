@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from creditsd.live.counts import Counts
+from creditsd.metrics.counters import HttpCounters
 from tests.conftest import eventually
 from tests.live.asking import KEY, ONE, TWO, Shelf, bearer, served, token
 
 ME = "/v1/me/credits/stream"
 
 
-async def open_streams(count: int, counts: Counts) -> None:
+async def open_streams(count: int, counts: HttpCounters) -> None:
     """Wait until so many streams are open."""
 
     async def now() -> int:

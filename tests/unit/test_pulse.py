@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from creditsd.pulse import SECONDS, Pulse
+from creditsd.metrics.rates import SECONDS, Rates
 
 
 class Clock:
@@ -13,16 +13,16 @@ class Clock:
 
 def test_it_counts_by_the_second_and_tells_whole_seconds_alone() -> None:
     clock = Clock()
-    pulse = Pulse(clock)
-    pulse.read(3)
-    pulse.read(4)
-    pulse.published(2)
-    pulse.arrived(clock.now - 0.5)
-    pulse.arrived(clock.now - 0.002)
-    assert sum(pulse.history()["changes"]) == 0
+    rates = Rates(clock)
+    rates.read(3)
+    rates.read(4)
+    rates.published(2)
+    rates.arrived(clock.now - 0.5)
+    rates.arrived(clock.now - 0.002)
+    assert sum(rates.history()["changes"]) == 0
     clock.now += 1
-    pulse.read(100)
-    history = pulse.history()
+    rates.read(100)
+    history = rates.history()
     assert history["until"] == 1_000_001
     assert {len(history[name]) for name in ("changes", "totals", "lag_ms")} == {SECONDS}
     assert (history["changes"][-1], history["totals"][-1], history["lag_ms"][-1]) == (7, 2, 500.0)
@@ -31,21 +31,21 @@ def test_it_counts_by_the_second_and_tells_whole_seconds_alone() -> None:
 
 def test_it_forgets_what_is_old_and_shows_silence_as_silence() -> None:
     clock = Clock()
-    pulse = Pulse(clock)
-    pulse.published(5)
+    rates = Rates(clock)
+    rates.published(5)
     clock.now += SECONDS
-    assert pulse.history()["totals"] == [5] + [0] * (SECONDS - 1)
+    assert rates.history()["totals"] == [5] + [0] * (SECONDS - 1)
     clock.now += 1
-    assert sum(pulse.history()["totals"]) == 0
+    assert sum(rates.history()["totals"]) == 0
     clock.now += 10 * SECONDS
-    pulse.published(1)
+    rates.published(1)
     clock.now += 1
-    assert pulse.history()["totals"] == [0] * (SECONDS - 1) + [1]
+    assert rates.history()["totals"] == [0] * (SECONDS - 1) + [1]
 
 
 def test_a_sink_whose_clock_is_ahead_of_the_servers_is_not_early() -> None:
     clock = Clock()
-    pulse = Pulse(clock)
-    pulse.arrived(clock.now + 5)
+    rates = Rates(clock)
+    rates.arrived(clock.now + 5)
     clock.now += 1
-    assert pulse.history()["lag_ms"][-1] == 0
+    assert rates.history()["lag_ms"][-1] == 0

@@ -4,7 +4,7 @@ import asyncio
 from decimal import Decimal
 
 from creditsd.domain.total import Total, encode
-from creditsd.live.recent import KEPT, Recent, change
+from creditsd.http.operator.recent_totals import KEPT, RecentTotals, change
 from tests.records import record
 
 TOTAL = Total.nothing("one")
@@ -21,7 +21,7 @@ def versions(found: tuple[object, int]) -> tuple[list[int], int]:
 
 
 def test_who_looks_on_gets_what_is_new_and_is_told_what_was_missed() -> None:
-    recent = Recent()
+    recent = RecentTotals()
     recent.offer(totals(1, 3))
     assert versions(recent.since(0)) == ([1, 2, 3], 0)
     assert versions(recent.since(2)) == ([3], 0)
@@ -32,7 +32,7 @@ def test_who_looks_on_gets_what_is_new_and_is_told_what_was_missed() -> None:
 
 
 async def test_waiting_ends_with_news_or_with_its_time() -> None:
-    recent = Recent()
+    recent = RecentTotals()
     await recent.wait(0, 0.001)
     waiting = [asyncio.create_task(recent.wait(0, 60)) for _ in range(3)]
     await asyncio.sleep(0)
