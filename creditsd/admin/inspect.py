@@ -25,6 +25,14 @@ COUNTED = 100_000  # what waits is counted up to here
 WATCH_SECONDS = 0.1
 FOLLOW_SECONDS = 0.2
 
+# What each state of the doorbell means.
+DOORBELL = {
+    "asleep": "asleep: writers ring",
+    "asking": "going to sleep: waiting for a silent writer's transaction",
+    "awake": "awake: polling, writers keep silent",
+    "nobody": "nobody listens",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ExplainedRow:

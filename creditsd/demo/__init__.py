@@ -21,14 +21,14 @@ from rich.console import Console
 
 from creditsd.config import log
 from creditsd.config.settings import HttpSettings, LogSettings, Settings
-from creditsd.daemon import Daemon
+from creditsd.daemon.app import Daemon
 from creditsd.demo.board import Board
 from creditsd.demo.commits import Commits
 from creditsd.demo.lines import Lines
 from creditsd.demo.mail import Mail
 from creditsd.demo.people import Person, population
 from creditsd.demo.picture import Invitation, Picture
-from creditsd.demo.server import Server
+from creditsd.demo.server import DemoServer
 from creditsd.demo.shop import BESIDE, Shop
 from creditsd.demo.traffic import Traffic
 from creditsd.domain.errors import ConfigError, CreditsdError
@@ -44,7 +44,7 @@ class Demo:
     """Composes the scene and plays it until Ctrl-C, or for some seconds."""
 
     def __init__(
-        self, console: Console, server: Server, place: socket.socket, *, duration_seconds: float | None
+        self, console: Console, server: DemoServer, place: socket.socket, *, duration_seconds: float | None
     ) -> None:
         self._console = console
         self._server = server
@@ -110,7 +110,7 @@ def show(console: Console, *, port: int | None, duration_seconds: float | None) 
 
     Raises ConfigError where its PostgreSQL is not installed, or the port that was asked for is taken.
     """
-    server = Server()
+    server = DemoServer()
     _keep_quiet(terminal=console.is_terminal)
     try:
         with ExitStack() as stack:

@@ -14,11 +14,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from creditsd.daemon import Daemon
+from creditsd.admin.inspect import DOORBELL
+from creditsd.daemon.app import Daemon
 from creditsd.demo.board import Arrival, Board
 from creditsd.demo.people import YOU
 from creditsd.domain.total import digits
-from creditsd.screen import DOORBELL
 
 FRAME_SECONDS = 0.1
 STILL_SECONDS = 0.5  # a frame even when nothing has arrived: clocks and counters move

@@ -69,7 +69,7 @@ class Account:
         return done.returncode == 0
 
 
-class Server:
+class DemoServer:
     """Runs while the block lasts; reachable through a socket in its own directory, by us and by root alone."""
 
     def __init__(self) -> None:

@@ -84,7 +84,10 @@ class Auth:
         return caller
 
     async def user(self, request: web.Request) -> tuple[Caller, str]:
-        """Return the user who asks, and the own id. Raises RequestRefused: 403 for a server, and where no user may ask."""
+        """Return the user who asks, and their own id.
+
+        Raises RequestRefused: 403 for a server, and where no user may ask.
+        """
         if self._verifier is None:
             raise self._denied(_NO_USERS if self._digests else _NOTHING_OPENS)
         caller = await self.caller(request)

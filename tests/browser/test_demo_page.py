@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Browser
 
 from creditsd.config.settings import Settings
-from creditsd.daemon import Daemon
+from creditsd.daemon.app import Daemon
 from creditsd.demo import furnish
 from creditsd.demo.people import YOU, population
 from creditsd.demo.shop import ACTS, BESIDE, Shop

@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from creditsd.config.settings import HttpSettings, Settings
-from creditsd.daemon import Daemon
+from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.operator import backend as backend_module
 from creditsd.http.operator import routes as routes_module

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from psycopg.conninfo import make_conninfo
 
 from creditsd.config.settings import Settings
-from creditsd.daemon import Daemon
+from creditsd.daemon.app import Daemon
 from creditsd.sinks import Sink
 from tests.conftest import Database, eventually
 

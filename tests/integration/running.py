@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from creditsd.config.settings import Settings
-from creditsd.daemon import Daemon
+from creditsd.daemon.app import Daemon
 from tests.conftest import eventually
 from tests.integration.line import MemorySink
 

@@ -14,11 +14,11 @@ import redis.asyncio as redis
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
-from creditsd import daemon as daemon_module
-from creditsd import leadership as leadership_module
 from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
-from creditsd.daemon import Daemon
+from creditsd.daemon import app as daemon_module
+from creditsd.daemon import pipeline as leadership_module
+from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.schema import install as schema
 from tests.conftest import Database, eventually

@@ -15,10 +15,10 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
-from creditsd import leadership as leadership_module
 from creditsd.capture import doorbell as doorbell_module
 from creditsd.capture.doorbell import Doorbell
 from creditsd.config.settings import Settings
+from creditsd.daemon import pipeline as leadership_module
 from creditsd.postgres.connections import connected
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, installed, user

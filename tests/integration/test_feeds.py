@@ -13,7 +13,7 @@ import pytest
 from creditsd.config.settings import ServeSettings, SinkSettings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.feeds import Feed, make, version_of
+from creditsd.gateway.sources import BrokerSource, make, version_of
 from creditsd.sinks import make as make_sink
 from tests.sinks.nats_harness import NatsServer
 from tests.sinks.redis_cluster_harness import Cluster
@@ -53,7 +53,7 @@ async def alone(server: Valkey | NatsServer) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[tuple[Feed, asyncio.Queue[tuple[str, bytes]]]]:
+async def opened(url: str, **options: Any) -> AsyncIterator[tuple[BrokerSource, asyncio.Queue[tuple[str, bytes]]]]:
     """Open a feed, and gather what it hears."""
     feed = make(ServeSettings(feed=url, **options))
     come: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()

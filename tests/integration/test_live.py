@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from creditsd import daemon as daemon_module
 from creditsd.config.settings import Settings
+from creditsd.daemon import app as daemon_module
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.database_source import DatabaseSource
 from creditsd.metrics import collectors as collectors_module

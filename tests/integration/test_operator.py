@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from creditsd.config.settings import Settings
-from creditsd.daemon import Daemon
+from creditsd.daemon.app import Daemon
 from creditsd.http.operator import backend as backend_module
 from creditsd.http.operator import routes as routes_module
 from creditsd.http.operator.backend import Backend

@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from creditsd.admin.inspect import Inspector
-from creditsd.daemon import Daemon
+from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode, read_previous
 from creditsd.postgres import sql_files

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from creditsd.config.settings import Settings
-from creditsd.daemon import Daemon
+from creditsd.daemon.app import Daemon
 from creditsd.delivery import publisher
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total

@@ -12,9 +12,9 @@ import pytest
 from creditsd.config.settings import ServeSettings
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.feeds import Feed, make, version_of
+from creditsd.gateway.sources import BrokerSource, make, version_of
+from creditsd.gateway.upstream import Upstream
 from creditsd.http.hub import Hub
-from creditsd.subscriber import Subscriber
 from tests.conftest import eventually
 from tests.feeding import BROKERS, Broker, broker, publish
 from tests.sinks.valkey import Valkey
@@ -32,7 +32,7 @@ def sink_valkey() -> Iterator[Valkey]:
 class Watched:
     """A real feed that counts how often it is asked, and lets a test act before it reads."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: BrokerSource) -> None:
         self._feed = feed
         self.max_batch = feed.max_batch
         self.subscriptions = 0
@@ -64,11 +64,11 @@ class Watched:
 
 
 @asynccontextmanager
-async def subscribed(server: Broker, **settings: Any) -> AsyncIterator[tuple[Subscriber, Hub, Watched]]:
+async def subscribed(server: Broker, **settings: Any) -> AsyncIterator[tuple[Upstream, Hub, Watched]]:
     """Run a subscriber, connected, with a hub that it feeds."""
     made = ServeSettings(feed=server.url, **settings)
     feed = Watched(make(made))
-    subscriber = Subscriber(feed, user_id_type=made.user_id_type, sweep_seconds=made.sweep_seconds)
+    subscriber = Upstream(feed, user_id_type=made.user_id_type, sweep_seconds=made.sweep_seconds)
     hub = Hub(subscriber)
     running = asyncio.create_task(subscriber.run(hub.offer))
     try:
@@ -81,7 +81,7 @@ async def subscribed(server: Broker, **settings: Any) -> AsyncIterator[tuple[Sub
         await subscriber.close()
 
 
-async def until_connected(subscriber: Subscriber) -> None:
+async def until_connected(subscriber: Upstream) -> None:
     async def problem() -> str | None:
         return subscriber.error
 

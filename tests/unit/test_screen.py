@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from rich.console import Console
 
-from creditsd import screen
+from creditsd.cli import render
 from creditsd.domain.total import Total
 from tests.records import record
 
@@ -21,7 +21,7 @@ def test_steps_are_shown_with_what_each_changed_where_that_can_be_said() -> None
     unknown = first._replace(version=4, credits=Decimal("NaN"), previous_record=record("-2"))
     after = first._replace(version=5, credits=Decimal(7), previous_record=record("NaN"))
     console = Console(width=120, record=True)
-    screen.steps(console, [after, unknown, less, more, first])
+    render.steps(console, [after, unknown, less, more, first])
     shown = [line.split() for line in console.export_text().splitlines()]
     assert shown[0] == ["time", "credits", "step", "status", "plan", "cause", "version"]
     assert [line[2:] for line in shown[1:]] == [

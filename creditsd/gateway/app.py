@@ -7,13 +7,13 @@ import signal
 
 import structlog
 
-from creditsd import feeds
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import ConfigError
+from creditsd.gateway import sources
+from creditsd.gateway.upstream import Upstream
 from creditsd.http.hub import Hub
 from creditsd.http.server import HttpServer
-from creditsd.subscriber import Subscriber
 
 log = structlog.get_logger()
 
@@ -27,12 +27,12 @@ class Gateway:
         if settings.http.address is None:
             raise ConfigError("creditsd serve has nowhere to listen: set CREDITSD_HTTP__LISTEN to host:port")
         serve = settings.serve
-        self._subscriber = Subscriber(
-            feeds.make(serve), user_id_type=serve.user_id_type, sweep_seconds=serve.sweep_seconds
+        self._upstream = Upstream(
+            sources.make(serve), user_id_type=serve.user_id_type, sweep_seconds=serve.sweep_seconds
         )
-        self._hub = Hub(self._subscriber)
+        self._hub = Hub(self._upstream)
         self._http = HttpServer(settings.http, self._hub, self.health)
-        self._http.metrics.add(self._subscriber)
+        self._http.metrics.add(self._upstream)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -41,7 +41,7 @@ class Gateway:
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
         async with self._http, asyncio.TaskGroup() as tasks:
             beside = [
-                tasks.create_task(self._subscriber.run(self._hub.offer), name="feed"),
+                tasks.create_task(self._upstream.run(self._hub.offer), name="feed"),
                 tasks.create_task(systemd.keep_alive(lambda: True)),
                 tasks.create_task(self._report()),
             ]
@@ -50,7 +50,7 @@ class Gateway:
             self._hub.close()  # while there is somewhere else to go
             for task in beside:
                 task.cancel()
-        await self._subscriber.close()
+        await self._upstream.close()
         log.info("gateway.stopped")
 
     def stop(self) -> None:
@@ -59,7 +59,7 @@ class Gateway:
 
     def health(self) -> dict[str, object]:
         """Say how it is, for /livez and /readyz: alive while it answers, ready while it hears the feed."""
-        problem = self._subscriber.error
+        problem = self._upstream.error
         return {
             "state": "serving" if problem is None else "waiting",
             "ready": problem is None and not self._stopping.is_set(),
@@ -71,7 +71,7 @@ class Gateway:
         """Tell systemd: ready as soon as the feed is heard, and what is wrong while it is not."""
         said: str | None = ""
         while True:
-            problem = self._subscriber.error
+            problem = self._upstream.error
             if problem != said:
                 said = problem
                 if problem is None:

@@ -33,7 +33,7 @@ class Slice:
         return len(self.taken_seconds) / self.seconds
 
 
-class Writers:
+class WriteLoad:
     """So many clients. Each statement is prepared once, and takes the id of a random row."""
 
     def __init__(self, dsn: str, clients: int, statements: Mapping[str, str], rows: int) -> None:

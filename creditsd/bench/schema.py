@@ -19,7 +19,7 @@ _MARK = 'Scratch of "creditsd bench"'
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerFacts:
     """The server as it presents itself; `flushes`: a commit of the application waits for the disk."""
 
     database: str
@@ -33,15 +33,17 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class BenchSchema:
     """The tables `plain`, `notifying` and `captured`, the same but for their triggers."""
 
-    server: Server
+    server: ServerFacts
     connection: Connection
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def opened(cls, settings: Settings, *, clients: int, announce: Callable[[], None]) -> AsyncIterator[Scratch]:
+    async def opened(
+        cls, settings: Settings, *, clients: int, announce: Callable[[], None]
+    ) -> AsyncIterator[BenchSchema]:
         """Make the schema for as long as the block lasts; what a killed bench left behind goes first.
 
         Announces the first write once nothing speaks against it. Where something does, nothing has been written, and it
@@ -69,13 +71,13 @@ def _dsn(settings: Settings) -> str:
     return settings.listen_dsn or settings.dsn
 
 
-async def _asked(connection: Connection) -> Server:
+async def _asked(connection: Connection) -> ServerFacts:
     found = await row(connection, sql_files.sql("bench/server"))
     assert found is not None
-    return Server(*found)
+    return ServerFacts(*found)
 
 
-async def _check(connection: Connection, server: Server, clients: int) -> None:
+async def _check(connection: Connection, server: ServerFacts, clients: int) -> None:
     if server.standby or server.read_only:
         kind = "a read-only replica" if server.standby else "read-only (default_transaction_read_only = on)"
         raise ConfigError(f"this server is {kind}: `creditsd bench` writes, so point CREDITSD_DSN at the primary")
@@ -113,7 +115,7 @@ def relocated(script: str) -> str:
     return re.sub(r"\bcreditsd\b", SCHEMA, script).replace(f"CREATE SCHEMA {SCHEMA};", "")
 
 
-async def _drop(settings: Settings, server: Server) -> None:
+async def _drop(settings: Settings, server: ServerFacts) -> None:
     """Drop it on a connection of its own: the other one may have been interrupted in the middle of a statement."""
     try:
         async with connected(_dsn(settings), purpose="bench") as connection:

@@ -24,8 +24,8 @@ from creditsd.totals.recompute import Recomputer
 
 log = structlog.get_logger()
 
-State = Literal["starting", "standby", "backfilling", "leading", "disconnected", "stopping"]
-Progress = Callable[[int, int, bool], None]  # users done, users in all (about), whether it is over
+DaemonState = Literal["starting", "standby", "backfilling", "leading", "disconnected", "stopping"]
+BackfillProgress = Callable[[int, int, bool], None]  # users done, users in all (about), whether it is over
 
 CURSOR_SAVE_SECONDS = 1.0
 STUCK_SECONDS = 600.0  # a page of users may take minutes where the table has no index; a lost server is noticed sooner
@@ -57,11 +57,11 @@ class Stages:
     doorbell: Doorbell
 
 
-class Leadership:
+class Pipeline:
     """Turns the line while its stages are there. Every step re-reads the truth, so it may be interrupted anywhere."""
 
     def __init__(
-        self, settings: Settings, receivers: Sequence[Receiver], progress: Progress | None, rates: Rates
+        self, settings: Settings, receivers: Sequence[Receiver], progress: BackfillProgress | None, rates: Rates
     ) -> None:
         self._settings = settings
         self._rates = rates
@@ -73,7 +73,7 @@ class Leadership:
         self._users: int | None = None
         self._turned_at = time.monotonic()
         self._ending = False
-        self.state: State = "starting"
+        self.state: DaemonState = "starting"
         self.counters = LineCounters()
 
     @property

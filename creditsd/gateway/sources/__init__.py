@@ -21,7 +21,7 @@ NAME = "serve.feed"
 """What a feed is called where something is wrong with it."""
 
 
-class Feed(Protocol):
+class BrokerSource(Protocol):
     """A place where totals are heard as a sink publishes them. It translates; waiting and trying again are not its own.
 
     Every method but `close` raises SinkUnavailable; after that `open` begins anew, with nothing subscribed.
@@ -70,7 +70,7 @@ def schemes() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def make(settings: ServeSettings) -> Feed:
+def make(settings: ServeSettings) -> BrokerSource:
     """Build the feed its URL names, not connected yet. Raises ConfigError."""
     if not settings.feed:
         raise ConfigError(
@@ -87,7 +87,7 @@ def make(settings: ServeSettings) -> Feed:
         mistake = invalid.errors(include_url=False, include_input=False)[0]  # the input may be a secret
         where = ".".join(("serve", *map(str, mistake["loc"])))
         raise ConfigError(f"{where}: {mistake['msg'].removeprefix('Value error, ')}") from None
-    return cast("Feed", module.create(settings.feed, options))
+    return cast("BrokerSource", module.create(settings.feed, options))
 
 
 def _module(scheme: str) -> ModuleType:

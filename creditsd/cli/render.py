@@ -15,17 +15,10 @@ from rich.text import Text
 
 from creditsd.admin.failed_deliveries import FailedDelivery
 from creditsd.admin.forget import Forgotten
-from creditsd.admin.inspect import COUNTED, Explanation, Status
+from creditsd.admin.inspect import COUNTED, DOORBELL, Explanation, Status
 from creditsd.admin.sinks import ListedSink
 from creditsd.admin.verify import Drift, Verdict
 from creditsd.domain.total import Total, digits
-
-DOORBELL = {
-    "asleep": "asleep: writers ring",
-    "asking": "going to sleep: waiting for a silent writer's transaction",
-    "awake": "awake: polling, writers keep silent",
-    "nobody": "nobody listens",
-}
 
 _NUMBERS = ("queue", "delivered", "refused", "dead")
 _STATE_STYLE = {

@@ -12,7 +12,7 @@ from nats.aio.subscription import Subscription
 
 from creditsd.brokers import nats as broker
 from creditsd.domain.errors import SinkUnavailable
-from creditsd.feeds import NAME, version_of
+from creditsd.gateway.sources import NAME, version_of
 
 MAX_BATCH = 250  # each reading is a request of its own, all in flight at once
 _RIGHTS = "subscribe on {subjects} and _INBOX.>, publish on $JS.API.STREAM.MSG.GET.>"
@@ -23,7 +23,7 @@ class Options(broker.NatsOptions):
     """What can be set beside the url."""
 
 
-class Nats:
+class NatsSource:
     """One connection with a plain subscription a user: what JetStream stores passes by there as it is published."""
 
     max_batch = MAX_BATCH
@@ -111,7 +111,7 @@ class Nats:
             self._stir.set()
 
 
-def create(url: str, options: Options) -> Nats:
+def create(url: str, options: Options) -> NatsSource:
     """Make the feed for a url as the sink takes it. Raises ConfigError."""
     user = broker.User(NAME, SinkUnavailable, _RIGHTS, _NO_STREAM)
-    return Nats(broker.reach(user, url, options), options)
+    return NatsSource(broker.reach(user, url, options), options)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from creditsd import screen
 from creditsd.admin.inspect import Inspector
-from creditsd.commands import Json, UserId, console, finish, invocation, say, say_json
+from creditsd.cli import render
+from creditsd.cli.console import Json, UserId, console, finish, invocation, say, say_json
 from creditsd.domain.total import Total
 
 
@@ -30,7 +30,7 @@ def history(
 
     found = finish(ask())
     if not json and console.is_terminal:
-        screen.steps(console, found)
+        render.steps(console, found)
     else:
         for each in found:
             say_json(each.document() | {"previous": each.previous, "cause": each.cause})

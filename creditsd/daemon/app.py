@@ -15,6 +15,7 @@ from creditsd.capture.change_reader import ChangeReader
 from creditsd.capture.doorbell import Doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
+from creditsd.daemon.pipeline import BackfillProgress, DaemonState, Pipeline, Stages
 from creditsd.delivery.backoff import Backoff
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
@@ -24,7 +25,6 @@ from creditsd.http.operator.backend import Backend
 from creditsd.http.operator.recent_totals import RecentTotals
 from creditsd.http.operator.routes import OperatorRoutes
 from creditsd.http.server import HttpServer, Part
-from creditsd.leadership import Leadership, Progress, Stages, State
 from creditsd.metrics.collectors import DaemonCollector
 from creditsd.metrics.rates import Rates
 from creditsd.postgres import connections, sql_files
@@ -54,7 +54,7 @@ class Daemon:
         self,
         settings: Settings,
         *,
-        progress: Progress | None = None,
+        progress: BackfillProgress | None = None,
         extra: Sequence[tuple[str, Sink]] = (),
         parts: Sequence[Part] = (),
         beside: PageBeside | None = None,
@@ -74,17 +74,17 @@ class Daemon:
         self._operator = OperatorRoutes(settings.http, self._http.counts, self._backend, recent, beside=beside)
         for part in (self._operator, *parts):
             self._http.add(part)
-        self._leadership = Leadership(settings, [*self._publishers, self._source, recent], progress, rates)
+        self._pipeline = Pipeline(settings, [*self._publishers, self._source, recent], progress, rates)
         self._http.metrics.add(
-            DaemonCollector(self._leadership, self._publishers, self._doorbell_state, self._source.pool)
+            DaemonCollector(self._pipeline, self._publishers, self._doorbell_state, self._source.pool)
         )
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
 
     @property
-    def state(self) -> State:
+    def state(self) -> DaemonState:
         """What it is doing now."""
-        return self._leadership.state
+        return self._pipeline.state
 
     async def run(self) -> None:
         """Run until `stop` or a signal; then close the line from its head, within `shutdown_seconds`.
@@ -98,7 +98,7 @@ class Daemon:
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
                 beside = [
-                    tasks.create_task(systemd.keep_alive(lambda: self._leadership.alive)),
+                    tasks.create_task(systemd.keep_alive(lambda: self._pipeline.alive)),
                     tasks.create_task(self._purge()),
                     tasks.create_task(self._tidy()),
                     tasks.create_task(self._source.run()),
@@ -117,7 +117,7 @@ class Daemon:
     def stop(self) -> None:
         """Begin to end; safe to call more than once, and from a signal."""
         self._stopping.set()
-        self._leadership.end()
+        self._pipeline.end()
         if self._stages is not None:
             self._stages.doorbell.stir()
 
@@ -126,7 +126,7 @@ class Daemon:
         return {
             "state": self.state,
             "ready": self.state in ("leading", "standby"),
-            "alive": self._leadership.alive,
+            "alive": self._pipeline.alive,
             "doorbell": self._doorbell_state(),
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
@@ -145,7 +145,7 @@ class Daemon:
         backoff = Backoff()
         started = False
         while not self._stopping.is_set():
-            self._leadership.turned()
+            self._pipeline.turned()
             try:
                 async with connected(self._settings.listen_dsn or self._settings.dsn, purpose="leader") as leader:
                     installation = await schema.missing(leader, self._settings)
@@ -153,29 +153,29 @@ class Daemon:
                     started, backoff = True, Backoff()
                     if await self._take_leadership(leader):
                         async with self._staged(leader, installation) as stages:
-                            await self._leadership.lead(stages)
+                            await self._pipeline.lead(stages)
             except* (DatabaseUnavailable, SchemaError, ConfigError) as group:
                 error = _first(group)
                 if not started:
                     raise error from None
-                self._leadership.state = "disconnected"
+                self._pipeline.state = "disconnected"
                 seconds = backoff.next(None if isinstance(error, DatabaseUnavailable) else MENDING_SECONDS)
                 say = log.warning if isinstance(error, DatabaseUnavailable) else log.error
                 say("daemon.interrupted", reason=str(error), next_try_seconds=round(seconds, 2))
                 systemd.status(f"waiting: {error}")
                 await self._wait(seconds)
-        self._leadership.state = "stopping"
+        self._pipeline.state = "stopping"
 
     async def _take_leadership(self, leader: Connection) -> bool:
         """Wait until no other daemon leads; False when we are to end before that."""
         while not self._stopping.is_set():
-            self._leadership.turned()
+            self._pipeline.turned()
             found = await row(leader, sql_files.sql("queries/leadership_taken"))
             if found is not None and found[0]:
                 return True
             if self.state != "standby":
                 log.info("daemon.stood_by", reason="another daemon leads")
-                self._leadership.state = "standby"
+                self._pipeline.state = "standby"
                 systemd.ready("standing by")
             await self._wait(STANDBY_SECONDS)
         return False

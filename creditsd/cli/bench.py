@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from creditsd.commands import Json, console, errors_console, finish, invocation, say, say_json
-from creditsd.measurement import PLAIN, Findings, grouped, measure
-from creditsd.scratch import SCHEMA
+from creditsd.bench.measure import PLAIN, Findings, grouped, measure
+from creditsd.bench.schema import SCHEMA
+from creditsd.cli.console import Json, console, errors_console, finish, invocation, say, say_json
 
 EX_INTERRUPTED = 130
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from creditsd import screen
 from creditsd.admin.verify import Drift, Verdict, Verifier
-from creditsd.commands import Json, console, errors_console, finish, invocation, say, say_json
+from creditsd.cli import render
+from creditsd.cli.console import Json, console, errors_console, finish, invocation, say, say_json
 
 SHOWN = 20  # on a terminal; a pipe gets them all
 
@@ -37,18 +37,18 @@ def verify(
         if lines:
             say_json({"drift": dataclasses.asdict(drift)})
         elif shown <= SHOWN:
-            console.print(screen.drift_line(drift))
+            console.print(render.drift_line(drift))
 
-    async def ask(bar: screen.Bar) -> Verdict:
+    async def ask(bar: render.Bar) -> Verdict:
         async with Verifier.opened(invocation.settings(), sink or []) as verifier:
             return await verifier.run(repair=repair, progress=bar.show, report=report)
 
-    with screen.Bar(errors_console, "verify") as bar:
+    with render.Bar(errors_console, "verify") as bar:
         verdict = finish(ask(bar))
     if lines:
         say_json({"verdict": {**dataclasses.asdict(verdict), "clean": verdict.clean}})
     else:
-        screen.verdict(console, verdict, unseen=max(0, shown - SHOWN))
+        render.verdict(console, verdict, unseen=max(0, shown - SHOWN))
     for name in verdict.silent:
         say(f"{name} cannot tell what it holds: it was not compared", note=True)
     if repair and not verdict.clean and not verdict.led:

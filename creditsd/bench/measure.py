@@ -10,10 +10,10 @@ from typing import Any
 
 from psycopg import sql
 
+from creditsd.bench.load import Slice, WriteLoad
+from creditsd.bench.schema import SCHEMA, BenchSchema
 from creditsd.config.settings import Settings
 from creditsd.postgres import sql_files
-from creditsd.scratch import SCHEMA, Scratch
-from creditsd.writers import Slice, Writers
 
 ROWS = 20_000  # as sql/bench/tables.sql makes them
 ROUNDS = 5
@@ -134,29 +134,29 @@ async def measure(
 
     Raises ConfigError, SchemaError, InputError or DatabaseUnavailable.
     """
-    async with Scratch.opened(settings, clients=clients, announce=announce) as scratch:
+    async with BenchSchema.opened(settings, clients=clients, announce=announce) as schema:
         statements = {variant: _change(table) for variant, table in TABLES.items()}
         # They end before the schema goes: nobody drops a table that is being written to.
-        with Writers(settings.listen_dsn or settings.dsn, clients, statements, ROWS) as writers:
-            return await _rounds(scratch, writers, sorted({1, clients}), seconds, progress)
+        with WriteLoad(settings.listen_dsn or settings.dsn, clients, statements, ROWS) as load:
+            return await _rounds(schema, load, sorted({1, clients}), seconds, progress)
 
 
 async def _rounds(
-    scratch: Scratch, writers: Writers, clients: Sequence[int], seconds: float, progress: Callable[[int, int], None]
+    schema: BenchSchema, load: WriteLoad, clients: Sequence[int], seconds: float, progress: Callable[[int, int], None]
 ) -> Findings:
     """Let the variants take turns within a round, and another one begin each round."""
     slices: dict[tuple[int, str], list[Slice]] = {(some, variant): [] for some in clients for variant in TABLES}
     each = seconds / (len(slices) * ROUNDS)
     for variant in TABLES:
-        await asyncio.to_thread(writers.write, variant, clients[-1], min(WARM_UP_SECONDS, each))
+        await asyncio.to_thread(load.write, variant, clients[-1], min(WARM_UP_SECONDS, each))
     for turn in range(ROUNDS):
         for some in clients:
             for variant in _rotated(list(TABLES), turn):
-                await scratch.tidy()
-                slices[some, variant].append(await asyncio.to_thread(writers.write, variant, some, each))
+                await schema.tidy()
+                slices[some, variant].append(await asyncio.to_thread(load.write, variant, some, each))
                 progress(sum(map(len, slices.values())), len(slices) * ROUNDS)
     cells = [_cell(some, variant, found) for (some, variant), found in slices.items()]
-    return Findings(scratch.server.version, scratch.server.flushes, cells)
+    return Findings(schema.server.version, schema.server.flushes, cells)
 
 
 def _cell(clients: int, variant: str, slices: Sequence[Slice]) -> Cell:

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from creditsd.brokers import redis as broker
 from creditsd.domain.errors import SinkUnavailable
-from creditsd.feeds import NAME
+from creditsd.gateway.sources import NAME
 
 MAX_BATCH = 500
 _CLOSE_SECONDS = 2.0
@@ -25,7 +25,7 @@ class Options(broker.RedisOptions):
     prefix: str = "credits:"
 
 
-class Redis:
+class RedisSource:
     """One connection that listens, others that read.
 
     The line is RESP2, in which a connection that listens can do nothing else. Its answers come in the order of what
@@ -145,6 +145,6 @@ def _bytes(text: bytes | str) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-def create(url: str, options: Options) -> Redis:
+def create(url: str, options: Options) -> RedisSource:
     """Make the feed for a url as the sink takes it. Raises ConfigError."""
-    return Redis(broker.reach(NAME, url, options), options)
+    return RedisSource(broker.reach(NAME, url, options), options)

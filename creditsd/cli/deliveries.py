@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from creditsd import screen
 from creditsd.admin.failed_deliveries import FailedDeliveries, FailedDelivery
-from creditsd.commands import Json, UserId, console, finish, invocation, say, say_json
+from creditsd.cli import render
+from creditsd.cli.console import Json, UserId, console, finish, invocation, say, say_json
 from creditsd.domain.errors import InputError
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ def list_(
 
     found = finish(ask())
     if not json and console.is_terminal:
-        screen.failed_deliveries(console, found)
+        render.failed_deliveries(console, found)
     else:
         for each in found:
             say_json(dataclasses.asdict(each))
@@ -60,7 +60,7 @@ def show(sink: SinkName, user_id: UserId, json: Json = False) -> None:
 
     found = finish(ask())
     if not json and console.is_terminal:
-        screen.failed_delivery(console, found)
+        render.failed_delivery(console, found)
     else:
         say_json(dataclasses.asdict(found))
 

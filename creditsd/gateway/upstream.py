@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from creditsd.delivery.backoff import Backoff
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.user_id import canonical
-from creditsd.feeds import Feed, version_of
+from creditsd.gateway.sources import BrokerSource, version_of
 
 T = TypeVar("T")
 
@@ -28,16 +28,16 @@ STEADY_SECONDS = 5.0  # a connection that lasted longer than this was a good one
 NOT_YET = "serve.feed: not connected yet"
 
 
-class Subscriber:
+class Upstream:
     """The source of a hub, and the loop that feeds it: connect, subscribe, read, hear; after a loss all of it again.
 
     A user is subscribed with the first listener and left with the last. Whoever is watched is read once the
     subscription holds, and again every `sweep_seconds`: feeds tell a total at most once.
     """
 
-    def __init__(self, feed: Feed, *, user_id_type: str, sweep_seconds: float) -> None:
+    def __init__(self, source: BrokerSource, *, user_id_type: str, sweep_seconds: float) -> None:
         self.error: str | None = NOT_YET
-        self._feed = feed
+        self._source = source
         self._user_id_type = user_id_type
         self._sweep_seconds = sweep_seconds
         self._watched: dict[str, asyncio.Future[str | None]] = {}  # done with None: subscribed; with words: not
@@ -117,11 +117,11 @@ class Subscriber:
     async def close(self) -> None:
         """Let go of the feed."""
         self._lose("this process is about to end")
-        await self._feed.close()
+        await self._source.close()
 
     async def _follow(self, offer: Offer) -> None:
         """Connect, and follow until the feed is lost."""
-        await self._feed.open()
+        await self._source.open()
         async with asyncio.TaskGroup() as tasks:  # ends with this call
             tasks.create_task(self._listen(offer))
             await self._resume(offer)
@@ -134,14 +134,14 @@ class Subscriber:
     async def _listen(self, offer: Offer) -> NoReturn:
         while True:
             _give_way()
-            for user_id, document in await self._feed.heard():
+            for user_id, document in await self._source.heard():
                 self._tell(offer, user_id, document)
 
     async def _resume(self, offer: Offer) -> None:
         """Subscribe everyone who is watched, and read what was published meanwhile."""
         self._changed.clear()
         for users in self._batches(list(self._watched)):
-            await self._feed.subscribe(users)
+            await self._source.subscribe(users)
             self._subscribed.update(users)
             await self._read(offer, users)
         self._changed.update(self._subscribed ^ self._watched.keys())  # who came and went while this lasted
@@ -157,10 +157,10 @@ class Subscriber:
             changed, self._changed = self._changed, set()
             for users in self._batches([each for each in changed & self._subscribed if each not in self._watched]):
                 self._subscribed.difference_update(users)
-                await self._feed.unsubscribe(users)
+                await self._source.unsubscribe(users)
             new = [each for each in changed if each in self._watched and each not in self._subscribed]
             for users in self._batches(new):
-                await self._feed.subscribe(users)
+                await self._source.subscribe(users)
                 self._subscribed.update(users)
             for user_id in changed & self._subscribed & self._watched.keys():
                 _settle(self._watched[user_id], None)
@@ -173,7 +173,7 @@ class Subscriber:
             readers, self._readers = self._readers, {}
             try:
                 for users in self._batches(list(readers)):
-                    for user_id, document in zip(users, await self._feed.newest(users), strict=True):
+                    for user_id, document in zip(users, await self._source.newest(users), strict=True):
                         version = None if document is None else version_of(user_id, document)
                         _settle(readers[user_id], None if version is None or document is None else (version, document))
             finally:
@@ -190,7 +190,7 @@ class Subscriber:
                     await self._read(offer, users)
 
     async def _read(self, offer: Offer, users: Sequence[str]) -> None:
-        found = await self._feed.newest(users)
+        found = await self._source.newest(users)
         _give_way()
         for user_id, document in zip(users, found, strict=True):
             if document is not None:
@@ -203,7 +203,7 @@ class Subscriber:
             offer(user_id, version, document)
 
     def _batches(self, users: Sequence[str]) -> Sequence[Sequence[str]]:
-        size = self._feed.max_batch
+        size = self._source.max_batch
         return [users[start : start + size] for start in range(0, len(users), size)]
 
     def _lose(self, problem: str) -> None:

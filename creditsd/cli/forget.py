@@ -6,9 +6,9 @@ import dataclasses
 
 import typer
 
-from creditsd import screen
 from creditsd.admin.forget import Eraser, Forgotten
-from creditsd.commands import Json, UserId, console, finish, invocation, say, say_json
+from creditsd.cli import render
+from creditsd.cli.console import Json, UserId, console, finish, invocation, say, say_json
 
 EX_UNAVAILABLE = 69
 
@@ -28,7 +28,7 @@ def forget(user_id: UserId, json: Json = False) -> None:
     if json or not console.is_terminal:
         say_json(dataclasses.asdict(found))
     else:
-        screen.forgotten(console, found)
+        render.forgotten(console, found)
     if found.remaining:
         rows = "1 row" if found.remaining == 1 else f"{found.remaining} rows"
         say(f"the application's table still has {rows} of this user: the next change brings the total back", note=True)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from creditsd import screen
 from creditsd.admin.sinks import ListedSink, SinkControl, Trial
-from creditsd.commands import Json, console, finish, invocation, say, say_json
+from creditsd.cli import render
+from creditsd.cli.console import Json, console, finish, invocation, say, say_json
 
 app = typer.Typer(
     name="sinks",
@@ -32,7 +32,7 @@ def list_(json: Json = False) -> None:
 
     found = finish(ask())
     if not json and console.is_terminal:
-        screen.sinks(console, found)
+        render.sinks(console, found)
         return
     for each in found:
         say_json(dataclasses.asdict(each))
