@@ -57,7 +57,7 @@ LONGEST_REST_SECONDS = 0.25
 
 
 class Doorbell:
-    """The bell and its lock. `rest` is the line's only wait; `listening` and `keeping` run beside it."""
+    """The bell and its lock. `rest` is the line's only wait; `listening` and `hold_sleep_lock` run beside it."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class Doorbell:
         self._poll_seconds = poll_seconds
         self._busy_poll_seconds = busy_poll_seconds
         self._told = told
-        self._stir = asyncio.Event()  # whatever a rest must look up for
+        self._wakeup = asyncio.Event()  # whatever a rest must look up for
         self._rung = False  # a ring, a grant, the end: the changes should be looked at
-        self._turn = asyncio.Event()  # keeping() has something to do
+        self._turn = asyncio.Event()  # hold_sleep_lock() has something to do
         self._wants = False
         self._holds = False
         self._granted = False  # since the last drain began
@@ -99,10 +99,10 @@ class Doorbell:
             return "asleep"
         return "asking" if self._wants else "awake"
 
-    def stir(self) -> None:
+    def end_rest(self) -> None:
         """End the rest that is under way, or the next one."""
         self._rung = True
-        self._stir.set()
+        self._wakeup.set()
 
     async def listen(self) -> None:
         """Begin to listen; before the first proof, which would be lost otherwise."""
@@ -114,13 +114,13 @@ class Doorbell:
         with translated():
             async for heard in self._listener.notifies():
                 if not heard.payload:
-                    self.stir()
+                    self.end_rest()
                 elif heard.payload == self._proof:
                     self._hear_proof()
                 else:
                     self._told(heard.payload)
 
-    async def keeping(self) -> None:
+    async def hold_sleep_lock(self) -> None:
         """Take and release K as `rest` wants it, on its own connection: one that waits for a lock is deaf.
 
         Raises DatabaseUnavailable as soon as the server ends that connection: K went with it, so writers keep silent.
@@ -144,7 +144,7 @@ class Doorbell:
                     self._holds = False
             if self._wants != self._holds:
                 self._turn.set()
-            self.stir()
+            self.end_rest()
 
     async def _next_turn(self) -> None:
         """Wait until K is wanted or unwanted, or the server speaks on the connection that holds it."""
@@ -225,8 +225,8 @@ class Doorbell:
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await self._stir.wait()
-            self._stir.clear()
+                    await self._wakeup.wait()
+            self._wakeup.clear()
         self._rung = False
 
     async def _wake(self) -> None:
@@ -254,7 +254,7 @@ class Doorbell:
             log.info("doorbell.proven")
             self._rung = True  # from polling to the bell
         self._proven, self._lost = True, False
-        self._stir.set()
+        self._wakeup.set()
 
     def _check_proof(self, now: float) -> None:
         if not self._proof or now < self._proof_deadline:
@@ -264,7 +264,7 @@ class Doorbell:
         if not self._lost:
             log.error(
                 "doorbell.lost",
-                mend="LISTEN needs a direct connection: set CREDITSD_LISTEN_DSN to one that goes through no pooler",
+                hint="LISTEN needs a direct connection: set CREDITSD_LISTEN_DSN to one that goes through no pooler",
                 polling_every_seconds=self._poll_seconds,
             )
         self._lost = True

@@ -119,7 +119,7 @@ class Daemon:
         self._stopping.set()
         self._pipeline.end()
         if self._stages is not None:
-            self._stages.doorbell.stir()
+            self._stages.doorbell.end_rest()
 
     def health(self) -> dict[str, object]:
         """Say how the daemon is, for /livez and /readyz."""
@@ -213,7 +213,7 @@ class Daemon:
                 doorbell,
             )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            beside = [tasks.create_task(doorbell.keeping())]
+            beside = [tasks.create_task(doorbell.hold_sleep_lock())]
             if not polls:
                 beside.append(tasks.create_task(doorbell.listening()))
             self._stages = stages

@@ -46,7 +46,7 @@ class HistoryBacklog:
             until=_moment(whole_after),
             reason="the sink was away for longer than history goes back: of these users it is told what is kept, "
             "and the newest total",
-            mend="set [history] days to more than its longest outage",
+            hint="set [history] days to more than its longest outage",
         )
 
 

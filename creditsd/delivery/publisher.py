@@ -375,8 +375,8 @@ class Publisher:
         self._halted = halted
         self._backlog.forget()
         if disabled_reason is not None:
-            mend = f"once it is meant to go on: creditsd sinks enable {self.name}"
-            log.error("publisher.disabled", sink=self.name, reason=disabled_reason, mend=mend)
+            hint = f"once it is meant to go on: creditsd sinks enable {self.name}"
+            log.error("publisher.disabled", sink=self.name, reason=disabled_reason, hint=hint)
         elif halted is not None:
             log.info("publisher.halted", sink=self.name, reason=halted)
         else:

@@ -81,8 +81,8 @@ class Retries:
         async with borrowed(self._pool) as connection:
             found = await batch(connection, query, {"name": self._sink, "limit": limit, "upto": cursor})
         if found.page.get("missed"):
-            mend = "set [history] days to more than a delivery may wait"
-            log.error("deliveries.steps_missed", sink=self._sink, users=found.page["missed"], mend=mend)
+            hint = "set [history] days to more than a delivery may wait"
+            log.error("deliveries.steps_missed", sink=self._sink, users=found.page["missed"], hint=hint)
         if not found.totals:
             await self.load(cursor)
         return found.totals
@@ -140,5 +140,5 @@ class Retries:
                 },
             )
         if found is not None and found[0]:
-            log.error("deliveries.died", sink=self._sink, deliveries=found[0], mend="see `creditsd deliveries list`")
+            log.error("deliveries.died", sink=self._sink, deliveries=found[0], hint="see `creditsd deliveries list`")
         await self.load(cursor)

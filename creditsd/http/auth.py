@@ -54,7 +54,7 @@ class Auth:
         self._verifier = _verifier(settings)
         self._buckets = RateLimit(settings.requests_per_second_per_caller)
         if any(len(key) < SHORT_BYTES for key in settings.api_keys):
-            log.warning("access.key_found_short", mend=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
+            log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
 
     async def close(self) -> None:
         """Let go of the connection to the keys' endpoint."""

@@ -51,7 +51,7 @@ class DatabaseSource:
         self._leads = False
         self._through = False  # we lead, and nothing lies between the cursor and what is handed over
         self._cursor: int | None = None  # None: nobody has been told anything since nobody listened
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self.pool.open()
@@ -76,7 +76,7 @@ class DatabaseSource:
 
     async def watch(self, user_id: str) -> None:  # noqa: ARG002  whoever it is, `run` has something to do
         """Begin to look for news, where the leader does not hand them over."""
-        self._stir.set()
+        self._wakeup.set()
 
     def unwatch(self, user_id: str) -> None:
         """Do nothing: what nobody listens to is not told."""
@@ -86,7 +86,7 @@ class DatabaseSource:
     def see(self, user_id_type: str) -> None:
         """Hear what the ids of this database are."""
         self._user_id_type = self.batcher.user_id_type = user_id_type
-        self._stir.set()
+        self._wakeup.set()
 
     def lead(self, newest: int, user_id_type: str) -> None:  # noqa: ARG002  we read what we have missed ourselves
         """Hear that what is stored from now on is handed over."""
@@ -96,7 +96,7 @@ class DatabaseSource:
     def step_down(self) -> None:
         """Hear that nothing is handed over any more."""
         self._leads = self._through = False
-        self._stir.set()
+        self._wakeup.set()
 
     def offer(self, totals: Sequence[Total]) -> None:
         """Tell those who listen."""
@@ -158,14 +158,14 @@ class DatabaseSource:
             self._cursor = found.totals[-1].version
 
     async def _pause(self, seconds: float | None, *, deaf: bool = False) -> None:
-        """Wait for a stir, at most so long; deaf, for the whole time."""
+        """Wait for a wakeup, at most so long; deaf, for the whole time."""
         if deaf and seconds is not None:
             await asyncio.sleep(seconds)
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._stir.wait()
-        self._stir.clear()
+                await self._wakeup.wait()
+        self._wakeup.clear()
 
     def _typed(self, name: str) -> str:
         return sql_files.sql(name).replace("{user_id_type}", self._user_id_type)

@@ -51,45 +51,45 @@ class Closing(CreditsdError):  # noqa: N818  reads as the state it reports
 class Listener:
     """One reader of one user's total; `next` gives the newest that it has not taken yet, however many there were."""
 
-    __slots__ = ("_newest", "_stir", "_taken", "closed", "user_id", "when_closed")
+    __slots__ = ("_newest", "_seen", "_wakeup", "closed", "user_id", "when_closed")
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.closed: CloseReason | Literal["gone"] | None = None
         self.when_closed: Callable[[], None] | None = None
-        self._taken = -1
+        self._seen = -1
         self._newest: Current | None = None
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     def offer(self, version: int, document: bytes) -> None:
         """Put a total where an older one may wait; one that is not newer changes nothing."""
-        if version > self._taken and (self._newest is None or version > self._newest[0]):
+        if version > self._seen and (self._newest is None or version > self._newest[0]):
             self._newest = (version, document)
-            self._stir.set()
+            self._wakeup.set()
 
     def skip(self, version: int) -> None:
         """Take totals up to a version as known to the reader."""
-        self._taken = max(self._taken, version)
-        if self._newest is not None and self._newest[0] <= self._taken:
+        self._seen = max(self._seen, version)
+        if self._newest is not None and self._newest[0] <= self._seen:
             self._newest = None
 
     def close(self, reason: CloseReason | Literal["gone"]) -> None:
         """End it, for the first reason that is given."""
         self.closed = self.closed or reason
-        self._stir.set()
+        self._wakeup.set()
         if self.when_closed is not None:
             self.when_closed()
 
     async def next(self, seconds: float | None = None) -> Current | None:
         """Return the newest total; None once so many seconds were silent, or when it was closed."""
         if self._newest is None and self.closed is None:
-            self._stir.clear()
+            self._wakeup.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._stir.wait()
+                    await self._wakeup.wait()
         newest, self._newest = self._newest, None
         if newest is not None:
-            self._taken = newest[0]
+            self._seen = newest[0]
         return newest
 
 

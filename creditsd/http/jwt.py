@@ -48,11 +48,11 @@ class JwtVerifier:
         self._settings = settings
         self._keys = Jwks(settings.jwks_url) if settings.jwks_url else None
         if settings.jwt_secret and len(settings.jwt_secret.encode()) < SHORT_BYTES:
-            log.warning("access.secret_found_short", mend=f"let http.jwt_secret be {SHORT_BYTES} random bytes or more")
+            log.warning("access.secret_found_short", hint=f"let http.jwt_secret be {SHORT_BYTES} random bytes or more")
             warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # said once is enough
         issuer = urlsplit(settings.jwks_url)
         if issuer.scheme == "http" and issuer.hostname not in ("localhost", "127.0.0.1", "::1"):
-            log.warning("access.keys_read_in_clear", mend="let http.jwks_url begin with https://")
+            log.warning("access.keys_read_in_clear", hint="let http.jwks_url begin with https://")
         wanted = {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
         required = ["exp", "sub", *(name for name, value in wanted.items() if value)]
         self._options: Any = {"require": required, "verify_aud": bool(settings.jwt_audience)}

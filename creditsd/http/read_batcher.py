@@ -21,7 +21,7 @@ class ReadBatcher:
         self._pool = pool
         self._policy = policy
         self._waiting: dict[str, asyncio.Future[Current | None]] = {}
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._ended = False
         self.user_id_type = ""
 
@@ -35,16 +35,16 @@ class ReadBatcher:
         answer = self._waiting.get(user_id)
         if answer is None:
             answer = self._waiting[user_id] = asyncio.get_running_loop().create_future()
-            self._stir.set()
+            self._wakeup.set()
         return await asyncio.shield(answer)  # others may wait for the same
 
     async def run(self) -> None:
         """Answer, until cancelled; then those who still wait learn that the daemon ends."""
         try:
             while True:
-                await self._stir.wait()
+                await self._wakeup.wait()
                 if not self._waiting:
-                    self._stir.clear()
+                    self._wakeup.clear()
                     continue
                 page = [self._waiting.popitem() for _ in range(min(PAGE_USERS, len(self._waiting)))]
                 await self._answer(dict(page))

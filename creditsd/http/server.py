@@ -127,7 +127,7 @@ def _most_connections(streams: int) -> int:
         log.warning(
             "live.descriptors_found_short",
             connections=max(1, soft - OTHER_DESCRIPTORS),
-            mend=f"allow {need} open files (LimitNOFILE=, ulimit -n), or lower http.max_streams",
+            hint=f"allow {need} open files (LimitNOFILE=, ulimit -n), or lower http.max_streams",
         )
     return max(1, min(wanted, soft - OTHER_DESCRIPTORS))
 

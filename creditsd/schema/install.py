@@ -134,7 +134,7 @@ async def missing(connection: Connection, settings: Settings) -> Installation:
             continue
         if relation.top:
             raise SchemaError(f"triggers are missing on {relation.name}: run `creditsd install`")
-        log.warning("schema.partition_found_bare", partition=relation.name, mend="run `creditsd install`")
+        log.warning("schema.partition_found_bare", partition=relation.name, hint="run `creditsd install`")
     return installed
 
 

@@ -380,7 +380,7 @@ async def resting(
                 stored.update({total.user_id: total.credits for total in drained.totals})
                 await bell.rest(read=drained.page["changes"], worked_seconds=0, due_seconds=None)
 
-        tasks = [asyncio.create_task(each) for each in (bell.keeping(), bell.listening(), lead())]
+        tasks = [asyncio.create_task(each) for each in (bell.hold_sleep_lock(), bell.listening(), lead())]
         try:
             yield bell, line, stored
         finally:
@@ -402,7 +402,7 @@ async def test_a_listener_that_hears_nothing_is_told_of_and_polled_instead(
 
             (event,) = await eventually(lost)
             assert event["log_level"] == "error"
-            assert "CREDITSD_LISTEN_DSN" in event["mend"]
+            assert "CREDITSD_LISTEN_DSN" in event["hint"]
             assert bell.state == "polling"
             installation.run(ADD, [USER, 1])
 

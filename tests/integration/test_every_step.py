@@ -294,7 +294,7 @@ async def test_where_history_does_not_reach_back_it_says_so_and_goes_on(
     assert (sink.steps[USER], sink.steps[OTHER], sink.steps[third]) == ([1, 3], [1, 3], [1, 2])
     (said,) = [each for each in logs if each["log_level"] == "error"]
     assert (said["event"], said["users"], said["sink"]) == ("publisher.steps_missed", 2, "memory")
-    assert "[history] days" in said["mend"]
+    assert "[history] days" in said["hint"]
 
 
 async def test_totals_that_were_stored_while_history_was_off_are_told_as_the_newest(

@@ -81,7 +81,7 @@ async def test_a_disabled_sink_stands_still_over_a_restart_and_goes_on_with_the_
     assert sink.tries == 1
     (loud,) = [each for each in events if each["log_level"] == "error"]
     assert loud["event"] == "publisher.disabled"
-    assert "creditsd sinks enable memory" in loud["mend"]
+    assert "creditsd sinks enable memory" in loud["hint"]
 
     healthy = MemorySink()
     async with running(settings, healthy) as daemon:

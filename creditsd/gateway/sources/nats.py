@@ -34,13 +34,13 @@ class NatsSource:
         self._link: broker.NatsConnection | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._come: dict[str, bytes] = {}
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     async def open(self) -> None:
         """Connect."""
         await self.close()
         self._link = await self._server.connected()
-        self._link.lost.add_done_callback(lambda _: self._stir.set())
+        self._link.lost.add_done_callback(lambda _: self._wakeup.set())
 
     async def subscribe(self, user_ids: Sequence[str]) -> None:
         """Subscribe to all, and wait for the server's word. An id too long for a subject has none, and no total."""
@@ -66,10 +66,10 @@ class NatsSource:
         async with self._line() as link:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    await self._stir.wait()
+                    await self._wakeup.wait()
             except TimeoutError:
                 await self._answer(link)
-            self._stir.clear()
+            self._wakeup.clear()
             if link.lost.done():
                 raise ConnectionError
         come, self._come = self._come, {}
@@ -108,7 +108,7 @@ class NatsSource:
         before = self._come.get(user_id)
         if before is None or (version_of(user_id, message.data) or 0) > (version_of(user_id, before) or 0):
             self._come[user_id] = message.data
-            self._stir.set()
+            self._wakeup.set()
 
 
 def create(url: str, options: Options) -> NatsSource:

@@ -18,7 +18,7 @@ class RecentTotals:
 
     def __init__(self) -> None:
         self._newest: deque[Total] = deque(maxlen=KEPT)
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self.count = 0
 
     def lead(self, newest: int, user_id_type: str) -> None:
@@ -28,12 +28,12 @@ class RecentTotals:
         """Take totals just stored, in order."""
         self._newest.extend(totals[-KEPT:])
         self.count += len(totals)
-        self.stir()
+        self.end_waits()
 
-    def stir(self) -> None:
+    def end_waits(self) -> None:
         """End every wait that is under way."""
-        self._stir.set()
-        self._stir = asyncio.Event()
+        self._wakeup.set()
+        self._wakeup = asyncio.Event()
 
     def since(self, count: int) -> tuple[Sequence[Total], int]:
         """Return the totals after the first `count` ever offered, and how many of those are not kept any more."""
@@ -42,12 +42,12 @@ class RecentTotals:
         return kept, news - len(kept)
 
     async def wait(self, count: int, seconds: float) -> None:
-        """Return as soon as more than `count` have been offered, or at a stir, or after so many seconds."""
-        stir = self._stir
+        """Return as soon as more than `count` have been offered, or at `end_waits`, or after so many seconds."""
+        wakeup = self._wakeup
         if self.count == count:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await stir.wait()
+                    await wakeup.wait()
 
 
 def change(total: Total) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class OperatorRoutes:
     def close(self) -> None:
         """End every stream, and take no new one."""
         self._closing.set()
-        self._recent.stir()
+        self._recent.end_waits()
 
     def _behind_key(self, handler: Handler) -> Handler:
         """Answer only who has a key of the operator's; such a one is told what is wrong, where others are not."""
