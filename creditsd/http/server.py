@@ -1,8 +1,8 @@
 """The HTTP surface: reads, streams, health and whatever else is added, on one address.
 
 It knows nothing of the daemon: what it tells comes through a hub, which any process can fill. Something new is a part:
-a class in a file of its own that contributes routes, takes `Live.auth` to ask who the caller is, and is added before
-the surface is opened.
+a class in a file of its own that contributes routes, takes `HttpServer.auth` to ask who the caller is, and is added
+before the surface is opened.
 """
 
 from __future__ import annotations

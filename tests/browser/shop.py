@@ -11,7 +11,7 @@ from aiohttp import web
 from creditsd.domain.total import encode
 from creditsd.http.errors import answer
 from tests.conftest import Database
-from tests.live.asking import token
+from tests.http.asking import token
 
 AMOUNTS = {"spend": -5, "buy": 100}
 

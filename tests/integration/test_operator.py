@@ -19,9 +19,9 @@ from creditsd.http.operator.backend import Backend
 from creditsd.http.static_files import POLICY
 from creditsd.metrics.rates import Rates
 from tests.conftest import SERVERS, Database, eventually
+from tests.http.asking import KEY, Asking, Events, asking, bearer, http, token
 from tests.integration.line import OTHER, USER, MemorySink, configured
 from tests.integration.running import running, until
-from tests.live.asking import KEY, Asking, Events, asking, bearer, http, token
 from tests.servers import free_port
 
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)

@@ -1,4 +1,4 @@
-"""What a feed is, and how the scheme of its URL finds the one file that implements it."""
+"""What the gateway hears totals from, and how the scheme of `serve.feed` finds the one file that implements it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from creditsd.config.settings import ServeSettings
 
 NAME = "serve.feed"
-"""What a feed is called where something is wrong with it."""
+"""What it is called where something is wrong with it."""
 
 
 class BrokerSource(Protocol):
@@ -66,12 +66,12 @@ def version_of(user_id: str, document: bytes) -> int | None:
 
 
 def schemes() -> list[str]:
-    """List the feeds there are: the modules of this package."""
+    """List the sources there are: the modules of this package."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def make(settings: ServeSettings) -> BrokerSource:
-    """Build the feed its URL names, not connected yet. Raises ConfigError."""
+    """Build the source its URL names, not connected yet. Raises ConfigError."""
     if not settings.feed:
         raise ConfigError(
             "creditsd serve has nothing to serve: set CREDITSD_SERVE__FEED to the url of the Redis or NATS that a sink "

@@ -112,6 +112,6 @@ class NatsSource:
 
 
 def create(url: str, options: Options) -> NatsSource:
-    """Make the feed for a url as the sink takes it. Raises ConfigError."""
+    """Make the source for a url as the sink takes it. Raises ConfigError."""
     user = broker.User(NAME, SinkUnavailable, _RIGHTS, _NO_STREAM)
     return NatsSource(broker.reach(user, url, options), options)

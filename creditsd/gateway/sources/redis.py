@@ -146,5 +146,5 @@ def _bytes(text: bytes | str) -> bytes:
 
 
 def create(url: str, options: Options) -> RedisSource:
-    """Make the feed for a url as the sink takes it. Raises ConfigError."""
+    """Make the source for a url as the sink takes it. Raises ConfigError."""
     return RedisSource(broker.reach(NAME, url, options), options)

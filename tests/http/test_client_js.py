@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from creditsd.http.client_js import FILE
-from tests.live.asking import Shelf, served
+from tests.http.asking import Shelf, served
 
 
 async def test_any_page_may_load_the_client_and_asks_again_only_for_a_new_one() -> None:

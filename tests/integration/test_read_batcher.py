@@ -24,11 +24,11 @@ ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'acti
 @asynccontextmanager
 async def looking(settings: Settings, *, workers: int = 1) -> AsyncIterator[ReadBatcher]:
     async with pool(settings.dsn, purpose="reader", max_size=2) as connections:
-        lookup = ReadBatcher(connections, {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty})
-        lookup.user_id_type = "uuid"
-        tasks = [asyncio.create_task(lookup.run()) for _ in range(workers)]
+        batcher = ReadBatcher(connections, {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty})
+        batcher.user_id_type = "uuid"
+        tasks = [asyncio.create_task(batcher.run()) for _ in range(workers)]
         try:
-            yield lookup
+            yield batcher
         finally:
             for task in tasks:
                 task.cancel()
@@ -42,8 +42,8 @@ async def test_everyone_gets_the_own_total_stored_or_computed(installation: Data
         stored = await line.stored()
     installation.run("DELETE FROM creditsd.balances WHERE user_id = %s", [user(2)])
     asked = [user(number) for number in range(1200)]
-    async with looking(settings, workers=2) as lookup:
-        found = await asyncio.gather(*(lookup.read(each) for each in asked), *(lookup.read(each) for each in asked))
+    async with looking(settings, workers=2) as batcher:
+        found = await asyncio.gather(*(batcher.read(each) for each in asked), *(batcher.read(each) for each in asked))
     for user_id, current in zip([*asked, *asked], found, strict=True):
         assert current is not None
         version, document = current
@@ -55,22 +55,22 @@ async def test_everyone_gets_the_own_total_stored_or_computed(installation: Data
 
 async def test_a_read_begins_after_it_was_asked_for(installation: Database, settings: Settings) -> None:
     installation.run(ADD, [user(1), 1])
-    async with looking(settings) as lookup, Line.settled(settings) as line:
+    async with looking(settings) as batcher, Line.settled(settings) as line:
         for amount in range(2, 30):
             installation.run(ADD, [user(1), 1])
-            under_way = [asyncio.create_task(lookup.read(user(1))) for _ in range(3)]
+            under_way = [asyncio.create_task(batcher.read(user(1))) for _ in range(3)]
             await asyncio.sleep(0)
             await line.settle()
-            current = await lookup.read(user(1))
+            current = await batcher.read(user(1))
             assert current is not None
             assert json.loads(current[1])["credits"] == amount
             await asyncio.gather(*under_way)
 
 
 async def test_an_id_that_is_none_is_refused_alone(installation: Database, settings: Settings) -> None:
-    async with looking(settings) as lookup:
+    async with looking(settings) as batcher:
         good, bad, other = await asyncio.gather(
-            lookup.read(user(1)), lookup.read("no uuid"), lookup.read(user(2)), return_exceptions=True
+            batcher.read(user(1)), batcher.read("no uuid"), batcher.read(user(2)), return_exceptions=True
         )
         assert isinstance(bad, InputError)
         assert isinstance(good, tuple)
@@ -78,9 +78,9 @@ async def test_an_id_that_is_none_is_refused_alone(installation: Database, setti
 
 
 async def test_who_gives_up_takes_nobody_along(installation: Database, settings: Settings) -> None:
-    async with looking(settings) as lookup:
-        impatient = asyncio.create_task(lookup.read(user(1)))
-        patient = asyncio.create_task(lookup.read(user(1)))
+    async with looking(settings) as batcher:
+        impatient = asyncio.create_task(batcher.read(user(1)))
+        patient = asyncio.create_task(batcher.read(user(1)))
         await asyncio.sleep(0)
         impatient.cancel()
         assert await patient is not None
@@ -89,24 +89,24 @@ async def test_who_gives_up_takes_nobody_along(installation: Database, settings:
 async def test_what_the_database_lacks_is_told_to_each_who_asked_and_the_next_is_answered(
     installation: Database, settings: Settings
 ) -> None:
-    async with looking(settings) as lookup:
+    async with looking(settings) as batcher:
         installation.run("ALTER TABLE creditsd.balances RENAME TO elsewhere")
         try:
-            told = await asyncio.gather(lookup.read(user(1)), lookup.read(user(2)), return_exceptions=True)
+            told = await asyncio.gather(batcher.read(user(1)), batcher.read(user(2)), return_exceptions=True)
         finally:
             installation.run("ALTER TABLE creditsd.elsewhere RENAME TO balances")
         assert [type(each) for each in told] == [SchemaError, SchemaError]
-        assert await lookup.read(user(1)) is not None
+        assert await batcher.read(user(1)) is not None
 
 
 async def test_an_end_is_told_to_who_still_waits_and_to_who_comes_later(
     installation: Database, settings: Settings
 ) -> None:
-    async with looking(settings) as lookup, installation.connect(autocommit=False) as other:
+    async with looking(settings) as batcher, installation.connect(autocommit=False) as other:
         await other.execute("LOCK TABLE creditsd.balances IN ACCESS EXCLUSIVE MODE")
-        waiting = asyncio.create_task(lookup.read(user(1)))
+        waiting = asyncio.create_task(batcher.read(user(1)))
         await asyncio.sleep(0)
     with pytest.raises(DatabaseUnavailable):
         await waiting
     with pytest.raises(DatabaseUnavailable):
-        await lookup.read(user(1))
+        await batcher.read(user(1))

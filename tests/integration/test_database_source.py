@@ -13,10 +13,10 @@ from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.database_source import DatabaseSource
 from creditsd.metrics import collectors as collectors_module
 from tests.conftest import SERVERS, Database, eventually
+from tests.http.asking import KEY, asking, http, token
+from tests.http.test_metrics import scraped
 from tests.integration.line import OTHER, USER, MemorySink, configured, user
 from tests.integration.running import running, until
-from tests.live.asking import KEY, asking, http, token
-from tests.live.test_metrics import scraped
 
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)
 
@@ -74,8 +74,8 @@ async def test_a_change_between_subscribing_and_reading_is_not_missed(
     reading, readable = asyncio.Event(), asyncio.Event()
     read = DatabaseSource.read
 
-    async def slowly(feed: DatabaseSource, user_id: str) -> Any:
-        found = await read(feed, user_id)
+    async def slowly(source: DatabaseSource, user_id: str) -> Any:
+        found = await read(source, user_id)
         reading.set()
         await readable.wait()
         return found

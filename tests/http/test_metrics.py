@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.asking import KEY, Asking, Shelf, bearer, served, token
+from tests.http.asking import KEY, Asking, Shelf, bearer, served, token
 
 
 async def scraped(client: Asking) -> dict[tuple[str, ...], float]:

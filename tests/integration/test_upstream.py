@@ -15,8 +15,8 @@ from creditsd.domain.total import Total
 from creditsd.gateway.sources import BrokerSource, make, version_of
 from creditsd.gateway.upstream import Upstream
 from creditsd.http.hub import Hub
+from tests.brokers import BROKERS, Broker, broker, publish
 from tests.conftest import eventually
-from tests.feeding import BROKERS, Broker, broker, publish
 from tests.sinks.valkey import Valkey
 
 
@@ -30,60 +30,60 @@ def sink_valkey() -> Iterator[Valkey]:
 
 
 class Watched:
-    """A real feed that counts how often it is asked, and lets a test act before it reads."""
+    """A real source that counts how often it is asked, and lets a test act before it reads."""
 
-    def __init__(self, feed: BrokerSource) -> None:
-        self._feed = feed
-        self.max_batch = feed.max_batch
+    def __init__(self, source: BrokerSource) -> None:
+        self._source = source
+        self.max_batch = source.max_batch
         self.subscriptions = 0
         self.readings = 0
         self.before_reading: Any = None
 
     async def open(self) -> None:
-        await self._feed.open()
+        await self._source.open()
 
     async def subscribe(self, user_ids: Sequence[str]) -> None:
         self.subscriptions += 1
-        await self._feed.subscribe(user_ids)
+        await self._source.subscribe(user_ids)
 
     async def unsubscribe(self, user_ids: Sequence[str]) -> None:
-        await self._feed.unsubscribe(user_ids)
+        await self._source.unsubscribe(user_ids)
 
     async def heard(self) -> Sequence[tuple[str, bytes]]:
-        return await self._feed.heard()
+        return await self._source.heard()
 
     async def newest(self, user_ids: Sequence[str]) -> Sequence[bytes | None]:
         self.readings += 1
         act, self.before_reading = self.before_reading, None
         if act is not None:
             await act()
-        return await self._feed.newest(user_ids)
+        return await self._source.newest(user_ids)
 
     async def close(self) -> None:
-        await self._feed.close()
+        await self._source.close()
 
 
 @asynccontextmanager
 async def subscribed(server: Broker, **settings: Any) -> AsyncIterator[tuple[Upstream, Hub, Watched]]:
-    """Run a subscriber, connected, with a hub that it feeds."""
+    """Run an upstream, connected, with a hub that it fills."""
     made = ServeSettings(feed=server.url, **settings)
-    feed = Watched(make(made))
-    subscriber = Upstream(feed, user_id_type=made.user_id_type, sweep_seconds=made.sweep_seconds)
-    hub = Hub(subscriber)
-    running = asyncio.create_task(subscriber.run(hub.offer))
+    source = Watched(make(made))
+    upstream = Upstream(source, user_id_type=made.user_id_type, sweep_seconds=made.sweep_seconds)
+    hub = Hub(upstream)
+    running = asyncio.create_task(upstream.run(hub.offer))
     try:
-        await until_connected(subscriber)
-        yield subscriber, hub, feed
+        await until_connected(upstream)
+        yield upstream, hub, source
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        await subscriber.close()
+        await upstream.close()
 
 
-async def until_connected(subscriber: Upstream) -> None:
+async def until_connected(upstream: Upstream) -> None:
     async def problem() -> str | None:
-        return subscriber.error
+        return upstream.error
 
     await eventually(problem, lambda found: found is None, 30)
 
@@ -98,9 +98,9 @@ async def heard(listener: Any, version: int) -> None:
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_what_changes_between_subscribing_and_reading_is_heard(kind: str) -> None:
-    async with broker(kind) as server, subscribed(server) as (subscriber, hub, feed):
+    async with broker(kind) as server, subscribed(server) as (upstream, hub, source):
         await publish(server, "ann", version=1)
-        feed.before_reading = lambda: publish(server, "ann", version=2)
+        source.before_reading = lambda: publish(server, "ann", version=2)
         async with hub.listening("ann") as listener:
             await heard(listener, 2)
             await publish(server, "ann", version=3)
@@ -109,14 +109,14 @@ async def test_what_changes_between_subscribing_and_reading_is_heard(kind: str) 
         async with hub.listening("ann") as listener:
             await publish(server, "ann", version=4)
             await heard(listener, 4)
-        assert subscriber.error is None
+        assert upstream.error is None
 
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_whoever_was_listened_to_while_the_feed_was_gone_is_told(kind: str) -> None:
     async with (
         broker(kind) as server,
-        subscribed(server) as (subscriber, hub, _),
+        subscribed(server) as (upstream, hub, _),
         hub.listening("ann") as ann,
         hub.listening("bob") as bob,
         hub.listening("o'neil / ü") as other,
@@ -126,7 +126,7 @@ async def test_whoever_was_listened_to_while_the_feed_was_gone_is_told(kind: str
         server.stop()
 
         async def problem() -> str | None:
-            return subscriber.error
+            return upstream.error
 
         assert "serve.feed" in str(await eventually(problem, bool, 30))
         with pytest.raises(SinkUnavailable):
@@ -139,7 +139,7 @@ async def test_whoever_was_listened_to_while_the_feed_was_gone_is_told(kind: str
         await publish(server, "o'neil / ü", version=8)
         await heard(ann, 7)
         await heard(other, 8)
-        await until_connected(subscriber)
+        await until_connected(upstream)
         await publish(server, "bob", version=9)
         await heard(bob, 9)
         async with hub.listening("cyd") as cyd:
@@ -148,12 +148,12 @@ async def test_whoever_was_listened_to_while_the_feed_was_gone_is_told(kind: str
 
 
 async def test_a_feed_that_hangs_is_lost_too(sink_valkey: Valkey) -> None:
-    async with subscribed(sink_valkey) as (subscriber, _, feed):
-        feed._feed._timeout_seconds = 0.2  # type: ignore[attr-defined]  # not 5 seconds, twice
+    async with subscribed(sink_valkey) as (upstream, _, source):
+        source._source._timeout_seconds = 0.2  # type: ignore[attr-defined]  # not 5 seconds, twice
         sink_valkey.hang()
 
         async def problem() -> str | None:
-            return subscriber.error
+            return upstream.error
 
         assert "no answer in time" in str(await eventually(problem, bool, 30))
 
@@ -164,13 +164,13 @@ async def test_thousands_are_subscribed_in_few_steps_and_left_again(sink_valkey:
     async def channels() -> int:
         return len(client.pubsub_channels("credits:*"))
 
-    async with subscribed(sink_valkey) as (_, hub, feed):
+    async with subscribed(sink_valkey) as (_, hub, source):
         async with contextlib.AsyncExitStack() as stack:
             users = [f"user {number}" for number in range(3000)]
             listeners = await asyncio.gather(*(stack.enter_async_context(hub.listening(user)) for user in users))
             assert await channels() == 3000
-            assert feed.subscriptions <= 20
-            assert feed.readings <= 60
+            assert source.subscriptions <= 20
+            assert source.readings <= 60
             again = await stack.enter_async_context(hub.listening(users[7]))
             await publish(sink_valkey, users[7], version=5)
             await heard(listeners[7], 5)
@@ -183,7 +183,7 @@ async def test_thousands_are_subscribed_in_few_steps_and_left_again(sink_valkey:
 
 
 async def test_what_was_not_heard_is_read_by_the_sweep(sink_valkey: Valkey) -> None:
-    async with subscribed(sink_valkey, sweep_seconds=0.05) as (_, hub, _feed), hub.listening("ann") as listener:
+    async with subscribed(sink_valkey, sweep_seconds=0.05) as (_, hub, _source), hub.listening("ann") as listener:
         await heard(listener, 0)
         total = Total.nothing("ann").json().replace(b'"version":0', b'"version":6')
         sink_valkey.client().set("credits:ann", total)  # stored, and never published
@@ -192,7 +192,7 @@ async def test_what_was_not_heard_is_read_by_the_sweep(sink_valkey: Valkey) -> N
 
 async def test_another_users_total_and_what_is_none_is_told_to_nobody(sink_valkey: Valkey) -> None:
     client = sink_valkey.client()
-    async with subscribed(sink_valkey) as (_, hub, _feed), hub.listening("ann") as listener:
+    async with subscribed(sink_valkey) as (_, hub, _source), hub.listening("ann") as listener:
         await heard(listener, 0)
         foreign = Total.nothing("bob").json().replace(b'"version":0', b'"version":9')
         for message in (
@@ -215,7 +215,7 @@ async def test_another_users_total_and_what_is_none_is_told_to_nobody(sink_valke
 
 
 async def test_ids_of_a_type_are_one_user_however_they_are_written(sink_valkey: Valkey) -> None:
-    async with subscribed(sink_valkey, user_id_type="uuid") as (_, hub, _feed):
+    async with subscribed(sink_valkey, user_id_type="uuid") as (_, hub, _source):
         assert hub.canonical("AAAAAAAA-0000-0000-0000-00000000000F") == "aaaaaaaa-0000-0000-0000-00000000000f"
 
 

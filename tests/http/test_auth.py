@@ -18,7 +18,7 @@ from creditsd.config.settings import HttpSettings
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.http.auth import Auth
 from creditsd.metrics.counters import HttpCounters
-from tests.live.asking import KEY, ONE, SECRET, TWO, Answer, Asking, Shelf, bearer, served, token
+from tests.http.asking import KEY, ONE, SECRET, TWO, Answer, Asking, Shelf, bearer, served, token
 
 PATHS = ("credits", "credits/stream")
 
@@ -77,14 +77,14 @@ async def test_no_credential_and_a_wrong_one_are_401_with_a_challenge() -> None:
         {"X-API-Key": token()},
         {"X-API-Key": "no", "Authorization": f"Bearer {KEY}"},
     ]
-    async with served(shelf, requests_per_second_per_address=0) as (live, client):
+    async with served(shelf, requests_per_second_per_address=0) as (surface, client):
         for headers in credentials:
             for answer in await everywhere(client, ONE, headers):
                 assert answer.status == 401, headers
                 assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="creditsd"')
                 assert answer.error
-        assert live.counts.auth_failures["401"] == 4 * len(credentials)
-        assert live.counts.opened == 0
+        assert surface.counts.auth_failures["401"] == 4 * len(credentials)
+        assert surface.counts.opened == 0
 
 
 FORGED: dict[str, Callable[[], str]] = {
@@ -123,13 +123,13 @@ async def test_tokens_that_are_expired_forged_or_broken_open_nothing() -> None:
     shelf = Shelf()
     for user_id in (ONE, TWO):
         shelf.put(user_id, 7)
-    async with served(shelf, requests_per_second_per_address=0) as (live, client):
+    async with served(shelf, requests_per_second_per_address=0) as (surface, client):
         for name, make in FORGED.items():
             for answer in await everywhere(client, ONE, bearer(make())):
                 assert answer.status == 401, name
                 assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"], name
                 assert "token" in answer.error
-        assert live.counts.opened == 0
+        assert surface.counts.opened == 0
 
 
 async def test_the_leeway_is_for_clocks_that_differ() -> None:
@@ -251,17 +251,17 @@ async def test_other_methods_and_other_paths_are_said_in_json() -> None:
 async def test_a_source_that_is_away_is_503_and_when_to_come_again() -> None:
     shelf = Shelf()
     shelf.failure = DatabaseUnavailable("connection refused to db.internal")
-    async with served(shelf) as (live, client):
+    async with served(shelf) as (surface, client):
         for path in PATHS:
             answer = await client.get(f"/v1/me/{path}", **bearer(token()))
             assert (answer.status, int(answer.headers["Retry-After"]) >= 1) == (503, True)
             assert "db.internal" not in answer.error
-        assert live.counts.open == 0
+        assert surface.counts.open == 0
 
 
 async def test_too_many_requests_are_429_by_address_and_by_caller() -> None:
     shelf = Shelf()
-    async with served(shelf, requests_per_second_per_address=2, requests_per_second_per_caller=0) as (live, client):
+    async with served(shelf, requests_per_second_per_address=2, requests_per_second_per_caller=0) as (surface, client):
         answers = [await client.get("/v1/me/credits") for _ in range(20)]
         assert [each.status for each in answers[:4]] == [401] * 4
         limited = [each for each in answers if each.status == 429]
@@ -269,7 +269,7 @@ async def test_too_many_requests_are_429_by_address_and_by_caller() -> None:
         assert int(limited[0].headers["Retry-After"]) >= 1
         assert "slow down" in limited[0].error
         assert (await client.get("/livez")).status == 200
-        assert live.counts.limited["address"] == len(limited)
+        assert surface.counts.limited["address"] == len(limited)
     async with served(shelf, requests_per_second_per_address=0, requests_per_second_per_caller=1) as (_, client):
         mine = [(await client.get("/v1/me/credits", **bearer(token()))).status for _ in range(10)]
         assert 429 in mine

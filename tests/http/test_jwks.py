@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from creditsd.http import jwks as jwks_module
 from tests.conftest import eventually
-from tests.live.asking import ONE, SECRET, Asking, Shelf, served, token
+from tests.http.asking import ONE, SECRET, Asking, Shelf, served, token
 
 RSA = rsa.generate_private_key(65537, 2048)
 OTHER_RSA = rsa.generate_private_key(65537, 2048)

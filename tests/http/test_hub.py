@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.http.hub import Closing, Listener
-from tests.live.asking import ONE, TWO, Shelf
+from tests.http.asking import ONE, TWO, Shelf
 
 USERS = ["ann", "bob", "annbob"]
 

@@ -194,8 +194,8 @@ def http(**settings: Any) -> dict[str, Any]:
 async def served(source: Shelf, **settings: Any) -> AsyncIterator[tuple[HttpServer, Asking]]:
     """Open a surface for a source."""
     made = HttpSettings.model_validate(http(listen="127.0.0.1:0") | settings)
-    live = HttpServer(made, source.hub, lambda: {"alive": True, "ready": True})
-    async with live:
-        assert live.port is not None
-        async with asking(live.port) as client:
-            yield live, client
+    surface = HttpServer(made, source.hub, lambda: {"alive": True, "ready": True})
+    async with surface:
+        assert surface.port is not None
+        async with asking(surface.port) as client:
+            yield surface, client

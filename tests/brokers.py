@@ -1,4 +1,4 @@
-"""What feeds a gateway in tests: a real server, and the real sink that publishes to it."""
+"""What a gateway listens to in tests: a real broker, and the real sink that publishes to it."""
 
 from __future__ import annotations
 

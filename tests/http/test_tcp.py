@@ -16,7 +16,7 @@ import pytest
 from creditsd.http import sse, tcp
 from creditsd.http.server import HttpServer
 from tests.conftest import eventually
-from tests.live.asking import KEY, ONE, Shelf, served, token
+from tests.http.asking import KEY, ONE, Shelf, served, token
 
 SIGNED_IN = f"Authorization: Bearer {token(seconds=3600)}"
 STREAM = f"GET /v1/me/credits/stream HTTP/1.1\r\nHost: x\r\n{SIGNED_IN}\r\n\r\n".encode()
@@ -71,9 +71,9 @@ async def test_what_is_no_http_is_400_in_json_and_not_in_the_log(caplog: pytest.
         b"GET /nowhere HTTP/1.1\r\nHost: x\r\nExpect: \xff\xfe\r\n\r\n",
         b"GET /v1/users/%00/credits HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
     ]
-    async with served(Shelf()) as (live, _):
+    async with served(Shelf()) as (surface, _):
         for request in garbage:
-            status, body = await answer(live.port, request)
+            status, body = await answer(surface.port, request)
             assert status in (400, 401, 417, 431), request[:60]
             assert body["success"] is False
     assert caplog.records == []
@@ -82,9 +82,9 @@ async def test_what_is_no_http_is_400_in_json_and_not_in_the_log(caplog: pytest.
 async def test_who_connects_and_says_nothing_or_half_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp, "SILENT_SECONDS", 0.2)
     loop = asyncio.get_running_loop()
-    async with served(Shelf()) as (live, client), asyncio.timeout(20):
+    async with served(Shelf()) as (surface, client), asyncio.timeout(20):
         for beginning in (b"", b"GET /v1/me/cre", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "):
-            async with connected(live.port) as link:
+            async with connected(surface.port) as link:
                 await loop.sock_sendall(link, beginning)
                 assert await loop.sock_recv(link, 1) == b""
         async with client.stream("/v1/me/credits/stream", token()) as stream:
@@ -92,11 +92,11 @@ async def test_who_connects_and_says_nothing_or_half_is_hung_up_on(monkeypatch: 
 
 
 async def test_who_vanishes_without_a_word_is_found_out_by_the_system() -> None:
-    async with served(Shelf()) as (live, client), client.stream("/v1/me/credits/stream", token()) as stream:
+    async with served(Shelf()) as (surface, client), client.stream("/v1/me/credits/stream", token()) as stream:
         await stream.total()
-        assert live._runner is not None
-        assert live._runner.server is not None
-        (connection,) = live._runner.server.connections
+        assert surface._runner is not None
+        assert surface._runner.server is not None
+        (connection,) = surface._runner.server.connections
         assert connection.transport is not None
         link = connection.transport.get_extra_info("socket")
         assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -107,27 +107,27 @@ async def test_who_vanishes_without_a_word_is_found_out_by_the_system() -> None:
 
 async def test_a_client_that_closes_its_half_is_let_go() -> None:
     loop = asyncio.get_running_loop()
-    async with served(Shelf(), heartbeat_seconds=3600) as (live, _), connected(live.port) as link:
+    async with served(Shelf(), heartbeat_seconds=3600) as (surface, _), connected(surface.port) as link:
         await loop.sock_sendall(link, STREAM)
-        await eventually(_open(live), lambda count: count == 1)
+        await eventually(_open(surface), lambda count: count == 1)
         link.shutdown(socket.SHUT_WR)
-        await eventually(_open(live), lambda count: count == 0)
+        await eventually(_open(surface), lambda count: count == 0)
 
 
 async def test_more_connections_than_there_is_place_for_are_told_so_and_cost_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("creditsd.http.server.OTHER_CONNECTIONS", 20)
-    async with served(Shelf(), max_streams=0) as (live, _):
+    async with served(Shelf(), max_streams=0) as (surface, _):
         async with contextlib.AsyncExitStack() as held:
             for _ in range(20):
-                await held.enter_async_context(connected(live.port))
-            await eventually(_connections(live), lambda count: count == 20)
-            status, body = await answer(live.port, b"")
+                await held.enter_async_context(connected(surface.port))
+            await eventually(_connections(surface), lambda count: count == 20)
+            status, body = await answer(surface.port, b"")
             assert (status, "try again" in str(body["error"])) == (503, True)
-            assert live.counts.connections_refused == 1
-        await eventually(_connections(live), lambda count: count == 0)
-        assert (await answer(live.port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 200
+            assert surface.counts.connections_refused == 1
+        await eventually(_connections(surface), lambda count: count == 0)
+        assert (await answer(surface.port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 200
 
 
 async def test_thousands_of_attempts_leave_memory_as_it_was() -> None:
@@ -140,10 +140,10 @@ async def test_thousands_of_attempts_leave_memory_as_it_was() -> None:
     ]
     loop = asyncio.get_running_loop()
     shelf = Shelf()
-    async with served(shelf, max_streams=50) as (live, client):
+    async with served(shelf, max_streams=50) as (surface, client):
 
         async def attempt(number: int) -> None:
-            async with connected(live.port) as link:
+            async with connected(surface.port) as link:
                 sent = attempts[number % len(attempts)]
                 await loop.sock_sendall(link, sent)
                 if sent and number % 3 == 0:
@@ -158,12 +158,12 @@ async def test_thousands_of_attempts_leave_memory_as_it_was() -> None:
         await wave(300)
         before = resident_bytes()
         await wave(2000)
-        await eventually(_connections(live), lambda count: count == 0)
+        await eventually(_connections(surface), lambda count: count == 0)
         assert resident_bytes() - before < 16_000_000
-        assert live.counts.open == 0
+        assert surface.counts.open == 0
         assert not shelf.hub.users
-        assert not live.hub._watched
-        live.auth._buckets._buckets.clear()
+        assert not surface.hub._watched
+        surface.auth._buckets._buckets.clear()
         assert (await client.get("/livez")).status == 200
 
 
@@ -173,18 +173,18 @@ async def test_a_client_that_never_reads_costs_little_and_is_cut_off(monkeypatch
     loop = asyncio.get_running_loop()
     shelf = Shelf()
     shelf.put(ONE, 1)
-    async with served(shelf) as (live, client), connected(live.port, receive_bytes=4096) as deaf:
+    async with served(shelf) as (surface, client), connected(surface.port, receive_bytes=4096) as deaf:
         await loop.sock_sendall(deaf, STREAM)
-        await eventually(_open(live), lambda count: count == 1)
+        await eventually(_open(surface), lambda count: count == 1)
         async with client.stream("/v1/me/credits/stream", token()) as quick:
             version = 1
             async with asyncio.timeout(30):
-                while live.counts.closed["lagging"] == 0:
+                while surface.counts.closed["lagging"] == 0:
                     version += 1
                     shelf.put(ONE, version, filler="x" * 2000)
                     assert (await quick.until(version))[-1] == version, "nobody waits for the other"
         assert version < 1000
-        await eventually(_connections(live), lambda count: count <= 1)
+        await eventually(_connections(surface), lambda count: count <= 1)
 
 
 async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,12 +196,12 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: p
     with socket.socket() as deaf:
         deaf.setblocking(False)
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        async with asyncio.timeout(60), served(shelf) as (live, _):
-            assert live.port is not None
-            await loop.sock_connect(deaf, ("127.0.0.1", live.port))
+        async with asyncio.timeout(60), served(shelf) as (surface, _):
+            assert surface.port is not None
+            await loop.sock_connect(deaf, ("127.0.0.1", surface.port))
             await loop.sock_sendall(deaf, STREAM)
-            await eventually(_open(live), lambda count: count == 1)
-            server = live._runner.server if live._runner is not None else None
+            await eventually(_open(surface), lambda count: count == 1)
+            server = surface._runner.server if surface._runner is not None else None
             assert server is not None
             transport = server.connections[0].transport
             assert transport is not None
@@ -212,17 +212,17 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: p
                 return transport.get_write_buffer_size()
 
             await eventually(unsent, lambda count: count > sse.WRITE_BYTES)
-        assert live.counts.open == 0
-        assert live.counts.closed == {"gone": 1}
+        assert surface.counts.open == 0
+        assert surface.counts.closed == {"gone": 1}
 
 
 async def test_a_client_that_reads_slowly_jumps_to_the_newest() -> None:
     loop = asyncio.get_running_loop()
     shelf = Shelf()
     shelf.put(ONE, 1)
-    async with served(shelf) as (live, client), connected(live.port, receive_bytes=4096) as slow:
+    async with served(shelf) as (surface, client), connected(surface.port, receive_bytes=4096) as slow:
         await loop.sock_sendall(slow, STREAM)
-        await eventually(_open(live), lambda count: count == 1)
+        await eventually(_open(surface), lambda count: count == 1)
         async with client.stream("/v1/me/credits/stream", token()) as quick:
             for version in range(2, 402):
                 shelf.put(ONE, version, filler="x" * 2000)
@@ -240,7 +240,7 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
     shelf = Shelf()
     loop = asyncio.get_running_loop()
     head = f"Host: x\r\nAuthorization: Bearer {KEY}\r\n\r\n"
-    async with served(shelf) as (live, _), connected(live.port) as link, asyncio.timeout(20):
+    async with served(shelf) as (surface, _), connected(surface.port) as link, asyncio.timeout(20):
         users = [f"00000000-0000-0000-0000-{number:012d}" for number in range(20)]
         requests = "".join(f"GET /v1/users/{user}/credits HTTP/1.1\r\n{head}" for user in users)
         await loop.sock_sendall(link, requests.encode())
@@ -251,15 +251,15 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
         assert told == users
 
 
-def _connections(live: HttpServer) -> Callable[[], Awaitable[int]]:
+def _connections(surface: HttpServer) -> Callable[[], Awaitable[int]]:
     async def count() -> int:
-        return live.counts.connections
+        return surface.counts.connections
 
     return count
 
 
-def _open(live: HttpServer) -> Callable[[], Awaitable[int]]:
+def _open(surface: HttpServer) -> Callable[[], Awaitable[int]]:
     async def count() -> int:
-        return live.counts.open
+        return surface.counts.open
 
     return count

@@ -10,7 +10,7 @@ import pytest
 
 from creditsd.metrics.counters import HttpCounters
 from tests.conftest import eventually
-from tests.live.asking import KEY, ONE, TWO, Shelf, bearer, served, token
+from tests.http.asking import KEY, ONE, TWO, Shelf, bearer, served, token
 
 ME = "/v1/me/credits/stream"
 
@@ -89,22 +89,22 @@ async def test_a_total_that_is_older_or_the_same_is_not_told() -> None:
 
 
 async def test_silence_is_broken_by_heartbeats() -> None:
-    async with served(Shelf(), heartbeat_seconds=0.05) as (live, client), client.stream(ME, token()) as stream:
+    async with served(Shelf(), heartbeat_seconds=0.05) as (surface, client), client.stream(ME, token()) as stream:
         await stream.total()
         assert [await stream.block() for _ in range(3)] == [{"": ""}] * 3
-        assert live.counts.heartbeats >= 3
+        assert surface.counts.heartbeats >= 3
 
 
 async def test_a_stream_ends_with_its_token() -> None:
     shelf = Shelf()
-    async with served(shelf, jwt_leeway_seconds=0) as (live, client):
+    async with served(shelf, jwt_leeway_seconds=0) as (surface, client):
         ends = int(time.time()) + 3
         async with client.stream(ME, token(exp=ends)) as stream:
             await stream.total()
             assert await stream.farewell() == "token_expired"
             assert time.time() >= ends
-        await open_streams(0, live.counts)
-        assert live.counts.closed["token_expired"] == 1
+        await open_streams(0, surface.counts)
+        assert surface.counts.closed["token_expired"] == 1
 
 
 async def test_a_stream_of_a_server_does_not_end_by_time() -> None:
@@ -117,7 +117,7 @@ async def test_a_stream_of_a_server_does_not_end_by_time() -> None:
 
 async def test_one_more_stream_of_a_user_replaces_the_oldest() -> None:
     shelf = Shelf()
-    async with served(shelf, max_streams_per_user=2) as (live, client):
+    async with served(shelf, max_streams_per_user=2) as (surface, client):
         async with client.stream(ME, token()) as first, client.stream(ME, token()) as second:
             await first.total()
             await second.total()
@@ -132,31 +132,31 @@ async def test_one_more_stream_of_a_user_replaces_the_oldest() -> None:
                     assert (await stream.until(1))[-1] == 1
                 shelf.put(TWO, 2)
                 await other.until(2)
-        await open_streams(0, live.counts)
-        assert live.counts.closed["replaced"] == 1
+        await open_streams(0, surface.counts)
+        assert surface.counts.closed["replaced"] == 1
 
 
 async def test_more_streams_than_there_is_place_for_are_503() -> None:
-    async with served(Shelf(), max_streams=2) as (live, client):
+    async with served(Shelf(), max_streams=2) as (surface, client):
         async with client.stream(ME, token()), client.stream(ME, token(TWO)):
             refused = await client.get(ME, **bearer(token()))
             assert (refused.status, int(refused.headers["Retry-After"]) >= 1) == (503, True)
             assert "http.max_streams" in refused.error
             assert (await client.get("/v1/me/credits", **bearer(token()))).status == 200
-        await open_streams(0, live.counts)
+        await open_streams(0, surface.counts)
         async with client.stream(ME, token()) as stream:
             await stream.total()
 
 
 async def test_a_client_that_leaves_is_noticed_at_once() -> None:
     shelf = Shelf()
-    async with served(shelf, heartbeat_seconds=3600) as (live, client):
+    async with served(shelf, heartbeat_seconds=3600) as (surface, client):
         async with client.stream(ME, token()) as stream:
             await stream.total()
-            assert live.counts.open == 1
-        await open_streams(0, live.counts)
+            assert surface.counts.open == 1
+        await open_streams(0, surface.counts)
         assert not shelf.hub.users
-        assert live.counts.closed == {"gone": 1}
+        assert surface.counts.closed == {"gone": 1}
 
 
 async def test_an_ending_process_says_so_and_takes_no_new_streams() -> None:
@@ -173,7 +173,7 @@ async def test_many_streams_each_get_their_own_and_closing_is_quick() -> None:
     shelf = Shelf("bigint")
     users = [str(number) for number in range(1, 151)]
     limits = {"requests_per_second_per_address": 0, "requests_per_second_per_caller": 0}
-    async with served(shelf, **limits) as (live, client):
+    async with served(shelf, **limits) as (surface, client):
 
         async def follow(user_id: str) -> bytes:
             async with client.stream(ME, token(user_id)) as stream:
@@ -182,13 +182,13 @@ async def test_many_streams_each_get_their_own_and_closing_is_quick() -> None:
                 return stream.raw
 
         following = [asyncio.create_task(follow(user_id)) for user_id in users]
-        await open_streams(len(users), live.counts)
+        await open_streams(len(users), surface.counts)
         for version in (0, 1000):
             for user_id in users:
                 shelf.put(user_id, version + int(user_id), mine=f"<{user_id}>")
 
         async def sent() -> int:
-            return live.counts.messages
+            return surface.counts.messages
 
         await eventually(sent, lambda messages: messages >= 2 * len(users))
         shelf.hub.close()
@@ -199,7 +199,7 @@ async def test_many_streams_each_get_their_own_and_closing_is_quick() -> None:
 
 @pytest.mark.parametrize("path", [ME, f"/v1/users/{ONE}/credits/stream"])
 async def test_a_refusal_comes_before_the_stream_begins(path: str) -> None:
-    async with served(Shelf()) as (live, client):
+    async with served(Shelf()) as (surface, client):
         answer = await client.get(path, **bearer("wrong"))
         assert (answer.status, answer.headers["Content-Type"]) == (401, "application/json")
-        assert live.counts.open == 0
+        assert surface.counts.open == 0
