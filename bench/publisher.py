@@ -12,7 +12,7 @@ import redis.asyncio as redis
 import uvloop
 
 import creditsd.sinks.redis
-from bench.figures import figure
+from bench.figure import figure
 from bench.ground import Ground, Pace, rotated
 from bench.line import Line
 from bench.sheet import Sheet

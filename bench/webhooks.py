@@ -17,7 +17,7 @@ import aiohttp
 import orjson
 import uvloop
 
-from bench.figures import figure
+from bench.figure import figure
 from bench.ground import Ground, Pace, rotated
 from bench.line import Line
 from bench.sheet import Sheet
