@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import redis
 
-from bench.figures import figure, grouped
+from bench.figure import figure, grouped
 from bench.ground import Ground, Pace
 from bench.line import Line
 from bench.sheet import Sheet

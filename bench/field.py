@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.contenders import CREDITSD, HANDWRITTEN, ROWS, Contender, contenders, presented, running
-from bench.figures import figure, grouped
+from bench.figure import figure, grouped
 from bench.ground import Ground, Pace, rotated
 from bench.latency import block, described, row
 from bench.load import Writers, flush

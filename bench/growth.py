@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from bench.catchup import timed
-from bench.figures import figure, grouped
+from bench.figure import figure, grouped
 from bench.ground import Ground, Pace, rotated
 from bench.latency import idle
 from bench.line import Line

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.catchup import Backlog
 from bench.contenders import Contender, contenders
-from bench.figures import figure
+from bench.figure import figure
 from bench.ground import FREE, HELD, Ground, Pace, held_open, rotated
 from bench.latency import idle, steady
 from bench.load import Writers, flush

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bench.figures import figure
+from bench.figure import figure
 from bench.ground import Ground, Pace
 from bench.line import Line
 from bench.sheet import Sheet

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from bench.figures import figure
+from bench.figure import figure
 from bench.ground import Ground, Pace, rotated
 from bench.latency import steady
 from bench.line import Line

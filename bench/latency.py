@@ -15,7 +15,7 @@ import psycopg
 import redis
 
 from bench.contenders import CREDITSD, HANDWRITTEN, ROWS, Contender, contenders
-from bench.figures import figure, percentile
+from bench.figure import figure, percentile
 from bench.ground import Ground, Pace, rotated
 from bench.heard import Heard
 from bench.sheet import Sheet

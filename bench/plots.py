@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from bench.figures import figure
+from bench.figure import figure
 from bench.latency import kept_up
 
 COLOURS = ("#444444", "#9a9a9a", "#c8553d", "#4a90b8", "#1f5f8b", "#7a9e3a", "#8e6bb0")

@@ -12,13 +12,13 @@ import redis.asyncio as redis
 import uvloop
 
 import creditsd.sinks.redis
-from bench.figures import figure
+from bench.figure import figure
 from bench.ground import Ground, Pace, rotated
 from bench.line import Line
 from bench.sheet import Sheet
 from bench.totals import published, rate
 from bench.webhooks import total
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import make
 from tests.servers import Valkey
 

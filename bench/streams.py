@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 import psycopg
 
-from bench.figures import figure, grouped, percentile
+from bench.figure import figure, grouped, percentile
 from bench.ground import Ground, Pace, rotated
 from bench.line import COMMAND, Line
 from bench.sheet import Sheet

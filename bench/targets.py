@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import isolation, publisher, webhooks, writers
 from bench.contenders import CREDITSD, HANDWRITTEN
-from bench.figures import Figure, figure
+from bench.figure import Figure, figure
 from bench.ground import FREE, HELD
 from bench.latency import described, kept_up
 from bench.sheet import Sheet

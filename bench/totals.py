@@ -10,7 +10,7 @@ import psycopg
 import redis
 
 from bench.contenders import HANDWRITTEN, Contender, contenders, running
-from bench.figures import figure
+from bench.figure import figure
 from bench.ground import Ground, Pace, rotated
 from bench.sheet import Sheet
 from tests.servers import Valkey

@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import Figure
+from bench.figure import Figure
 from bench.load import SERVER_SETTINGS, Writers, fill, flush
 from tests.servers import Postgres
 

@@ -17,12 +17,12 @@ import aiohttp
 import orjson
 import uvloop
 
-from bench.figures import figure
+from bench.figure import figure
 from bench.ground import Ground, Pace, rotated
 from bench.line import Line
 from bench.sheet import Sheet
-from creditsd.model import Total, encode
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.total import Total, encode
 from creditsd.sinks import make
 from tests.servers import free_port
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.figures import Figure, figure
+from bench.figure import Figure, figure
 from bench.ground import Ground, Pace, rotated
 from bench.line import Line
 from bench.load import EVERY_ROW, FLUSHES, HUNDRED_ROWS, ONE_ROW, Writers, flush

@@ -12,7 +12,25 @@
       balances          one row per user: the newest total and its version
          |  one cursor per sink
          v
-      publisher         redis, webhook, stdout, live ...
+      publisher         redis, webhook, stdout, HTTP streams ...
+
+The folders, in the order of the line:
+
+    schema              the application's table as it is found, and what is installed beside it
+    capture             whose credits may differ: the doorbell, and the reader of `changes`
+    totals              what they are now, where no change asked: recompute; the history of every step
+    delivery            who is told: a publisher a sink, its backlog, its retries
+    sinks               how each kind of receiver is told
+    http                reads, streams, probes, metrics, the operator's page
+    admin               what a person asks and does, without a terminal
+    metrics             figures for Prometheus
+    daemon              `creditsd run`: opens all of it, and turns the line
+    gateway             `creditsd serve`: HTTP without a database, fed by what a sink publishes
+    bench               `creditsd bench`: what the trigger costs on your server
+    cli, demo           the commands, a file each; the whole line in one terminal
+
+Beneath them, and knowing nothing of the line: `domain` (the total and its words), `config` (settings, the log),
+`postgres` (connections and SQL files) and `brokers` (how Redis and NATS are reached).
 
 What always holds:
 

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
 
-export const target = fileURLToPath(new URL("../../creditsd/live/static/creditsd.js", import.meta.url));
+export const target = fileURLToPath(new URL("../../creditsd/http/static/creditsd.js", import.meta.url));
 
 /** Bundle and minify the client; the same source gives the same bytes on every machine. */
 export async function bundle(): Promise<string> {

@@ -19,20 +19,22 @@ import structlog
 import uvloop
 from rich.console import Console
 
-from creditsd import log, queries, schema
-from creditsd.daemon import Daemon
-from creditsd.database import Connection, connected, row
+from creditsd.config import log
+from creditsd.config.settings import HttpSettings, LogSettings, Settings
+from creditsd.daemon.app import Daemon
 from creditsd.demo.board import Board
 from creditsd.demo.commits import Commits
 from creditsd.demo.lines import Lines
 from creditsd.demo.mail import Mail
 from creditsd.demo.people import Person, population
 from creditsd.demo.picture import Invitation, Picture
-from creditsd.demo.server import Server
+from creditsd.demo.server import DemoServer
 from creditsd.demo.shop import BESIDE, Shop
 from creditsd.demo.traffic import Traffic
-from creditsd.errors import ConfigError, CreditsdError
-from creditsd.settings import HttpSettings, LogSettings, Settings
+from creditsd.domain.errors import ConfigError, CreditsdError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, row
+from creditsd.schema import install as schema
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8321
@@ -42,7 +44,7 @@ class Demo:
     """Composes the scene and plays it until Ctrl-C, or for some seconds."""
 
     def __init__(
-        self, console: Console, server: Server, place: socket.socket, *, duration_seconds: float | None
+        self, console: Console, server: DemoServer, place: socket.socket, *, duration_seconds: float | None
     ) -> None:
         self._console = console
         self._server = server
@@ -108,7 +110,7 @@ def show(console: Console, *, port: int | None, duration_seconds: float | None) 
 
     Raises ConfigError where its PostgreSQL is not installed, or the port that was asked for is taken.
     """
-    server = Server()
+    server = DemoServer()
     _keep_quiet(terminal=console.is_terminal)
     try:
         with ExitStack() as stack:
@@ -141,17 +143,17 @@ async def _together(daemon: Daemon, beside: Sequence[Coroutine[Any, Any, None]])
 
 async def furnish(application: Connection, people: Sequence[Person]) -> None:
     """Make the tables and fill them, as an application does that has been there for a while."""
-    await application.execute(queries.sql("demo/tables").encode())
+    await application.execute(sql_files.sql("demo/tables").encode())
     async with application.transaction():
         for person in people:
             user_id = person.user_id
-            await row(application, queries.sql("demo/add_user"), {"user_id": user_id, "name": person.name})
+            await row(application, sql_files.sql("demo/add_user"), {"user_id": user_id, "name": person.name})
             for purchase in person.purchases:
-                await row(application, queries.sql("demo/add_row"), {"user_id": user_id, **asdict(purchase)})
+                await row(application, sql_files.sql("demo/add_row"), {"user_id": user_id, **asdict(purchase)})
 
 
 async def _version(connection: Connection) -> str:
-    found = await row(connection, queries.sql("demo/server_version"))
+    found = await row(connection, sql_files.sql("demo/server_version"))
     assert found is not None
     return str(found[0]).split()[0]
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from creditsd.demo.commits import Age, Commits
 from creditsd.demo.people import YOU
-from creditsd.model import Total
+from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 1000

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from creditsd import queries
-from creditsd.database import Connection, rows
-from creditsd.model import Total
+from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, rows
 
 _OLDEST_SECONDS = 60.0  # an earlier commit is not what this total comes from
 _MOST_ASKED = 1000
@@ -59,7 +59,7 @@ class Commits:
         return Age(_between(noted.get(user_id), now), ours=False)
 
     async def _ask(self, user_ids: Sequence[str]) -> list[tuple[str, float | None]]:
-        query = queries.sql("demo/committed_at")
+        query = sql_files.sql("demo/committed_at")
         found = await rows(self._connection, query, {"user_ids": user_ids[:_MOST_ASKED]})
         return [(user_id, at) for user_id, at in found]
 

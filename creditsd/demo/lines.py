@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from creditsd.demo.board import Arrival
-from creditsd.model import digits
+from creditsd.domain.total import digits
 
 
 class Lines:

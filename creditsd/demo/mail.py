@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from creditsd.demo.people import YOU
-from creditsd.model import Total
+from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 1000

@@ -14,11 +14,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from creditsd.daemon import Daemon
+from creditsd.admin.inspect import DOORBELL
+from creditsd.daemon.app import Daemon
 from creditsd.demo.board import Arrival, Board
 from creditsd.demo.people import YOU
-from creditsd.model import digits
-from creditsd.screen import DOORBELL
+from creditsd.domain.total import digits
 
 FRAME_SECONDS = 0.1
 STILL_SECONDS = 0.5  # a frame even when nothing has arrived: clocks and counters move
@@ -64,7 +64,7 @@ class Picture:
         self._title = title
         self._invitation = invitation
         self._places: dict[str, Arrival] = {}
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     def announce(self, arrivals: Sequence[Arrival]) -> None:
         """Take what has just arrived; the next frame shows it."""
@@ -72,7 +72,7 @@ class Picture:
             user_id = arrival.total.user_id
             if len(arrivals) <= BURST or user_id in self._places:
                 self._place(arrival)
-        self._stir.set()
+        self._wakeup.set()
 
     async def run(self, board: Board, daemon: Daemon) -> None:
         """Draw until cancelled."""
@@ -176,10 +176,10 @@ class Picture:
     async def _wait(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._stir.wait()
+                await self._wakeup.wait()
         except TimeoutError:
             pass
-        self._stir.clear()
+        self._wakeup.clear()
 
 
 def _cells(arrival: Arrival, age: float) -> list[RenderableType]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from creditsd.errors import ConfigError, DatabaseUnavailable
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable
 
 STOP_SECONDS = 20.0
 _LONGEST_SOCKET_DIRECTORY = 80  # a socket's path has about 104 bytes, and its name wants some of them
@@ -69,7 +69,7 @@ class Account:
         return done.returncode == 0
 
 
-class Server:
+class DemoServer:
     """Runs while the block lasts; reachable through a socket in its own directory, by us and by root alone."""
 
     def __init__(self) -> None:

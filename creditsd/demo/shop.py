@@ -11,17 +11,17 @@ import jwt
 import orjson
 from aiohttp import web
 
-from creditsd import queries
-from creditsd.database import Connection, rows
 from creditsd.demo.people import PACKS, YOU, Person
-from creditsd.live.operator import Beside
-from creditsd.live.pages import Pages
-from creditsd.live.refusals import Refused, answer
-from creditsd.model import encode
+from creditsd.domain.total import encode
+from creditsd.http.errors import RequestRefused, answer
+from creditsd.http.operator import PageBeside
+from creditsd.http.static_files import StaticFiles
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, rows
 
 CUSTOMERS = 6
 TOKEN_SECONDS = 600
-BESIDE = Beside("/shop", str(YOU))
+BESIDE = PageBeside("/shop", str(YOU))
 RUN_OUT_SECONDS = 3.0
 
 # What each button does: the statement, and what it is given beside the customer.
@@ -44,7 +44,7 @@ class Shop:
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         """Contribute the page, and what its buttons do."""
         return [
-            *Pages(Path(__file__).with_name("shop"), at=BESIDE.page).routes(),
+            *StaticFiles(Path(__file__).with_name("shop"), at=BESIDE.page).routes(),
             web.get("/demo/customers", self._list),
             web.post("/demo/token", self._sign_in),
             *(web.post(f"/demo/{act}", self._act) for act in ACTS),
@@ -60,18 +60,18 @@ class Shop:
     async def _act(self, request: web.Request) -> web.Response:
         user_id = await self._customer(request)
         statement, values = ACTS[request.path.rpartition("/")[2]]
-        found = await rows(self._connection, queries.sql(f"demo/{statement}"), {"user_id": user_id, **values})
+        found = await rows(self._connection, sql_files.sql(f"demo/{statement}"), {"user_id": user_id, **values})
         return answer(encode({"done": bool(found), "seconds": values.get("seconds")}))
 
     async def _customer(self, request: web.Request) -> str:
         """Say whose turn it is. Other sites may not press: a browser tells where a page comes from."""
         foreign = request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
         if foreign or request.content_type != "application/json":
-            raise Refused(403, "these buttons are the shop's own")
+            raise RequestRefused(403, "these buttons are the shop's own")
         try:
             user_id = orjson.loads(await request.read())["user_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             user_id = None
         if user_id not in self._customers:
-            raise Refused(400, "nobody of this id shops here")
+            raise RequestRefused(400, "nobody of this id shops here")
         return str(user_id)

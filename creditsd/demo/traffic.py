@@ -9,10 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from creditsd import queries
-from creditsd.database import Connection, rows
 from creditsd.demo.commits import Commits
 from creditsd.demo.people import PACKS, YOU, Person
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, rows
 
 TRIAL_SECONDS = 3.0
 REGULARS = 9  # people who are always at it, so that a reader sees the same names again
@@ -86,6 +86,6 @@ class Traffic:
 
     async def _write(self, statement: str, user_id: str, **values: Any) -> list[tuple[Any, ...]]:
         self._commits.begun(user_id)
-        found = await rows(self._connection, queries.sql(f"demo/{statement}"), {"user_id": user_id, **values})
+        found = await rows(self._connection, sql_files.sql(f"demo/{statement}"), {"user_id": user_id, **values})
         self._commits.ended(user_id, changed=bool(found))
         return found

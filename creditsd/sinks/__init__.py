@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.events import Event, Type
-from creditsd.model import Total
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.events import Event, Type
+from creditsd.domain.total import Total
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from creditsd.settings import SinkSettings
+    from creditsd.config.settings import SinkSettings
 
 
 @dataclass(frozen=True, slots=True)

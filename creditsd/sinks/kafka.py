@@ -29,9 +29,9 @@ from aiokafka.errors import (
 )
 from pydantic import BaseModel, Field, FilePath, PositiveFloat, PositiveInt
 
-from creditsd.certificates import context
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total
+from creditsd.brokers.tls import context
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 1000
@@ -77,7 +77,7 @@ class Options(BaseModel, extra="forbid"):
     timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
 
 
-class Kafka:
+class KafkaSink:
     """A topic. What it holds cannot be asked by key: the consumer, or compaction, keeps the newest."""
 
     max_batch = MAX_BATCH
@@ -177,7 +177,7 @@ async def _stop(producer: AIOKafkaProducer) -> None:
             await producer.stop()
 
 
-def create(name: str, url: str, options: Options) -> Kafka:
+def create(name: str, url: str, options: Options) -> KafkaSink:
     """Make the sink for a `kafka:` url, `+sasl`, `+ssl` or both; several brokers by commas. Raises ConfigError."""
     scheme = url.split(":", 1)[0].lower()
     protocol = _PROTOCOLS.get(scheme)
@@ -193,7 +193,7 @@ def create(name: str, url: str, options: Options) -> Kafka:
         ) from None
     if "SSL" in protocol:
         settings["ssl_context"] = context(f"sink {name}", options.ca, options.client_certificate)
-    return Kafka(name, servers, settings, options)
+    return KafkaSink(name, servers, settings, options)
 
 
 def _parsed(url: str, protocol: str, options: Options) -> tuple[str, dict[str, Any]]:

@@ -12,10 +12,10 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, Header
 from pydantic import Field, PositiveInt
 
-from creditsd.errors import SinkUnavailable
-from creditsd.links import nats as links
-from creditsd.links.nats import SUBJECT_BYTES, Link, encode_user
-from creditsd.model import Total
+from creditsd.brokers import nats as broker
+from creditsd.brokers.nats import SUBJECT_BYTES, NatsConnection, encode_user
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 500  # each total costs two requests, all in flight at once, which must end within timeout_seconds
@@ -27,14 +27,14 @@ _TOO_LARGE = 10054
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
-class Options(links.Options):
+class Options(broker.NatsOptions):
     """What can be set beside the url."""
 
     max_msgs_per_subject: PositiveInt = 1
     replicas: int = Field(default=1, ge=1, le=5)
 
 
-class Nats:
+class NatsSink:
     """A stream (or bucket) with a subject (or key) per user.
 
     Each total is stored on condition that the subject's last message is still the one whose version was just
@@ -43,7 +43,7 @@ class Nats:
 
     max_batch = MAX_BATCH
 
-    def __init__(self, server: links.Server, options: Options) -> None:
+    def __init__(self, server: broker.NatsBroker, options: Options) -> None:
         self._server = server
         self._options = options
 
@@ -85,7 +85,7 @@ class Nats:
         """Close the connection, waiting 2 s at most for a server that does not let go."""
         await self._server.close()
 
-    async def _store(self, link: Link, total: Total) -> Rejection | None:
+    async def _store(self, link: NatsConnection, total: Total) -> Rejection | None:
         user = encode_user(total.user_id)
         subject = self._server.prefix + user
         if len(subject) > SUBJECT_BYTES:
@@ -111,7 +111,7 @@ class Nats:
             raise
         return None
 
-    async def _purge(self, link: Link, subject: str) -> int:
+    async def _purge(self, link: NatsConnection, subject: str) -> int:
         if len(subject) > SUBJECT_BYTES:
             return 0
         timeout = self._options.timeout_seconds
@@ -140,10 +140,10 @@ class Nats:
             )
 
 
-def create(name: str, url: str, options: Options) -> Nats:
+def create(name: str, url: str, options: Options) -> NatsSink:
     """Make the sink for a `nats:` or `nats+tls:` url; several servers are separated by commas. Raises ConfigError."""
-    user = links.User(f"sink {name}", SinkUnavailable, _RIGHTS, _NO_STREAM)
-    return Nats(links.reach(user, url, options), options)
+    user = broker.User(f"sink {name}", SinkUnavailable, _RIGHTS, _NO_STREAM)
+    return NatsSink(broker.reach(user, url, options), options)
 
 
 def _version(payload: bytes) -> int:

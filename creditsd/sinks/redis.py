@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import PositiveInt
 from redis.exceptions import NoScriptError, ResponseError
 
-from creditsd.errors import SinkUnavailable
-from creditsd.links import redis as links
-from creditsd.model import Total, encode
+from creditsd.brokers import redis as broker
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total, encode
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 2000
@@ -35,7 +35,7 @@ _VERSION = re.compile(rb'{"user_id":".*?","version":(\d+)', re.DOTALL)
 _RIGHTS = "+evalsha +script|load +get +set +publish (+xadd) on the keys and channels"
 
 
-class Options(links.Options):
+class Options(broker.RedisOptions):
     """What can be set beside the url."""
 
     prefix: str = "credits:"
@@ -44,12 +44,12 @@ class Options(links.Options):
     stream_maxlen: PositiveInt = 10_000
 
 
-class Redis:
+class RedisSink:
     """`credits:{user_id}` is both the key and the channel."""
 
     max_batch = MAX_BATCH
 
-    def __init__(self, name: str, server: links.Server, options: Options) -> None:
+    def __init__(self, name: str, server: broker.RedisBroker, options: Options) -> None:
         self._name = name
         self._server = server
         self._client = server.client
@@ -61,7 +61,7 @@ class Redis:
         """Connect and load the script, which also proves the password."""
         try:
             await self._client.script_load(_SCRIPT)
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._failed(error) from None
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
@@ -91,7 +91,7 @@ class Redis:
             if "WRONGTYPE" in str(error):
                 return None
             raise await self._failed(error) from None
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._failed(error) from None
         return _version(json)
 
@@ -148,7 +148,7 @@ class Redis:
             return await self._send([self._written(chunk) for chunk in chunks])
         try:
             return await self._server.send_on(map(self._written, chunks))
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._failed(error) from None
 
     def _written(self, totals: Sequence[Total]) -> tuple[Any, ...]:
@@ -178,7 +178,7 @@ class Redis:
         """Send all commands at once; refusals are in the replies. Raises SinkUnavailable."""
         try:
             return await self._server.send(commands)
-        except links.FAILURES as error:
+        except broker.FAILURES as error:
             raise await self._failed(error) from None
 
     async def _rejections(self, chunks: Sequence[Sequence[Total]], replies: Sequence[Any]) -> list[Rejection]:
@@ -209,6 +209,6 @@ def _bytes(text: bytes | str) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-def create(name: str, url: str, options: Options) -> Redis:
+def create(name: str, url: str, options: Options) -> RedisSink:
     """Make the sink for a `redis:` url, `+cluster` or `+sentinel`; `rediss` is TLS. Raises ConfigError."""
-    return Redis(name, links.reach(f"sink {name}", url, options), options)
+    return RedisSink(name, broker.reach(f"sink {name}", url, options), options)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 
 MAX_BATCH = 1000
@@ -24,7 +24,7 @@ class Options(BaseModel, extra="forbid"):
     """There is nothing to set."""
 
 
-class Stdout:
+class StdoutSink:
     """One stream of lines.
 
     A reader that is slow, or stopped, must slow this sink and nothing else, so a thread of its own does
@@ -71,12 +71,12 @@ class Stdout:
             self._jobs = None
 
 
-def create(name: str, url: str, options: Options) -> Stdout:  # noqa: ARG001  every sink's signature
+def create(name: str, url: str, options: Options) -> StdoutSink:  # noqa: ARG001  every sink's signature
     """Make the sink for the url `stdout` or `stdout:`. Raises ConfigError."""
     if url.lower().rstrip("/") not in ("stdout", "stdout:"):
         raise ConfigError(f"sink {name}: write the url as stdout: and nothing more")
     try:
-        return Stdout(name, sys.stdout.fileno())
+        return StdoutSink(name, sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):  # closed, replaced, or never there
         raise ConfigError(f"sink {name}: this process has no standard output") from None
 

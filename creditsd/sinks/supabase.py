@@ -21,9 +21,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from pydantic import BaseModel, Field, PositiveFloat
 
-from creditsd import __version__, queries
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total, encode
+from creditsd import __version__
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total, encode
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import LOCAL_SEARCH_PATH
 from creditsd.sinks import Rejection, SinkBusy
 
 MAX_BATCH = 500
@@ -169,10 +171,8 @@ class ByDatabase:
         self._warnings.clear()
         async with self._told(self._options.timeout_seconds), connection.transaction(force_rollback=not keep):
             values = {"topics": list(topics), "payloads": list(payloads), "event": _EVENT}
-            await connection.execute(
-                "SET LOCAL search_path = pg_catalog, pg_temp"
-            )  # nobody's functions but PostgreSQL's
-            await connection.execute(queries.sql("queries/broadcast"), values)
+            await connection.execute(LOCAL_SEARCH_PATH)
+            await connection.execute(sql_files.sql("queries/broadcast"), values)
             if self._warnings:
                 raise psycopg.Rollback
         return self._warnings[0] if self._warnings else ""

@@ -20,9 +20,9 @@ from creditsd.client import (
 )
 from tests.acceptance.command import environment, running
 from tests.acceptance.conftest import ONE, TWO, Operator
+from tests.brokers import broker, publish
 from tests.conftest import eventually
-from tests.feeding import broker, publish
-from tests.live.asking import KEY, SECRET, token
+from tests.http.asking import KEY, SECRET, token
 from tests.servers import free_port
 
 PATIENCE_SECONDS = 30

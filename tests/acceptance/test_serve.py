@@ -13,8 +13,8 @@ import pytest
 
 from tests.acceptance.command import creditsd, environment, running
 from tests.acceptance.test_supervision import listening
-from tests.feeding import BROKERS, Broker, broker, publish, publishing
-from tests.live.asking import KEY, asking, bearer
+from tests.brokers import BROKERS, Broker, broker, publish, publishing
+from tests.http.asking import KEY, asking, bearer
 
 STREAM = "/v1/users/{}/credits/stream"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from creditsd import supervisor
+from creditsd.config import systemd
 from tests.acceptance.command import running
 from tests.acceptance.conftest import Operator
 
@@ -104,7 +104,7 @@ async def test_the_watchdog_starves_when_the_line_does_not_turn(monkeypatch: pyt
                 over.set()
             return bool(answer)
 
-        feeding = asyncio.create_task(supervisor.keep_alive(alive))
+        feeding = asyncio.create_task(systemd.keep_alive(alive))
         await over.wait()
         feeding.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -16,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Request
 from tests.acceptance.command import Running, environment, install, start
 from tests.browser.shop import Shop
 from tests.conftest import Database
-from tests.live.asking import SECRET, token
+from tests.http.asking import SECRET, token
 from tests.proxy import Proxy
 from tests.servers import REFERENCE_TABLE
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from creditsd.live.refusals import answer
-from creditsd.model import encode
+from creditsd.domain.total import encode
+from creditsd.http.errors import answer
 from tests.conftest import Database
-from tests.live.asking import token
+from tests.http.asking import token
 
 AMOUNTS = {"spend": -5, "buy": 100}
 

@@ -11,13 +11,13 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser
 
-from creditsd.daemon import Daemon
-from creditsd.database import connected
+from creditsd.config.settings import Settings
+from creditsd.daemon.app import Daemon
 from creditsd.demo import furnish
 from creditsd.demo.people import YOU, population
 from creditsd.demo.shop import ACTS, BESIDE, Shop
-from creditsd.schema import install
-from creditsd.settings import Settings
+from creditsd.postgres.connections import connected
+from creditsd.schema.install import install
 from tests.conftest import Database
 from tests.integration.line import configured
 from tests.integration.running import until

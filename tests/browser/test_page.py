@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import Browser, Page
 
-from creditsd import oversight as oversight_module
-from creditsd.daemon import Daemon
-from creditsd.errors import SinkUnavailable
-from creditsd.live import operator as operator_module
-from creditsd.settings import HttpSettings, Settings
+from creditsd.config.settings import HttpSettings, Settings
+from creditsd.daemon.app import Daemon
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.http.operator import backend as backend_module
+from creditsd.http.operator import routes as routes_module
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
 from tests.integration.running import running, until
@@ -29,8 +29,8 @@ ADD = "INSERT INTO user_credits (user_id, credits, status, membership) VALUES (%
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_module, "STATE_SECONDS", 0.1)
-    monkeypatch.setattr(oversight_module, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(routes_module, "STATE_SECONDS", 0.1)
+    monkeypatch.setattr(backend_module, "LOOK_SECONDS", 0.1)
 
 
 async def open_to_operators(database: Database) -> Settings:
@@ -103,16 +103,16 @@ async def test_what_happens_is_shown_and_explained_and_refused_deliveries_are_tr
 
         sink.refuses = {OTHER}
         reference_table18.run(ADD, [OTHER, 7, None])
-        letters = page.locator("#letters")
-        await letters.get_by_text("not today").wait_for()
+        deliveries = page.locator("#deliveries")
+        await deliveries.get_by_text("not today").wait_for()
         reference_table18.run("UPDATE creditsd.deliveries SET next_at = NULL, last_error = %s", [HOSTILE])
-        await letters.get_by_text(HOSTILE).wait_for()
+        await deliveries.get_by_text(HOSTILE).wait_for()
         await page.get_by_text("1 dead letter, which waits for you.").wait_for()
         sink.refuses = set()
-        await letters.get_by_role("button", name="Retry", exact=True).focus()
+        await deliveries.get_by_role("button", name="Retry", exact=True).focus()
         await page.keyboard.press("Enter")
-        await letters.get_by_text("will be tried now").wait_for()
-        await letters.locator("article").wait_for(state="detached")
+        await deliveries.get_by_text("will be tried now").wait_for()
+        await deliveries.locator("article").wait_for(state="detached")
         assert sink.newest[OTHER].credits == 7
 
         sink.failure = SinkUnavailable(f"sink memory: {HOSTILE}")

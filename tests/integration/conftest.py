@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
 from tests.conftest import SERVERS, Database, Servers, fresh_database
 from tests.integration.line import configured, installed
 from tests.servers import REFERENCE_TABLE, Reachable

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 
 from psycopg.conninfo import make_conninfo
 
-from creditsd.daemon import Daemon
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.daemon.app import Daemon
 from creditsd.sinks import Sink
 from tests.conftest import Database, eventually
 

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 from psycopg.conninfo import make_conninfo
 
-from creditsd import schema
-from creditsd.balances import Balances
-from creditsd.changes import Changes, Resumption
-from creditsd.database import Connection, connected
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd.capture.change_reader import ChangeReader, Resumption
+from creditsd.config.settings import Settings
+from creditsd.domain.total import Total
+from creditsd.postgres.connections import Connection, connected
+from creditsd.schema import install as schema
 from creditsd.sinks import Rejection
+from creditsd.totals.recompute import Recomputer
 from tests.conftest import Database
 
 USER = "00000000-0000-0000-0000-000000000001"
@@ -63,8 +63,8 @@ class Line:
     """What the daemon leads with, for a test to call in the order it likes."""
 
     connection: Connection
-    changes: Changes
-    balances: Balances
+    change_reader: ChangeReader
+    recomputer: Recomputer
     resumption: Resumption
 
     @classmethod
@@ -74,9 +74,9 @@ class Line:
         async with connected(settings.dsn, purpose="leader") as connection:
             there = await schema.missing(connection, settings)
             name, policy = there.user_id_type, settings.policy
-            changes = Changes(connection, digest=there.digest, user_id_type=name, policy=policy)
-            balances = Balances(connection, user_id_type=name, policy=policy)
-            yield cls(connection, changes, balances, await changes.resume())
+            change_reader = ChangeReader(connection, digest=there.digest, user_id_type=name, policy=policy)
+            recomputer = Recomputer(connection, user_id_type=name, policy=policy)
+            yield cls(connection, change_reader, recomputer, await change_reader.resume())
 
     @classmethod
     @asynccontextmanager
@@ -90,15 +90,15 @@ class Line:
         """Do all there is to do at this moment, as the daemon would; return what it would publish."""
         found: list[Total] = []
         for _ in range(1000):
-            anew = self.changes._pass["upto"] is None
-            drained = await self.changes.drain(max_users)
+            anew = self.change_reader._pass["upto"] is None
+            drained = await self.change_reader.drain(max_users)
             found += drained.totals
             page = drained.page
             if page["resyncing"] is not None:
-                resynced = await self.balances.resync_next(max_users)
+                resynced = await self.recomputer.resync_next(max_users)
                 found += resynced.totals
             elif page["due_seconds"] is not None and page["due_seconds"] <= 0:
-                found += (await self.balances.recompute_due(max_users)).totals
+                found += (await self.recomputer.recompute_due(max_users)).totals
             elif anew and page["changes"] == 0:
                 return found
         raise AssertionError("there is no end to it")
@@ -108,7 +108,7 @@ class Line:
         cursor = await self.connection.execute(
             "SELECT user_id::text FROM creditsd.changes WHERE NOT pg_visible_in_snapshot(xid, %s::text::pg_snapshot) "
             "ORDER BY user_id",
-            [self.changes._snapshot],
+            [self.change_reader._snapshot],
         )
         return [str(name) for (name,) in await cursor.fetchall()]
 

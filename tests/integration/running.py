@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from creditsd.daemon import Daemon
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.daemon.app import Daemon
 from tests.conftest import eventually
 from tests.integration.line import MemorySink
 

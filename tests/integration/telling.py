@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from creditsd.database import Pool
-from creditsd.events import TYPES, Event, Type
-from creditsd.model import Total
-from creditsd.publisher import Publisher
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.delivery.publisher import Publisher
+from creditsd.domain.events import TYPES, Event, Type
+from creditsd.domain.total import Total
+from creditsd.postgres.connections import Pool
 from creditsd.sinks import Rejection, Sink
 from tests.conftest import Database, eventually
 from tests.integration.line import USER, Line, MemorySink, configured

@@ -12,10 +12,10 @@ import orjson
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, InputError, SchemaError
-from creditsd.measurement import CAPTURE, NOTIFY, PLAIN, Cell, Findings, measure
-from creditsd.scratch import relocated
-from creditsd.settings import Settings
+from creditsd.bench.measure import CAPTURE, NOTIFY, PLAIN, Cell, Findings, measure
+from creditsd.bench.schema import relocated
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, InputError, SchemaError
 from tests.acceptance.command import COMMAND, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import restricted

@@ -14,13 +14,13 @@ import redis.asyncio as redis
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
-from creditsd import daemon as daemon_module
-from creditsd import leadership as leadership_module
-from creditsd import schema
-from creditsd.daemon import Daemon
-from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SinkUnavailable
-from creditsd.inspection import Inspection
-from creditsd.settings import Settings
+from creditsd.admin.inspect import Inspector
+from creditsd.config.settings import Settings
+from creditsd.daemon import app as daemon_module
+from creditsd.daemon import pipeline as leadership_module
+from creditsd.daemon.app import Daemon
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SinkUnavailable
+from creditsd.schema import install as schema
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running, until
@@ -70,8 +70,8 @@ async def test_a_change_arrives_in_valkey_as_get_tells_it(installation: Database
         async with running(settings):
             installation.run(ADD, [USER, 5])
             message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=10)
-            async with Inspection.opened(settings, purpose="get") as inspection:
-                told = (await inspection.total(USER)).json()
+            async with Inspector.opened(settings, purpose="get") as inspector:
+                told = (await inspector.total(USER)).json()
         assert message is not None
         assert message["data"] == told == await client.get(f"credits:{USER}")
         assert json.loads(told)["credits"] == 5
@@ -190,7 +190,7 @@ async def test_a_truncate_is_told_to_everyone(installation: Database, settings: 
 async def test_a_detached_partition_is_noticed_by_the_next_heartbeat(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("creditsd.doorbell.PROOF_SECONDS", 0.2)
+    monkeypatch.setattr("creditsd.capture.doorbell.PROOF_SECONDS", 0.2)
     database.run("CREATE TABLE user_credits (user_id uuid, credits int, status text) PARTITION BY HASH (user_id)")
     for number in range(2):
         database.run(
@@ -403,14 +403,14 @@ async def test_with_polling_changes_arrive_and_nobody_listens(reference_table: D
 
 async def test_status_tells_who_leads_and_what_waits(installation: Database, settings: Settings) -> None:
     sink = MemorySink()
-    async with Inspection.opened(settings, purpose="status") as inspection:
-        status = await inspection.status()
+    async with Inspector.opened(settings, purpose="status") as inspector:
+        status = await inspector.status()
         assert (status.leader_pid, status.doorbell, status.sinks) == (None, "nobody", [])
         async with running(settings, sink) as daemon:
             installation.run(ADD, [USER, 1])
             total = await sink.until_credits(USER, 1)
             await until(daemon, "doorbell", "asleep")
-            status = await inspection.status()
+            status = await inspector.status()
             assert (status.doorbell, status.unread, status.resyncing, status.newest) == (
                 "asleep",
                 0,
@@ -424,14 +424,14 @@ async def test_status_tells_who_leads_and_what_waits(installation: Database, set
                 )
             }
         installation.run(ADD, [USER, 1])
-        status = await inspection.status()
+        status = await inspector.status()
         assert (status.leader_pid, status.unread) == (None, 1)
         assert [(each.name, each.cursor, each.queue) for each in status.sinks] == [("memory", total.version, 0)]
 
 
 async def test_watching_shows_a_user_and_then_each_newer_total(installation: Database, settings: Settings) -> None:
-    async with running(settings, MemorySink()), Inspection.opened(settings, purpose="watch") as inspection:
-        seen = inspection.watch([USER])
+    async with running(settings, MemorySink()), Inspector.opened(settings, purpose="watch") as inspector:
+        seen = inspector.watch([USER])
         async with asyncio.timeout(10):
             assert (await anext(seen)).version == 0
             installation.run(ADD, [OTHER, 1])

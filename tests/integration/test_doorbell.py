@@ -15,11 +15,11 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
-from creditsd import doorbell as doorbell_module
-from creditsd import leadership as leadership_module
-from creditsd.database import connected
-from creditsd.doorbell import Doorbell
-from creditsd.settings import Settings
+from creditsd.capture import doorbell as doorbell_module
+from creditsd.capture.doorbell import Doorbell
+from creditsd.config.settings import Settings
+from creditsd.daemon import pipeline as leadership_module
+from creditsd.postgres.connections import connected
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, installed, user
 from tests.integration.running import running, until
@@ -376,11 +376,11 @@ async def resting(
             while True:
                 if bell.due_for_proof():
                     await bell.prove(line.connection)
-                drained = await line.changes.drain(100)
+                drained = await line.change_reader.drain(100)
                 stored.update({total.user_id: total.credits for total in drained.totals})
                 await bell.rest(read=drained.page["changes"], worked_seconds=0, due_seconds=None)
 
-        tasks = [asyncio.create_task(each) for each in (bell.keeping(), bell.listening(), lead())]
+        tasks = [asyncio.create_task(each) for each in (bell.hold_sleep_lock(), bell.listening(), lead())]
         try:
             yield bell, line, stored
         finally:
@@ -402,7 +402,7 @@ async def test_a_listener_that_hears_nothing_is_told_of_and_polled_instead(
 
             (event,) = await eventually(lost)
             assert event["log_level"] == "error"
-            assert "CREDITSD_LISTEN_DSN" in event["mend"]
+            assert "CREDITSD_LISTEN_DSN" in event["hint"]
             assert bell.state == "polling"
             installation.run(ADD, [USER, 1])
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.domain.total import Total
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, configured, said, user
 
@@ -210,7 +210,7 @@ async def test_a_threshold_that_moves_tells_nobody_and_counts_from_then_on(fract
         story = Story(line, fractions)
         # A change that is read before everyone has been looked at tells nobody either.
         fractions.run(PUT, [USER, USER, 39, None])
-        assert [happened(total) for total in (await line.changes.drain(10)).totals] == [[]]
+        assert [happened(total) for total in (await line.change_reader.drain(10)).totals] == [[]]
         assert await line.settle() == []
         assert await story.put(59) == []
         assert await story.put(60) == ["credits.recovered"]
@@ -236,7 +236,7 @@ async def test_everyone_of_before_there_were_levels_has_the_one_of_the_stored_cr
 async def test_a_total_published_again_happens_to_nobody(story: Story) -> None:
     for amount in (60, 5, 0):
         await story.put(amount)
-    (again,) = (await story.line.balances.recompute([USER], cause="repair", republish=True)).totals
+    (again,) = (await story.line.recomputer.recompute([USER], cause="repair", republish=True)).totals
     assert happened(again) == []
     assert {each.type for each in again.events if each.version < again.version} == {"credits.depleted"}
 
@@ -263,7 +263,7 @@ async def test_a_plan_expires_once_and_says_what_it_was(story: Story) -> None:
 async def test_an_end_that_comes_near_is_told_once_and_again_after_renewal(story: Story) -> None:
     near, far = datetime.now(UTC) + timedelta(days=5), datetime.now(UTC) + timedelta(days=20)
     assert await story.put(60, until=near) == []
-    page = (await story.line.changes.drain(10)).page
+    page = (await story.line.change_reader.drain(10)).page
     assert 1.9 < page["due_seconds"] / 86_400 < 2
     before = story.database.run("SELECT version FROM creditsd.balances")[0][0]
     await story.pass_days(2.5)

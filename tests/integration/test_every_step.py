@@ -16,14 +16,14 @@ import redis.asyncio as redis
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from creditsd import deliveries as deliveries_module
-from creditsd import publisher as publisher_module
-from creditsd.database import pool
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.letters import Letters
-from creditsd.model import Total
-from creditsd.publisher import Publisher
-from creditsd.settings import Settings, load
+from creditsd.admin.failed_deliveries import FailedDeliveries
+from creditsd.config.settings import Settings, load
+from creditsd.delivery import backoff as backoff_module
+from creditsd.delivery import retries as retries_module
+from creditsd.delivery.publisher import Publisher
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
+from creditsd.postgres.connections import pool
 from creditsd.sinks import Rejection, Sink
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading
@@ -39,9 +39,9 @@ Publishing = Callable[..., AbstractAsyncContextManager[Publisher]]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher_module, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(publisher_module, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.02,) * 500)
+    monkeypatch.setattr(backoff_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(backoff_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.02,) * 500)
 
 
 class Ledger(MemorySink):
@@ -223,7 +223,7 @@ async def test_whatever_dies_in_the_middle_no_step_is_lost_or_out_of_order(
 async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.01,))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.01,))
     sink = Ledger()
     sink.refuses = {USER}
     for _ in range(3):
@@ -232,11 +232,11 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
     async def dead() -> bool:
         return [row[1] for row in waiting(installation)] == [True]
 
-    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
         await eventually(dead)
         publisher.offer(await step(installation, line, USER))
         await current(publisher)
-        assert await letters.drop("memory", USER) == 1
+        assert await failed.drop("memory", USER) == 1
         publisher.tell()
         await eventually(dead)
         assert {int(total.credits) for total in sink.totals} == {1, 2}
@@ -245,7 +245,7 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
         )
         assert installation.run(told) == [(True,)]  # what the step that was given up brought is given up, too
         sink.refuses = set()
-        assert await letters.retry("memory", USER) == 1
+        assert await failed.retry("memory", USER) == 1
         publisher.tell()
         await sink.until_steps(USER, 2, 3, 4)
         await nothing_waits(installation)
@@ -254,16 +254,16 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
 async def test_a_step_dropped_before_the_cursor_came_there_is_told_once(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
     sink = Ledger(max_batch=1)
     sink.refuses = {USER}
     await step(installation, line, USER)
-    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
         await eventually(lambda: asyncio.to_thread(installation.run, "SELECT FROM creditsd.deliveries"))
         sink.refuses = set()
         # Stored, and not yet handed over.
         fresh = [await step(installation, line, USER), await step(installation, line, USER)]
-        assert await letters.drop("memory", USER) == 1
+        assert await failed.drop("memory", USER) == 1
         publisher.tell()
         for totals in fresh:
             publisher.offer(totals)
@@ -294,7 +294,7 @@ async def test_where_history_does_not_reach_back_it_says_so_and_goes_on(
     assert (sink.steps[USER], sink.steps[OTHER], sink.steps[third]) == ([1, 3], [1, 3], [1, 2])
     (said,) = [each for each in logs if each["log_level"] == "error"]
     assert (said["event"], said["users"], said["sink"]) == ("publisher.steps_missed", 2, "memory")
-    assert "[history] days" in said["mend"]
+    assert "[history] days" in said["hint"]
 
 
 async def test_totals_that_were_stored_while_history_was_off_are_told_as_the_newest(
@@ -321,7 +321,7 @@ async def test_totals_that_were_stored_while_history_was_off_are_told_as_the_new
 async def test_a_mode_that_changes_takes_along_what_was_refused(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
     sink = Ledger()
     await step(installation, line, USER)
     installation.run("INSERT INTO creditsd.sinks (name, cursor) VALUES ('memory', %s)", [await newest(line)])
@@ -331,10 +331,10 @@ async def test_a_mode_that_changes_takes_along_what_was_refused(
         [USER, await newest(line)],
     )
     await step(installation, line, USER)
-    async with publishing(sink, line) as publisher, Letters.opened(configured(installation, **KEPT)) as letters:
+    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
         await current(publisher)
         assert sink.totals == []
-        await letters.retry("memory", USER)
+        await failed.retry("memory", USER)
         publisher.tell()
         await sink.until_steps(USER, 1, 2)
 

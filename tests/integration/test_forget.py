@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
-from creditsd.erasure import Erasure, Forgotten
-from creditsd.errors import InputError
-from creditsd.settings import Settings
+from creditsd.admin.forget import Eraser, Forgotten
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
@@ -20,8 +20,8 @@ TABLES = ("balances", "changes", "deliveries", "repairs", "history")
 
 
 async def forget(settings: Settings, user_id: str = USER) -> Forgotten:
-    async with Erasure.opened(settings) as erasure:
-        return await erasure.forget(user_id)
+    async with Eraser.opened(settings) as eraser:
+        return await eraser.forget(user_id)
 
 
 def traces(database: Database, user_id: str = USER) -> list[str]:
@@ -102,7 +102,7 @@ async def test_a_daemon_does_not_bring_a_user_back(reference_table: Database, va
         give(reference_table, OTHER)
         await sink.until_credits(OTHER, 10)
         async with Line.opened(settings) as line:
-            await line.balances.recompute([USER], cause="change", republish=False)
+            await line.recomputer.recompute([USER], cause="change", republish=False)
         assert traces(reference_table) == []
         assert await client.exists(f"credits:{USER}") == 0
     async with leading(settings, ("memory", MemorySink())):
@@ -137,7 +137,7 @@ async def test_a_resync_under_way_goes_on_where_it_was(reference_table: Database
     settings = await installed(reference_table)
     give(reference_table, USER, OTHER)
     async with Line.opened(settings) as line:
-        await line.balances.resync_next(1)
+        await line.recomputer.resync_next(1)
         reference_table.run("DELETE FROM user_credits WHERE user_id = %s", [USER])
         await forget(settings)
         assert reference_table.run("SELECT strpos(r::text, %s) FROM creditsd.reader AS r", [USER]) == [(0,)]

@@ -6,10 +6,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from creditsd import schema
-from creditsd.database import connected
-from creditsd.history import History
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.postgres.connections import connected
+from creditsd.schema import install as schema
+from creditsd.totals.history_partitions import HistoryPartitions
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
@@ -69,7 +69,7 @@ def open_day(database: Database, days: int) -> None:
 
 async def tidy(settings: Settings) -> bool:
     async with connected(settings.dsn, purpose="tidy") as connection:
-        return await History(settings.history.days).tidy(connection)
+        return await HistoryPartitions(settings.history.days).tidy(connection)
 
 
 # What is kept.
@@ -84,7 +84,7 @@ async def test_every_published_version_is_a_step_and_nothing_else_is(installatio
             published += await line.settle()
         installation.run("UPDATE user_credits SET note = 'the same total'")
         assert await line.settle() == []
-        published += (await line.balances.recompute([USER], cause="repair", republish=True)).totals
+        published += (await line.recomputer.recompute([USER], cause="repair", republish=True)).totals
     assert kept(installation) == [(1, "change"), (3, "change"), (1, "change"), (1, "repair")]
     columns = "version, user_id::text, updated_at, credits, cause, record_send(previous)"
     found = installation.run(f"SELECT {columns} FROM creditsd.history ORDER BY version")

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from creditsd import oversight as oversight_module
-from creditsd.daemon import Daemon
-from creditsd.live import operator as operator_module
-from creditsd.live.pages import POLICY
-from creditsd.oversight import Oversight
-from creditsd.pulse import Pulse
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.daemon.app import Daemon
+from creditsd.http.operator import backend as backend_module
+from creditsd.http.operator import routes as routes_module
+from creditsd.http.operator.backend import Backend
+from creditsd.http.static_files import POLICY
+from creditsd.metrics.rates import Rates
 from tests.conftest import SERVERS, Database, eventually
+from tests.http.asking import KEY, Asking, Events, asking, bearer, http, token
 from tests.integration.line import OTHER, USER, MemorySink, configured
 from tests.integration.running import running, until
-from tests.live.asking import KEY, Asking, Events, asking, bearer, http, token
 from tests.servers import free_port
 
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)
@@ -80,7 +80,7 @@ async def test_only_the_operators_key_opens_anything(installation: Database) -> 
         assert (await client.get("/v1/operator/state", **bearer(OPERATOR))).status == 200
         assert (await client.get("/v1/operator/state", **bearer("another key of an operator"))).status == 200
         assert (await client.read(USER, OPERATOR)).status == 401  # nor is it a server's
-        assert daemon._live.counts.auth_failures["401"] > 30
+        assert daemon._http.counts.auth_failures["401"] > 30
 
 
 async def test_without_a_key_of_the_operators_there_is_no_page(installation: Database) -> None:
@@ -123,9 +123,9 @@ async def test_the_stream_tells_the_state_and_every_change_as_it_happens(install
         installation.run("UPDATE user_credits SET credits = 12 WHERE user_id = %s", [USER])
         [news] = (await told(events, "changes"))["totals"]
         assert (news["credits"], news["before"], news["membership"]) == (12, 5, HOSTILE)
-        while sum(state["pulse"]["totals"]) < 2:  # whole seconds alone are told
+        while sum(state["rates"]["totals"]) < 2:  # whole seconds alone are told
             state = await told(events, "state")
-        assert sum(state["pulse"]["changes"]) >= 1
+        assert sum(state["rates"]["changes"]) >= 1
         daemon.stop()
         assert await events.farewell() == "shutdown"
 
@@ -193,14 +193,14 @@ async def test_nobody_looks_and_nothing_is_asked_and_many_look_and_it_is_asked_o
         answers = await asyncio.gather(*(client.get("/v1/operator/state", **bearer(OPERATOR)) for _ in range(20)))
         assert len({json.dumps(each.body) for each in answers}) <= 2  # a second may end meanwhile
         assert installation.run(LOOKING) == [(1,)]
-        asked = daemon._oversight._pool.get_stats()["requests_num"]
+        asked = daemon._backend._pool.get_stats()["requests_num"]
         assert asked <= 2
 
 
 async def test_more_viewers_than_there_are_places_for_are_told_so(
     installation: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator_module, "VIEWERS", 1)
+    monkeypatch.setattr(routes_module, "VIEWERS", 1)
     async with led(open_to_operators(installation), MemorySink()) as (daemon, client):
         async with client.stream("/v1/operator/stream", OPERATOR) as events:
             await told(events, "state")
@@ -218,10 +218,10 @@ async def test_more_viewers_than_there_are_places_for_are_told_so(
 async def test_without_its_database_it_says_what_it_knows(
     installation: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oversight_module, "STATE_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(backend_module, "STATE_PATIENCE_SECONDS", 0.2)
     away = configured(installation).model_copy(update={"dsn": f"host=127.0.0.1 port={free_port()} password=swordfish"})
-    async with Oversight(away, Pulse(), [], lambda: {"state": "disconnected", "doorbell": None}) as oversight:
-        said = json.loads(await oversight.state())
+    async with Backend(away, Rates(), [], lambda: {"state": "disconnected", "doorbell": None}) as backend:
+        said = json.loads(await backend.state())
     assert (said["state"], "line" in said) == ("disconnected", False)
     assert "PostgreSQL" in said["problem"]
     assert "swordfish" not in said["problem"]

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 import redis.asyncio as redis
 
-from creditsd import deliveries as deliveries_module
-from creditsd import pages
-from creditsd import publisher as publisher_module
-from creditsd.database import batch, pool
-from creditsd.errors import SinkUnavailable
-from creditsd.model import Total
-from creditsd.publisher import Backoff, Publisher
-from creditsd.settings import Settings, SinkSettings
+from creditsd.config.settings import Settings, SinkSettings
+from creditsd.delivery import backlog
+from creditsd.delivery import backoff as backoff_module
+from creditsd.delivery import publisher as publisher_module
+from creditsd.delivery import retries as retries_module
+from creditsd.delivery.backoff import Backoff
+from creditsd.delivery.publisher import Publisher
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
+from creditsd.postgres.connections import batch, pool
 from creditsd.sinks import Sink, SinkBusy, make
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, user
@@ -33,9 +35,9 @@ Publishing = Callable[..., AbstractAsyncContextManager[Publisher]]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher_module, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(publisher_module, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.02,) * 50)
+    monkeypatch.setattr(backoff_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(backoff_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.02,) * 50)
 
 
 @pytest.fixture
@@ -245,7 +247,7 @@ async def test_what_is_stored_while_a_page_is_read_is_not_skipped(
         await go.wait()
         return found
 
-    monkeypatch.setattr(pages, "batch", slowly)
+    monkeypatch.setattr(backlog, "batch", slowly)
     sink = MemorySink()
     async with publishing(sink, newest=10) as publisher:
         await read.wait()
@@ -266,7 +268,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         found.append(asked["version"])
         return await really(connection, query, asked)
 
-    monkeypatch.setattr(pages, "batch", noted)
+    monkeypatch.setattr(backlog, "batch", noted)
     return found
 
 
@@ -424,7 +426,7 @@ async def test_a_refused_total_waits_in_the_database_while_others_pass(
 async def test_a_newer_total_replaces_the_refused_one(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (3600.0,))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
     installation.run(ADD, [USER, 1])
     await line.settle()
     sink = MemorySink()
@@ -458,7 +460,7 @@ async def test_what_is_tried_again_is_the_newest_total(
 async def test_a_refusal_survives_a_restart_and_ends_as_a_dead_letter(
     installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "DELAYS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.01, 0.01))
     installation.run(ADD, [USER, 1])
     await line.settle()
     sink = MemorySink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, MemorySink, user
 from tests.integration.running import running

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from creditsd import schema
-from creditsd.errors import SchemaError
+from creditsd.domain.errors import SchemaError
+from creditsd.schema import install as schema
 from tests.conftest import Database
 from tests.integration.line import USER, Line, as_role, configured, installed
 from tests.servers import REFERENCE_TABLE

@@ -14,13 +14,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from creditsd import past, queries, schema
-from creditsd.daemon import Daemon
-from creditsd.database import connected
-from creditsd.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
-from creditsd.inspection import Inspection
-from creditsd.model import encode
-from creditsd.source import Source
+from creditsd.admin.inspect import Inspector
+from creditsd.daemon.app import Daemon
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.domain.total import encode, read_previous
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import connected
+from creditsd.schema import install as schema
+from creditsd.schema.source_table import SourceTable
 from tests.conftest import SERVERS, Database, Servers, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed, user
 from tests.servers import REFERENCE_TABLE, Postgres
@@ -156,12 +157,12 @@ async def test_uninstall_takes_nothing_of_others_along(reference_table: Database
     assert (await schema.uninstall(settings)).done
 
 
-@pytest.mark.parametrize("number", [number for number, _ in queries.migrations()][:-1])
+@pytest.mark.parametrize("number", [number for number, _ in sql_files.migrations()][:-1])
 async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Database, number: int) -> None:
     settings = configured(reference_table)
     async with connected(settings.dsn, purpose="install") as connection:
-        source = await Source.inspect(connection, settings)
-        for each, name in queries.migrations():
+        source = await SourceTable.inspect(connection, settings)
+        for each, name in sql_files.migrations():
             if each <= number:
                 await connection.execute(schema._compose(name, source))
         await connection.execute(
@@ -171,7 +172,7 @@ async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Datab
         with pytest.raises(SchemaError, match="creditsd install"):
             await schema.missing(connection, settings)
     answer = await schema.install(settings)
-    assert len([line for line in answer.done if line.startswith("applied")]) == len(queries.migrations()) - number
+    assert len([line for line in answer.done if line.startswith("applied")]) == len(sql_files.migrations()) - number
     assert dump(reference_table) == GOLDEN.read_text()
 
 
@@ -187,8 +188,8 @@ async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Databas
     )
     now = f"'{USER}', 8, now(), 2, 'active', 'one_time', true, false, 'change'"
     async with connected(settings.dsn, purpose="install") as connection:
-        source = await Source.inspect(connection, settings)
-        for number, name in queries.migrations():
+        source = await SourceTable.inspect(connection, settings)
+        for number, name in sql_files.migrations():
             if number < 9:
                 await connection.execute(schema._compose(name, source))
         note = "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (8, 'of then', '{}', '')"
@@ -199,7 +200,7 @@ async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Databas
     await schema.install(settings)
     for table in ("balances", "history"):
         ((record,),) = reference_table.run(f"SELECT record_send(previous) FROM creditsd.{table}")
-        read = json.loads(encode(past.read(record)))
+        read = json.loads(encode(read_previous(record)))
         assert read == before | {"updated_at": "2026-11-22T09:00:00.500000Z"}
 
 
@@ -382,7 +383,7 @@ async def test_a_detached_or_attached_partition_means_everyone(database: Databas
         database.run("INSERT INTO user_credits VALUES (%s, 3, 'active', 'one_time', 'eu')", [USER])
         await line.settle()
         database.run("ALTER TABLE user_credits DETACH PARTITION credits_eu")
-        await line.changes.resume()
+        await line.change_reader.resume()
         assert [total.credits for total in await line.settle()] == [0]
 
 
@@ -598,12 +599,12 @@ async def test_a_restricted_role_is_enough_to_run(reference_table: Database, rol
         assert reference_table.run("SELECT status FROM user_credits WHERE credits < 0") == [("expired",)]
         reference_table.run("TRUNCATE user_credits")
         await sink.until_credits(USER, 0)
-        async with Inspection.opened(settings, purpose="test") as inspection:
-            assert (await inspection.total(USER)).membership_status == "none"
-            assert (await inspection.explain(USER)).rows == []
-            status = await inspection.status()
+        async with Inspector.opened(settings, purpose="test") as inspector:
+            assert (await inspector.total(USER)).membership_status == "none"
+            assert (await inspector.explain(USER)).rows == []
+            status = await inspector.status()
             assert (status.leader_pid is not None, [each.name for each in status.sinks]) == (True, ["memory"])
-            assert await inspection.backfill(lambda *_: None)
+            assert await inspector.backfill(lambda *_: None)
     finally:
         daemon.stop()
         await running

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from creditsd import queries, schema
-from creditsd.database import connected
-from creditsd.errors import SchemaError
-from creditsd.source import Source
+from creditsd.domain.errors import SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import connected
+from creditsd.schema import install as schema
+from creditsd.schema.source_table import SourceTable
 from tests.conftest import Database
 from tests.integration.line import as_role, configured, installed
 
@@ -133,8 +134,8 @@ async def test_a_reader_that_does_not_exist_is_named(reference_table18: Database
 async def test_who_could_read_before_the_upgrade_still_can(reference_table: Database, role: str) -> None:
     settings = configured(reference_table)
     async with connected(settings.dsn, purpose="install") as connection:
-        source = await Source.inspect(connection, settings)
-        for number, name in queries.migrations():
+        source = await SourceTable.inspect(connection, settings)
+        for number, name in sql_files.migrations():
             if number <= 4:
                 await connection.execute(schema._compose(name, source))
         await connection.execute(

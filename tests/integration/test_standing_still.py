@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from creditsd import publisher
-from creditsd.daemon import Daemon
-from creditsd.errors import SinkUnavailable
-from creditsd.model import Total
-from creditsd.settings import Settings
+from creditsd.config.settings import Settings
+from creditsd.daemon.app import Daemon
+from creditsd.delivery import publisher
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
 from tests.conftest import Database, eventually
 from tests.integration.line import MemorySink, installed, user
@@ -81,7 +81,7 @@ async def test_a_disabled_sink_stands_still_over_a_restart_and_goes_on_with_the_
     assert sink.tries == 1
     (loud,) = [each for each in events if each["log_level"] == "error"]
     assert loud["event"] == "publisher.disabled"
-    assert "creditsd sinks enable memory" in loud["mend"]
+    assert "creditsd sinks enable memory" in loud["hint"]
 
     healthy = MemorySink()
     async with running(settings, healthy) as daemon:

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from creditsd import schema
-from creditsd.errors import SchemaError
+from creditsd.domain.errors import SchemaError
+from creditsd.schema import install as schema
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, as_role, installed
 from tests.sinks.realtime import SCHEMA

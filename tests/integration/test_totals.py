@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection, sql
 
-from creditsd.errors import InputError, SchemaError
-from creditsd.inspection import Inspection
-from creditsd.model import Total, encode
-from creditsd.settings import Settings
+from creditsd.admin.inspect import Inspector
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError, SchemaError
+from creditsd.domain.total import Total, encode
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, configured, installed, said, user
 from tests.servers import Reachable
@@ -150,19 +150,19 @@ async def hold(installation: Installed, cases: Sequence[Mapping[str, Any]]) -> N
     """Give each case a user, and see that `get`, the daemon and the rows' own statuses agree with it."""
     database, settings, shape = installation.database, installation.settings, installation.shape
     users = {shape.new_user(): case for case in cases}
-    async with database.connect() as application, Inspection.opened(settings, purpose="test") as inspection:
+    async with database.connect() as application, Inspector.opened(settings, purpose="test") as inspector:
         (began,) = (await (await application.execute("SELECT now()")).fetchone()) or ()
         ids = {
             name: [await put(application, name, row, type_=shape.user_id) for row in case["rows"]]
             for name, case in users.items()
         }
         for name, case in users.items():
-            matches(await inspection.total(name), case["expect"], began)
+            matches(await inspector.total(name), case["expect"], began)
         async with Line.opened(settings) as line:
             published = {total.user_id: total for total in await line.settle()}
         for name, case in users.items():
-            matches(await inspection.total(name), case["expect"], began)
-            stored = await inspection.stored(name)
+            matches(await inspector.total(name), case["expect"], began)
+            stored = await inspector.stored(name)
             assert (name in published) == (stored is not None) == bool(case["rows"])
             if stored is not None:
                 matches(stored, case["expect"], began)
@@ -275,8 +275,8 @@ async def test_an_end_before_any_calendar_has_come(reference: Installed, past: s
         await application.execute(statement, [past, past, row])
         (total,) = await line.settle()
         assert said(total, "credits", "membership_status", "has_ever_had_subscription") == (0, "expired", True)
-        async with Inspection.opened(reference.settings, purpose="test") as inspection:
-            assert not (await inspection.explain(name)).rows[0].counts
+        async with Inspector.opened(reference.settings, purpose="test") as inspector:
+            assert not (await inspector.explain(name)).rows[0].counts
 
 
 # What is published.
@@ -292,8 +292,8 @@ async def test_an_unchanged_total_publishes_nothing(reference: Installed) -> Non
         assert await line.settle() == []
         await line.connection.execute("SELECT creditsd.begin_resync('test')")
         assert await line.settle() == []
-        async with Inspection.opened(reference.settings, purpose="test") as inspection:
-            assert (await inspection.total(name)).version == total.version
+        async with Inspector.opened(reference.settings, purpose="test") as inspector:
+            assert (await inspector.total(name)).version == total.version
 
 
 async def test_the_total_before_comes_with_the_total(reference: Installed) -> None:
@@ -350,21 +350,21 @@ async def test_a_subscription_is_remembered_after_its_rows_are_gone(reference: I
         (total,) = await line.settle()
         assert said(total, "membership_status", "credits", "can_buy") == ("none", 0, True)
         assert total.has_ever_had_subscription
-        async with Inspection.opened(reference.settings, purpose="test") as inspection:
-            assert (await inspection.total(name)).has_ever_had_subscription
+        async with Inspector.opened(reference.settings, purpose="test") as inspector:
+            assert (await inspector.total(name)).has_ever_had_subscription
         await put(application, name, {"credits": 1})
         (total,) = await line.settle()
         assert total.has_ever_had_subscription
 
 
 async def test_nobody_is_an_answer_and_a_misshapen_id_an_error(reference: Installed) -> None:
-    async with Inspection.opened(reference.settings, purpose="test") as inspection:
+    async with Inspector.opened(reference.settings, purpose="test") as inspector:
         nobody = "11111111-2222-3333-4444-555555555555"
-        assert await inspection.total(nobody) == Total.nothing(nobody)
-        assert await inspection.stored(nobody) is None
+        assert await inspector.total(nobody) == Total.nothing(nobody)
+        assert await inspector.stored(nobody) is None
         with pytest.raises(InputError, match="uuid"):
-            await inspection.total("somebody")
-        assert await inspection.total(nobody) == Total.nothing(nobody)
+            await inspector.total("somebody")
+        assert await inspector.total(nobody) == Total.nothing(nobody)
 
 
 async def test_an_explanation_agrees_with_the_total(reference: Installed) -> None:
@@ -372,8 +372,8 @@ async def test_an_explanation_agrees_with_the_total(reference: Installed) -> Non
     async with Line.settled(reference.settings) as line, reference.database.connect() as application:
         for row in (row for case in CASES for row in case["rows"]):
             await put(application, name, row)
-        async with Inspection.opened(reference.settings, purpose="test") as inspection:
-            explained = await inspection.explain(name)
+        async with Inspector.opened(reference.settings, purpose="test") as inspector:
+            explained = await inspector.explain(name)
             assert sum(row.credits or 0 for row in explained.rows if row.counts) == explained.total.credits
             leader = explained.rows[0]
             assert (leader.membership, leader.expires_at) == (explained.total.membership, explained.total.expires_at)
@@ -405,8 +405,8 @@ async def test_who_can_buy_is_a_policy(
             await put(application, name, row)
         published = await line.settle()
         assert [total.can_buy for total in published] == [expected] * len(published)
-        async with Inspection.opened(settings, purpose="test") as inspection:
-            assert (await inspection.total(name)).can_buy is expected
+        async with Inspector.opened(settings, purpose="test") as inspector:
+            assert (await inspector.total(name)).can_buy is expected
 
 
 @pytest.mark.parametrize(
@@ -547,14 +547,14 @@ async def test_user_ids_of_other_types_work_all_the_way(database: Database, type
         assert await line.stored() == {name: number + 30 for number, name in enumerate(names)}
         left = await application.execute("SELECT DISTINCT status FROM user_credits WHERE plan_type IS NOT NULL")
         assert await left.fetchall() == [("expired",)]
-        async with Inspection.opened(settings, purpose="test") as inspection:
-            assert (await inspection.total(names[1])).credits == 31
+        async with Inspector.opened(settings, purpose="test") as inspector:
+            assert (await inspector.total(names[1])).credits == 31
         await application.execute("DELETE FROM user_credits")
         await line.connection.execute("SELECT creditsd.begin_resync('test')")
         await line.settle(max_users=1)
         assert await line.stored() == dict.fromkeys(names, 0)
-        await line.changes.save()
-        assert await line.changes.purge(line.connection, 1000, None) is None
+        await line.change_reader.save()
+        assert await line.change_reader.purge(line.connection, 1000, None) is None
         assert (await (await application.execute("SELECT count(*) FROM creditsd.changes")).fetchone()) == (0,)
 
 

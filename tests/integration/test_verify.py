@@ -10,9 +10,9 @@ import orjson
 import pytest
 import redis.asyncio as redis
 
-from creditsd.errors import InputError, SinkUnavailable
-from creditsd.settings import Settings
-from creditsd.verification import Drift, Verdict, Verification
+from creditsd.admin.verify import Drift, Verdict, Verifier
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError, SinkUnavailable
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
@@ -22,8 +22,8 @@ from tests.servers import Valkey
 
 async def verify(settings: Settings, *sinks: str, repair: bool = False) -> tuple[Verdict, list[Drift]]:
     drifts: list[Drift] = []
-    async with Verification.opened(settings, sinks) as verification:
-        verdict = await verification.run(repair=repair, progress=lambda *_: None, report=drifts.append)
+    async with Verifier.opened(settings, sinks) as verifier:
+        verdict = await verifier.run(repair=repair, progress=lambda *_: None, report=drifts.append)
     return verdict, drifts
 
 
@@ -75,7 +75,7 @@ async def test_a_change_that_is_not_read_yet_is_no_drift(reference_table: Databa
     settings = await installed(reference_table)
     give(reference_table, [USER, OTHER])
     async with Line.settled(settings) as line:
-        await line.changes.save()
+        await line.change_reader.save()
     reference_table.run("UPDATE user_credits SET credits = 6 WHERE user_id = %s", [USER])
     verdict, drifts = await verify(settings)
     assert (drifts, verdict.waiting, verdict.clean) == ([], 1, True)
@@ -144,7 +144,7 @@ async def test_a_repair_is_not_lost_among_other_changes(reference_table: Databas
 async def test_a_cache_that_came_back_empty_is_made_whole(
     reference_table: Database, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("creditsd.verification.SUSPECTS", 60)
+    monkeypatch.setattr("creditsd.admin.verify.SUSPECTS", 60)
     settings = await installed(reference_table, sinks=[{"name": "cache", "url": valkey.url}], max_batch_users=50)
     users = [user(number) for number in range(230)]
     give(reference_table, users)

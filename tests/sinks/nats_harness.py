@@ -16,8 +16,8 @@ import nats
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from creditsd.links.nats import encode_user
-from creditsd.settings import SinkSettings
+from creditsd.brokers.nats import encode_user
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.workshop import free_port, freeze
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from redis.cluster import RedisCluster
 
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.conftest import eventually
 from tests.sinks.valkey import Valkey

@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.sinks.valkey import Valkey
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import redis
 
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.conftest import eventually
 from tests.sinks.valkey import BINARY, Valkey

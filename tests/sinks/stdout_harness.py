@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from creditsd.sinks import Sink
-from creditsd.sinks.stdout import Stdout
+from creditsd.sinks.stdout import StdoutSink
 
 
 class StdoutHarness:
@@ -32,7 +32,7 @@ class StdoutHarness:
                 os.close(descriptor)
 
     def make(self) -> Sink:
-        return Stdout("lines", self._write)
+        return StdoutSink("lines", self._write)
 
     async def received(self, user_id: str) -> dict[str, Any] | None:
         self.drain()

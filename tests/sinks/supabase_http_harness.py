@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.sinks.realtime import Endpoint
 from tests.sinks.supabase_harness import newest

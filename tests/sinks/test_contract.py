@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from creditsd.errors import SinkUnavailable
-from creditsd.model import Total
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
 from tests.sinks.harness import VERSION, Harness, total
 
 CLOSE_SECONDS = 4.0  # every sink names 2 s for itself; the rest is for a busy machine

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import creditsd.sinks
-from creditsd.errors import ConfigError
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError
 from creditsd.sinks import make, schemes
 from tests.sinks import harness
 

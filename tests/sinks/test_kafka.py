@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.sinks import Sink, make
 from tests.sinks.harness import VERSION, total
 from tests.sinks.kafka_harness import Broker

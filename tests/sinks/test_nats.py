@@ -13,11 +13,11 @@ import pytest
 import trustme
 from nats.js.api import DiscardPolicy, KeyValueConfig, StreamConfig
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.links.nats import encode_user
-from creditsd.settings import SinkSettings
+from creditsd.brokers.nats import encode_user
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.sinks import Sink, make
-from creditsd.sinks.nats import Nats
+from creditsd.sinks.nats import NatsSink
 from tests.sinks.harness import VERSION, total
 from tests.sinks.nats_harness import NatsServer
 
@@ -150,7 +150,7 @@ async def test_a_bucket_holds_the_newest_total_under_the_users_key(start: Start)
 @pytest.mark.parametrize("options", [{}, {"bucket": "credits"}, {"max_msgs_per_subject": 9}])
 async def test_a_user_can_be_forgotten_and_nobody_else_is(start: Start, options: dict[str, Any]) -> None:
     async with opened(start().url, **options) as sink:
-        assert isinstance(sink, Nats)
+        assert isinstance(sink, NatsSink)
         await sink.deliver([total("a.b"), total("u2")])
         await sink.deliver([total("a.b", VERSION + 1)])
         assert await sink.forget("a.b") == (2 if "max_msgs_per_subject" in options else 1)
@@ -161,7 +161,7 @@ async def test_a_user_can_be_forgotten_and_nobody_else_is(start: Start, options:
 
 async def test_a_test_message_is_sent_where_nothing_is_and_erased_again(start: Start) -> None:
     async with opened(start().url) as sink:
-        assert isinstance(sink, Nats)
+        assert isinstance(sink, NatsSink)
         assert await sink.deliver([total("nobody", 0, cause="test"), total("u2")]) == []
         assert await sink.deliver([total("u2", 0, cause="test")]) == []
         assert await sink.held("u2") == VERSION
@@ -264,7 +264,7 @@ async def test_the_rights_named_in_the_documentation_are_enough(
     rights = f'publish: ["{subjects}", "$JS.API.>"], subscribe: ["_INBOX.>"]'
     server = start(f"authorization {{ users: [{{ user: a, password: pw, permissions: {{ {rights} }} }}] }}")
     async with opened(f"nats://a:pw@127.0.0.1:{server.port}", **options) as sink:
-        assert isinstance(sink, Nats)
+        assert isinstance(sink, NatsSink)
         assert list(await sink.deliver([total()])) == []
         assert await sink.held("u1") == VERSION
         assert await sink.forget("u1") == 1

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import redis
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.sinks import Sink, make
 from tests.sinks.harness import VERSION, total
 from tests.sinks.valkey import Valkey

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from creditsd.errors import SinkUnavailable
-from creditsd.sinks.redis import Redis
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.sinks.redis import RedisSink
 from tests.conftest import eventually
 from tests.sinks.harness import VERSION, total
 from tests.sinks.redis_cluster_harness import Cluster
@@ -34,7 +34,7 @@ async def test_a_cluster_keeps_stream_ttl_and_rule(tmp_path: Path) -> None:
                 assert 0 < client.ttl("credits:u7") <= 60
                 assert client.xlen("credits-log") == 50
                 assert all(node.client().dbsize() > 0 for node in cluster.nodes)
-            assert isinstance(sink, Redis)
+            assert isinstance(sink, RedisSink)
             assert await sink.forget("u7") == 2
             assert list(await sink.held_many(["u7", "u8"])) == [None, VERSION + 1]
     finally:
@@ -94,7 +94,7 @@ async def test_the_rights_named_in_the_documentation_are_enough_for_a_cluster() 
         for node in cluster.nodes:
             node.client().execute_command("ACL", "SETUSER", "app", "on", ">pw", *keys, *channels, *commands.split())
         async with opened(cluster.url.replace("://", "://app:pw@"), stream="log") as sink:
-            assert isinstance(sink, Redis)
+            assert isinstance(sink, RedisSink)
             assert list(await sink.deliver([total(), total("u2")])) == []
             assert await sink.held("u1") == VERSION
             assert await sink.forget("u1") == 2

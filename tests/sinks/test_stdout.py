@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import make
-from creditsd.sinks.stdout import Stdout
+from creditsd.sinks.stdout import StdoutSink
 from tests.sinks.harness import VERSION, total
 
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import asyncio, sys
-from creditsd.model import Total
-from creditsd.settings import SinkSettings
+from creditsd.domain.total import Total
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import make
 from tests.sinks.harness import total
 
@@ -41,7 +41,7 @@ asyncio.run(main())
 
 async def test_one_line_per_total_and_nothing_else(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as out:
-        sink = Stdout("lines", out.fileno())
+        sink = StdoutSink("lines", out.fileno())
         await sink.open()
         await sink.deliver([total("a"), total("b", VERSION + 1)])
         lines = (tmp_path / "out").read_bytes().splitlines()
@@ -52,7 +52,7 @@ async def test_one_line_per_total_and_nothing_else(tmp_path: Path) -> None:
 async def test_a_closed_reader_is_told_and_the_process_lives() -> None:
     read, write = os.pipe()
     os.close(read)
-    sink = Stdout("lines", write)
+    sink = StdoutSink("lines", write)
     await sink.open()
     with pytest.raises(SinkUnavailable, match="sink lines: cannot write to stdout: Broken pipe"):
         await sink.deliver([total(f"u{i}") for i in range(1000)])
@@ -62,7 +62,7 @@ async def test_a_closed_reader_is_told_and_the_process_lives() -> None:
 
 async def test_batches_never_mix_even_after_one_was_given_up() -> None:
     read, write = os.pipe()
-    sink = Stdout("lines", write)
+    sink = StdoutSink("lines", write)
     await sink.open()
     big = [total(f"u{i}") for i in range(1000)]  # more than a pipe holds
     first = asyncio.create_task(_deliver(sink, big))
@@ -106,5 +106,5 @@ def _read_lines(descriptor: int, count: int) -> list[bytes]:
         return [reader.readline() for _ in range(count)]
 
 
-async def _deliver(sink: Stdout, totals: list[Total]) -> None:
+async def _deliver(sink: StdoutSink, totals: list[Total]) -> None:
     await sink.deliver(totals)

@@ -12,9 +12,9 @@ import pytest
 import trustme
 from aiohttp import web
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.model import Total
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.sinks import Sink, SinkBusy, make
 from creditsd.sinks.supabase import ByDatabase, Options
 from tests.conftest import eventually

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from creditsd import __version__
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.sinks import SinkDisabled, make
 from tests.records import record
 from tests.sinks.harness import VERSION, total

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from creditsd.events import TYPES, Event
-from creditsd.model import Total
+from creditsd.domain.events import TYPES, Event
+from creditsd.domain.total import Total
 from creditsd.sinks import SinkBusy
 from tests.sinks.harness import VERSION, total
 from tests.sinks.webhook_harness import Answer, Delivery, Receiver, accept, opened

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.sinks import Sink, make
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import KEY, PASSWORD, SECRET, Receiver, always, opened

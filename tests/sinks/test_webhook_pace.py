@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from creditsd.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
 from creditsd.sinks import SinkBusy
 from creditsd.sinks.webhook import retry_after_seconds
 from tests.sinks.harness import total

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from creditsd.errors import ConfigError, SinkUnavailable
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
+from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.sinks import Sink, make
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import KEY, SECRET, Receiver

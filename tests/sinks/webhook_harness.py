@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 
-from creditsd.settings import SinkSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.workshop import free_port
 

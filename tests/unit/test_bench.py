@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import page, peers, results, targets
-from bench.figures import figure, percentile
+from bench.figure import figure, percentile
 from bench.ground import Pace
 from bench.latency import kept_up
 from bench.plan import PARTS, Part, affordable

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from creditsd.client import Credits, Total, UnavailableError
 from creditsd.client.events import MAX_EVENT_BYTES, Event, Events
 from creditsd.client.total import decode
-from creditsd.model import Total as Published
+from creditsd.domain.total import Total as Published
 
 STREAM = (
     b"\xef\xbb\xbfretry: 1500\n\n"

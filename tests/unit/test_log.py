@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from creditsd import log
-from creditsd.settings import LogSettings
+from creditsd.config import log
+from creditsd.config.settings import LogSettings
 
 
 class Terminal(io.StringIO):

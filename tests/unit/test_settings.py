@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditsd import settings as settings_module
-from creditsd.errors import ConfigError
-from creditsd.settings import Settings, Supervision, load, masked, supervision
-from creditsd.values import parse_relation
+from creditsd.config import settings as settings_module
+from creditsd.config.settings import Settings, Supervision, load, redacted, supervision
+from creditsd.config.types import parse_relation
+from creditsd.domain.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -348,7 +348,7 @@ def test_the_settings_in_force_show_no_secret(setenv: Any) -> None:
         ),
     )
     settings = load(None)
-    shown = masked(settings)
+    shown = redacted(settings)
     assert "hunter2" not in json.dumps(shown, default=str)
     assert "hunter2" not in repr(settings)
     assert shown["dsn"] == "postgresql://app:***@db/app?sslpassword=***"

@@ -1,0 +1,253 @@
+"""What is stored, what is true, and why: the questions that get, explain, status, watch and backfill ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from creditsd.capture.change_reader import ChangeReader
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows
+from creditsd.schema import install as schema
+from creditsd.sinks import Choosing, make
+from creditsd.totals.recompute import Recomputer
+
+COUNTED = 100_000  # what waits is counted up to here
+WATCH_SECONDS = 0.1
+FOLLOW_SECONDS = 0.2
+
+# What each state of the doorbell means.
+DOORBELL = {
+    "asleep": "asleep: writers ring",
+    "asking": "going to sleep: waiting for a silent writer's transaction",
+    "awake": "awake: polling, writers keep silent",
+    "nobody": "nobody listens",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedRow:
+    """One row of the application's table, and what it does to the total."""
+
+    credits: Decimal | None
+    status: str | None
+    plan_type: str | None
+    membership: str | None
+    subscription_id: str | None
+    expires_at: datetime | None
+    created_at: datetime | None
+    counts: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """One sink as the database knows it; `queue` is counted up to COUNTED."""
+
+    name: str
+    cursor: int
+    queue: int
+    delivered: int
+    last_error: str | None
+    last_error_at: datetime | None
+    saved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The line at a glance; `unread` changes are counted up to COUNTED, `users` is PostgreSQL's own estimate."""
+
+    migration: int
+    leader_pid: int | None
+    leader_address: str | None
+    leader_since: datetime | None
+    doorbell: str
+    unread: int
+    resyncing: str | None
+    resynced_users: int | None
+    saved_at: datetime | None
+    users: int
+    newest: int | None
+    sinks: list[SinkState]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything about one user: the rows, the total now, the stored total, and what each sink has."""
+
+    total: Total
+    stored: Total | None
+    rows: list[ExplainedRow]
+    sinks: list[tuple[str, str]]
+
+    def document(self) -> dict[str, Any]:
+        """Give it under the keys of `creditsd explain --json`, ready for `encode`."""
+        return {
+            "total": self.total.document(),
+            "stored": None if self.stored is None else self.stored.document(),
+            "rows": [asdict(each) for each in self.rows],
+            "sinks": dict(self.sinks),
+        }
+
+
+class Inspector:
+    """Asks one database. Reads only, but for `backfill`."""
+
+    def __init__(self, connection: Connection, settings: Settings, installation: schema.Installation) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._installation = installation
+        self._policy = settings.policy
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: Settings, *, purpose: str, direct: bool = False) -> AsyncIterator[Inspector]:
+        """Connect for as long as the block lasts; `direct` for what holds a lock, which would stay behind in a pooler.
+
+        Raises SchemaError where the database is not as the settings say.
+        """
+        shared = bool(settings.listen_dsn) and not direct
+        dsn = settings.dsn if shared else settings.listen_dsn or settings.dsn
+        async with connected(dsn, purpose=purpose, shared=shared) as connection:
+            yield cls(connection, settings, await schema.missing(connection, settings))
+
+    async def total(self, user_id: str) -> Total:
+        """Compute a user's total now; nobody's is zero. Raises InputError for what cannot be a user's id."""
+        with read_as(self._installation.user_id_type, user_id):
+            found = await batch(
+                self._connection, self._typed("queries/total_now"), {"user_id": user_id, **self._policy}
+            )
+        return found.totals[0]
+
+    async def stored(self, user_id: str) -> Total | None:
+        """Return the newest published total of a user, or None."""
+        with read_as(self._installation.user_id_type, user_id):
+            found = await batch(self._connection, self._typed("queries/balance"), {"user_id": user_id})
+        return found.totals[0] if found.totals else None
+
+    async def history(self, user_id: str, limit: int) -> Sequence[Total]:
+        """Return the steps that are kept of a user, the newest first. Raises InputError for what cannot be an id."""
+        with read_as(self._installation.user_id_type, user_id):
+            found = await batch(
+                self._connection, self._typed("queries/history_of_user"), {"user_id": user_id, "limit": limit}
+            )
+        return found.totals
+
+    async def explain(self, user_id: str, cursors: Mapping[str, int] | None = None) -> Explanation:
+        """Say of each row whether it counts and why, and of each sink what it has.
+
+        `cursors` are what a daemon knows of its sinks' own, which it saves only now and then.
+        """
+        total, stored = await self.total(user_id), await self.stored(user_id)
+        explained = await rows(
+            self._connection,
+            self._typed("queries/rows_explained"),
+            {"user_id": user_id, "expire_empty": self._settings.expire_empty},
+        )
+        return Explanation(
+            total=total,
+            stored=stored,
+            rows=[ExplainedRow(*each) for each in explained],
+            sinks=[
+                (name, await self._held(name, user_id, stored, (cursors or {}).get(name, 0)))
+                for name in await self._sink_names()
+            ],
+        )
+
+    async def status(self, *, counted: int = COUNTED) -> Status:
+        """Tell who leads, what waits (counted up to a limit), and how each sink is."""
+        found = await row(self._connection, sql_files.sql("queries/status"), {"limit": counted})
+        assert found is not None
+        sinks = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": counted})
+        return Status(*(*found, [SinkState(*each) for each in sinks]))
+
+    async def watch(self, user_ids: Sequence[str]) -> AsyncIterator[Total]:
+        """Yield the stored totals of certain users, then every newer one; without users, whatever changes from now."""
+        wanted = set(user_ids)
+        newest = (await self.status()).newest or 0
+        for user_id in user_ids:
+            yield await self.stored(user_id) or await self.total(user_id)
+        query = sql_files.sql("queries/balances_after")
+        while True:
+            found = await batch(self._connection, query, {"version": newest, "limit": 1000})
+            for total in found.totals:
+                newest = total.version
+                if not wanted or total.user_id in wanted:
+                    yield total
+            if not found.totals:
+                await asyncio.sleep(WATCH_SECONDS)
+
+    async def backfill(self, progress: Callable[[int, int, bool], None]) -> bool:
+        """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it."""
+        installed = self._installation
+        recomputer = Recomputer(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
+        users = await recomputer.count_users(self._settings.source)
+        found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
+        if found is not None and found[0]:
+            await self._backfill_here(recomputer, lambda done, over: progress(done, users, over))
+            return False
+        await row(self._connection, sql_files.sql("queries/resync_asked"))
+        if self._settings.wakeup == "doorbell":
+            await row(self._connection, sql_files.sql("queries/rung"))
+        over, done = False, 0
+        while not over:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            followed = await row(self._connection, sql_files.sql("queries/resync_followed"))
+            assert followed is not None
+            over, done = followed[1], max(done, followed[0])
+            progress(users if over else done, users, over)
+        return True
+
+    async def _backfill_here(self, recomputer: Recomputer, progress: Callable[[int, bool], None]) -> None:
+        """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
+        installed = self._installation
+        change_reader = ChangeReader(
+            self._connection, digest=installed.digest, user_id_type=installed.user_id_type, policy=self._policy
+        )
+        await change_reader.resume()
+        await row(self._connection, sql_files.sql("queries/resync_begun"))
+        over, done = False, 0
+        while not over:
+            page = (await recomputer.resync_next(self._settings.max_batch_users)).page
+            over, done = page["done"], done + int(page["users"])
+            progress(done, over)
+
+    async def _sink_names(self) -> list[str]:
+        known = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
+        return list(dict.fromkeys([each.name for each in self._settings.sinks] + [each[0] for each in known]))
+
+    async def _held(self, name: str, user_id: str, stored: Total | None, known: int) -> str:
+        """Say what a sink has: what it answers where it can be asked, else what its cursor tells."""
+        configured = next((each for each in self._settings.sinks if each.name == name), None)
+        states = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
+        cursor = max(known, next((each[1] for each in states if each[0] == name), 0))
+        held: int | None = None
+        if configured is not None:
+            sink = make(configured)
+            if isinstance(sink, Choosing) and "credits.updated" not in sink.events:
+                return f"is told of no totals, only of {', '.join(sink.events)}"
+            try:
+                await sink.open()
+                held = await sink.held(user_id)
+            except SinkUnavailable as error:
+                return f"cannot be asked: {error}"
+            finally:
+                with contextlib.suppress(SinkUnavailable):
+                    await sink.close()
+        if stored is None:
+            return "nothing" if held is None else f"version {held}, which is stored nowhere"
+        if held is not None:
+            return "current" if held == stored.version else f"version {held}; the newest is {stored.version}"
+        return "was told the newest" if cursor >= stored.version else "has yet to be told the newest"
+
+    def _typed(self, name: str) -> str:
+        return sql_files.sql(name).replace("{user_id_type}", self._installation.user_id_type)

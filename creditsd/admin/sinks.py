@@ -1,0 +1,153 @@
+"""The sinks as a person turns them: which there are, a test message, pause and resume."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
+from creditsd.domain.events import Event
+from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, row, rows
+from creditsd.schema import install as schema
+from creditsd.sinks import Choosing, Forgetting, Sink, make
+
+COUNTED = 100_000  # a queue is counted up to here
+
+# Whose total a test message is: nobody's, but of the type that consumers expect.
+NOBODY = dict.fromkeys(("smallint", "integer", "bigint", "numeric"), "0") | {"uuid": str(UUID(int=0))}
+NOBODY_ELSE = "creditsd-test"
+
+SinkCondition = Literal["current", "behind", "paused", "disabled", "failing", "new", "not configured"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSink:
+    """One sink: configured, known to the database, or both. `queue` is counted up to COUNTED."""
+
+    name: str
+    scheme: str | None
+    state: SinkCondition
+    queue: int = 0
+    delivered: int = 0
+    refused: int = 0
+    dead: int = 0
+    paused_at: datetime | None = None
+    disabled_reason: str | None = None
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+    cursor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of a test message that arrived; `left` says what of it stays there."""
+
+    user_id: str
+    seconds: float
+    left: str
+
+
+class SinkControl:
+    """Every sink there is. What is decided here the publishers learn at once."""
+
+    def __init__(self, connection: Connection, settings: Settings, user_id_type: str) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._user_id_type = user_id_type
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: Settings) -> AsyncIterator[SinkControl]:
+        """Connect for as long as the block lasts. Raises SchemaError where the database is not as the settings say."""
+        async with connected(settings.dsn, purpose="sinks") as connection:
+            yield cls(connection, settings, (await schema.missing(connection, settings)).user_id_type)
+
+    async def list(self, *, counted: int = COUNTED) -> Sequence[ListedSink]:
+        """List the configured sinks in their order, then those that only the database still knows."""
+        schemes = {each.name: each.scheme for each in self._settings.sinks}
+        found = await rows(self._connection, sql_files.sql("queries/sink_states"), {"limit": counted})
+        known = {name: facts for name, *facts in found}
+        names = dict.fromkeys([*schemes, *known])
+        return [_listed(name, schemes.get(name), known.get(name)) for name in names]
+
+    async def pause(self, name: str) -> None:
+        """Deliver nothing there from now on; what changes meanwhile waits, newest only."""
+        await self._turn(name, "queries/sink_paused")
+
+    async def resume(self, name: str) -> None:
+        """Deliver there again, whoever or whatever stopped it."""
+        await self._turn(name, "queries/sink_resumed")
+
+    async def test(self, name: str) -> Trial:
+        """Send one total of nobody's through the sink, and take it back where that can be done.
+
+        Its version is 0, so nobody who keeps the higher version takes it for news; its cause is `test`. Raises
+        SinkUnavailable or SinkRejected.
+        """
+        settings = next((each for each in self._settings.sinks if each.name == name), None)
+        if settings is None:
+            raise InputError.unknown("configured sink is called", name, [each.name for each in self._settings.sinks])
+        user_id = NOBODY.get(self._user_id_type, NOBODY_ELSE)
+        sink, began = make(settings), time.monotonic()
+        try:
+            await sink.open()
+            refused = await sink.deliver([_message(user_id, sink)])
+            seconds = time.monotonic() - began
+            if refused:
+                raise SinkRejected(f"sink {name} refused the test message: {refused[0].reason}")
+            return Trial(user_id, seconds, await _taken_back(sink, user_id))
+        finally:
+            with contextlib.suppress(SinkUnavailable):
+                await sink.close()
+
+    async def _turn(self, name: str, query: str) -> None:
+        names = [each.name for each in await self.list()]
+        if name not in names:
+            raise InputError.unknown("sink is called", name, names)
+        await row(self._connection, sql_files.sql(query), {"name": name})
+        await row(self._connection, sql_files.sql("queries/sinks_rung"))
+
+
+def _listed(name: str, scheme: str | None, known: Sequence[Any] | None) -> ListedSink:
+    if known is None:
+        return ListedSink(name, scheme, "new")
+    state, *facts = known
+    return ListedSink(name, scheme, "not configured" if scheme is None else state, *facts)
+
+
+def _message(user_id: str, sink: Sink) -> Total:
+    """Make a total of nobody's; a sink that tells of events gets the first of those it was asked for."""
+    return Total(
+        user_id=user_id,
+        version=0,
+        updated_at=datetime.now(UTC),
+        credits=Decimal(0),
+        membership_status="none",
+        plan_type="none",
+        can_buy=True,
+        has_ever_had_subscription=False,
+        subscription_id=None,
+        membership="creditsd test",
+        expires_at=None,
+        cause="test",
+        owed=(Event(sink.events[0], 0),) if isinstance(sink, Choosing) else None,
+    )
+
+
+async def _taken_back(sink: Sink, user_id: str) -> str:
+    """Erase the message where the sink can; never a real total, should somebody bear this id."""
+    if not isinstance(sink, Forgetting):
+        return "it stays where it went"
+    if await sink.held(user_id) not in (0, None):
+        return "it changed nothing: a newer total is held"
+    return "it was erased there" if await sink.forget(user_id) else "nothing of it is left there"

@@ -1,0 +1,1 @@
+"""`creditsd bench`: what a trigger costs on the server at hand."""

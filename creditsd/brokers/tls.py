@@ -1,0 +1,22 @@
+"""Whom a TLS connection trusts, and what it shows of itself."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from creditsd.domain.errors import ConfigError
+
+
+def context(whose: str, ca: str, client_certificate: Path | None) -> ssl.SSLContext:
+    """Trust what signed `ca` (PEM; the system's own where it is empty). Raises ConfigError, which begins with whose."""
+    try:
+        made = ssl.create_default_context(cadata=ca or None)
+    except (ssl.SSLError, ValueError):
+        raise ConfigError(f"{whose}: ca is not a certificate in PEM") from None
+    if client_certificate is not None:
+        try:
+            made.load_cert_chain(client_certificate)
+        except (ssl.SSLError, OSError):
+            raise ConfigError(f"{whose}: client_certificate is not a PEM file of certificate and key") from None
+    return made

@@ -1,0 +1,108 @@
+"""Whose credits may differ: reads the changes no snapshot has shown before, and recomputes their users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from creditsd.domain.errors import SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Batch, Connection, batch, row
+
+# What a page hands on to the next of its pass: where both read on, and the newest version from before the pass.
+_NEW_PASS = {"upto": None, "xid": None, "user_id": None, "version": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where reading goes on, and which server it goes on at."""
+
+    resyncing: str | None
+    resynced_after: str | None
+    restarted: bool
+    newest: int
+    timeline: int
+    started_at: str
+    system_identifier: str
+    partitions: str
+
+
+class ChangeReader:
+    """The reader. Its cursor is a snapshot: everything visible in it has been recomputed.
+
+    A pass reads what is visible now and was not then, page by page in the order (xid, user_id); when it is through,
+    what was visible now becomes the cursor. The cursor is saved now and then: reading twice is harmless.
+    """
+
+    def __init__(self, connection: Connection, *, digest: str, user_id_type: str, policy: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._policy = policy
+        self._digest = digest
+        self._drained = sql_files.sql("queries/drained").replace("{user_id_type}", user_id_type)
+        self._purged = sql_files.sql("queries/purged").replace("{user_id_type}", user_id_type)
+        self._snapshot = ""
+        self._unsaved = False
+        self._unpurged = True
+        self._pass: dict[str, Any] = dict(_NEW_PASS)
+
+    async def resume(self) -> Resumption:
+        """Load the saved cursor; the database itself decides what must be looked at again."""
+        # Whatever else totals are made of: where it differs from last time, everyone is recomputed.
+        totals = {key: value for key, value in self._policy.items() if key != "history_days"}
+        policy = " ".join([*(f"{key}={value}" for key, value in totals.items()), f"installed={self._digest}"])
+        self._pass = dict(_NEW_PASS)
+        found = await row(self._connection, sql_files.sql("queries/resumed"), {"policy": policy})
+        if found is None:
+            raise SchemaError("the schema creditsd is incomplete: run `creditsd install`")
+        said = found[0]
+        self._snapshot = said.pop("snapshot")
+        self._unsaved, self._unpurged = False, True
+        return Resumption(**said)
+
+    async def drain(self, max_changes: int) -> Batch:
+        """Read and recompute the next page, at most max_changes changes.
+
+        The page says `full` when more of this pass waits, `changes` and `users` read, `resyncing` (a cause or None) and
+        `due_seconds` until time changes a total (None for never).
+        """
+        parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
+        found = await batch(self._connection, self._drained, parameters)
+        page = found.page
+        self._unsaved = self._unsaved or page["changes"] > 0
+        if page["full"]:
+            self._pass = {"upto": page["snapshot"], **{key: page[key] for key in ("xid", "user_id", "version")}}
+        else:
+            self._snapshot = page["snapshot"]
+            self._pass = dict(_NEW_PASS)
+        return found
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether changes have been read since the cursor was saved; where none were, the old one says the same."""
+        return self._unsaved
+
+    async def save(self) -> None:
+        """Save the cursor: on the connection that stored the balances, so never earlier than what it covers."""
+        await row(self._connection, sql_files.sql("queries/cursor_saved"), {"snapshot": self._snapshot})
+        self._unsaved, self._unpurged = bool(self._pass["upto"]), True
+
+    @property
+    def unpurged(self) -> bool:
+        """Whether a cursor has been saved since the last complete purge began."""
+        return self._unpurged
+
+    async def purge(
+        self, connection: Connection, max_changes: int, position: tuple[Any, ...] | None
+    ) -> tuple[Any, ...] | None:
+        """Delete a step of what the saved cursor covers; return the position of the next step, None when there is none.
+
+        Takes a connection of its own: nothing waits for it.
+        """
+        snapshot, xid, user_id = position or (None, None, None)
+        self._unpurged = position is not None and self._unpurged
+        parameters = {"snapshot": snapshot, "xid": xid, "user_id": user_id, "max_changes": max_changes}
+        found = await row(connection, self._purged, parameters)
+        assert found is not None
+        snapshot, xid, user_id, _ = found
+        return (snapshot, xid, user_id) if xid is not None else None

@@ -1,0 +1,110 @@
+"""The commands; each asks others for its work and says the outcome."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+
+from creditsd import __version__
+from creditsd.cli import (
+    backfill,
+    bench,
+    config,
+    deliveries,
+    demo,
+    explain,
+    forget,
+    get,
+    history,
+    install,
+    run,
+    serve,
+    sinks,
+    status,
+    uninstall,
+    verify,
+    watch,
+)
+from creditsd.cli.console import console, errors_console, fail, invocation
+from creditsd.config.redact import redact_dsn
+from creditsd.domain.errors import CreditsdError
+
+EX_SOFTWARE = 70
+
+app = typer.Typer(
+    name="creditsd",
+    help="Keeps every user's total of credits current, from your table in PostgreSQL to every place that shows it.",
+    epilog="New here? `creditsd demo` needs no database. With one: set CREDITSD_DSN and CREDITSD_SINKS, then `creditsd "
+    "install` and `creditsd run`. Settings are CREDITSD_… in the environment, over /etc/creditsd/creditsd.toml; "
+    "`creditsd config` shows those in force.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"creditsd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", metavar="FILE", help="The TOML file with the settings; CREDITSD_CONFIG names it too."
+        ),
+    ] = None,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Take what is common to all commands."""
+    invocation.config = config
+
+
+for command in (
+    demo.demo,
+    install.install,
+    uninstall.uninstall,
+    run.run,
+    serve.serve,
+    get.get,
+    watch.watch,
+    explain.explain,
+    backfill.backfill,
+    status.status,
+    history.history,
+    bench.bench,
+    verify.verify,
+    forget.forget,
+    config.config,
+):
+    app.command()(command)
+app.add_typer(deliveries.app)
+app.add_typer(sinks.app)
+
+
+def main() -> NoReturn:
+    """Run a command; every failure is one clear line and an exit code of sysexits."""
+    try:
+        app(standalone_mode=True)
+    except CreditsdError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        structlog.get_logger().error("creditsd.crashed", exc_info=error)
+        errors_console.print(
+            f"creditsd: a bug: {type(error).__name__}: {redact_dsn(str(error))}", style="red", markup=False
+        )
+        sys.exit(EX_SOFTWARE)
+    sys.exit(0)

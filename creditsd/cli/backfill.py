@@ -1,0 +1,19 @@
+"""`creditsd backfill`: recomputes everyone."""
+
+from __future__ import annotations
+
+from creditsd.admin.inspect import Inspector
+from creditsd.cli import render
+from creditsd.cli.console import errors_console, finish, invocation
+
+
+def backfill() -> None:
+    """Recompute everyone. The daemon does it where one runs; otherwise it is done here, and published when one does."""
+
+    async def ask(bar: render.Bar) -> bool:
+        async with Inspector.opened(invocation.settings(), purpose="backfill", direct=True) as inspector:
+            return await inspector.backfill(bar.show)
+
+    with render.Bar(errors_console) as bar:
+        by_daemon = finish(ask(bar))
+    errors_console.print("done by the daemon" if by_daemon else "done; no daemon runs, so nothing is published yet")

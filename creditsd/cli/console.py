@@ -1,0 +1,77 @@
+"""What all commands share: the settings they run with, how they run, and how they say the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+
+from creditsd.config import log
+from creditsd.config.redact import redact_dsn
+from creditsd.config.settings import Settings, load
+from creditsd.domain.errors import CreditsdError
+from creditsd.domain.total import encode
+
+T = TypeVar("T")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, as when the output is piped.")]
+UserId = Annotated[str, typer.Argument(metavar="USER_ID", help="A user's id, as in your table.", show_default=False)]
+
+console = Console()
+errors_console = Console(stderr=True)
+
+
+@dataclasses.dataclass(slots=True)
+class Invocation:
+    """What was said before the command's name."""
+
+    config: Path | None = None
+
+    def settings(self) -> Settings:
+        """Load the settings, and log as they say. Raises ConfigError."""
+        settings = load(self.config)
+        log.configure(settings.log)
+        return settings
+
+
+invocation = Invocation()
+
+
+def finish(work: Coroutine[Any, Any, T], *, raising: bool = False) -> T:
+    """Run on uvloop to the end; failures end the process with their line, unless `raising`."""
+    gc.freeze()  # what is imported stays: no collection has to walk over it
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except CreditsdError as error:
+        if raising:
+            raise
+        fail(error)
+
+
+def fail(error: CreditsdError) -> NoReturn:
+    """End with an error's one line and its exit code."""
+    errors_console.print(
+        f"creditsd: {redact_dsn(str(error))}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+    sys.exit(error.exit_code)
+
+
+def say_json(document: Any) -> None:
+    """Print one line of JSON."""
+    sys.stdout.buffer.write(encode(document) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def say(line: str, *, note: bool = False) -> None:
+    """Tell a person, beside whatever the command prints."""
+    text = f"note: {line}" if note else line
+    errors_console.print(text, style="yellow" if note else None, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,320 @@
+"""What people see in a terminal: tables, bars and lines, from what others found out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from creditsd.admin.failed_deliveries import FailedDelivery
+from creditsd.admin.forget import Forgotten
+from creditsd.admin.inspect import COUNTED, DOORBELL, Explanation, Status
+from creditsd.admin.sinks import ListedSink
+from creditsd.admin.verify import Drift, Verdict
+from creditsd.domain.total import Total, digits
+
+_NUMBERS = ("queue", "delivered", "refused", "dead")
+_STATE_STYLE = {
+    "current": "green",
+    "behind": "yellow",
+    "new": "dim",
+    "paused": "yellow",
+    "not configured": "dim",
+    "disabled": "red",
+    "failing": "red",
+}
+_STATUS_STYLE = {"active": "green", "expired": "yellow", "none": "dim"}
+
+
+def total_line(total: Total, *, before: Total | None = None) -> Text:
+    """Write a total as one line, with the step from the one before where that is known."""
+    line = Text()
+    line.append(f"{_clock(total.updated_at)}  ", style="dim")
+    line.append(f"{total.user_id}  ", style="cyan")
+    line.append(f"{digits(total.credits):>10}", style="bold")
+    step = "" if before is None else _signed(total.credits - before.credits)
+    line.append(f" {step:<8}", style="dim")
+    line.append(f"{total.membership_status:<8}", style=_STATUS_STYLE[total.membership_status])
+    line.append(f"{total.plan_type:<13}{total.cause}", style="dim")
+    return line
+
+
+def explanation(console: Console, found: Explanation) -> None:
+    """Show a user's rows with their reasons, the total, and what each sink has."""
+    rows = Table(title=f"rows of {found.total.user_id}", title_justify="left", title_style="bold")
+    for name in ("", "credits", "status", "plan", "membership", "because"):
+        rows.add_column(name, justify="right" if name == "credits" else "left", overflow="fold")
+    for each in found.rows:
+        mark = Text("✓", style="green") if each.counts else Text("·", style="dim")
+        amount = "null" if each.credits is None else digits(each.credits)
+        rows.add_row(mark, amount, each.status, each.plan_type, each.membership, each.why)
+    if found.rows:
+        console.print(rows)
+    else:
+        console.print(f"{found.total.user_id} has no rows.")
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("total now", Text(found.total.message, style="bold"))
+    facts.add_row("can buy", "yes" if found.total.can_buy else "no")
+    if found.stored is None:
+        facts.add_row("stored", Text("nothing yet", style="yellow"))
+    else:
+        same = found.stored.credits == found.total.credits
+        told = "the same" if same else f"{digits(found.stored.credits)} credits: news is on its way"
+        facts.add_row("stored", f"{told}, version {found.stored.version} ({found.stored.cause})")
+    for name, holds in found.sinks:
+        facts.add_row(f"sink {name}", Text(holds))
+    console.print(facts)
+
+
+def steps(console: Console, found: Sequence[Total]) -> None:
+    """Show steps of one user, the newest first."""
+    if not found:
+        return
+    table = _columns("time", "credits", "step", "status", "plan", "cause", "version", right=("credits", "step"))
+    for each in found:
+        before = Decimal("NaN") if each.previous is None else Decimal(each.previous["credits"])
+        step = _signed(each.credits - before)
+        status_ = Text(each.membership_status, style=_STATUS_STYLE[each.membership_status])
+        time_ = Text(f"{each.updated_at.astimezone():%Y-%m-%d %H:%M:%S}", "dim")
+        plan = each.membership or each.plan_type
+        table.add_row(time_, digits(each.credits), step, status_, plan, each.cause, Text(str(each.version), "dim"))
+    console.print(table)
+
+
+def status(console: Console, found: Status) -> None:
+    """Show the line at a glance."""
+    facts = Table.grid(padding=(0, 2))
+    if found.leader_pid is None:
+        facts.add_row("leader", Text("none: start `creditsd run`", style="red"))
+    else:
+        since = "" if found.leader_since is None else f", connected {_ago(found.leader_since)}"
+        facts.add_row(
+            "leader", Text(f"server process {found.leader_pid}, {found.leader_address or 'local'}{since}", "green")
+        )
+    facts.add_row("doorbell", DOORBELL[found.doorbell])
+    facts.add_row("unread", f"{_counted(found.unread)} changes since the cursor was saved {_ago(found.saved_at)}")
+    if found.resyncing is not None:
+        facts.add_row("resync", Text(f"{found.resyncing}: {found.resynced_users} users done", style="yellow"))
+    facts.add_row("users", f"about {max(found.users, 0)}")
+    facts.add_row("schema", f"migration {found.migration}")
+    console.print(facts)
+    sinks = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("sink", "queue", "delivered", "state"):
+        sinks.add_column(name, justify="right" if name in ("queue", "delivered") else "left")
+    for each in found.sinks:
+        state = (
+            Text(f"{each.last_error} ({_ago(each.last_error_at)})", "red") if each.last_error else Text("well", "green")
+        )
+        sinks.add_row(each.name, _counted(each.queue), str(each.delivered), state)
+    if found.sinks:
+        console.print(sinks)
+    else:
+        console.print("no sink has been told anything yet", style="dim")
+
+
+def failed_deliveries(console: Console, found: Sequence[FailedDelivery]) -> None:
+    """Show refused deliveries, one a line."""
+    if not found:
+        console.print("nothing is refused", style="green")
+        return
+    table = _columns("sink", "user", "tries", "next", "status", "said", right=("tries", "status"))
+    for each in found:
+        status = "" if each.last_status is None else str(each.last_status)
+        table.add_row(
+            each.sink, Text(each.user_id, "cyan"), str(each.attempt), _next(each.next_at), status, Text(each.last_error)
+        )
+    console.print(table)
+
+
+def failed_delivery(console: Console, found: FailedDelivery) -> None:
+    """Show one refused delivery in full."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("sink", Text(found.sink))
+    facts.add_row("user", Text(found.user_id, "cyan"))
+    facts.add_row("version", str(found.version))
+    facts.add_row("refused", f"{_ago(found.refused_at)}, tried {found.attempt} times, last {_ago(found.tried_at)}")
+    facts.add_row("next try", _next(found.next_at))
+    facts.add_row("status", "none" if found.last_status is None else str(found.last_status))
+    facts.add_row("said", Text(found.last_error))
+    if found.accepted:
+        facts.add_row("arrived", Text(", ".join(found.accepted)))
+    console.print(facts)
+
+
+def sinks(console: Console, found: Sequence[ListedSink]) -> None:
+    """Show every sink: what it is, how it is, and why."""
+    if not found:
+        console.print("no sink is configured: set CREDITSD_SINKS, or [[sinks]] in the settings' file", style="yellow")
+        return
+    table = _columns("sink", "scheme", "state", "queue", "delivered", "refused", "dead", "because", right=_NUMBERS)
+    for each in found:
+        numbers = (_counted(each.queue), str(each.delivered), str(each.refused), str(each.dead))
+        table.add_row(
+            each.name, each.scheme or "", Text(each.state, _STATE_STYLE[each.state]), *numbers, Text(_because(each))
+        )
+    console.print(table)
+
+
+def drift_line(drift: Drift) -> Text:
+    """Write one drift as a line."""
+    line = Text(no_wrap=True)
+    line.append("mended  " if drift.mended else "drift   ", style="green" if drift.mended else "red")
+    line.append(f"{drift.user_id}  ", style="cyan")
+    line.append(f"{drift.place}: ", style="bold")
+    match drift.kind:
+        case "missing":
+            line.append("it is missing")
+        case "wrong":
+            stored = "null" if drift.stored_credits is None else digits(drift.stored_credits)
+            same = stored == digits(drift.true_credits)
+            line.append(
+                f"{stored} credits, but another plan" if same else f"{stored}, not {digits(drift.true_credits)}"
+            )
+        case "older" | "newer":
+            line.append(f"version {drift.held_version} is {drift.kind} than {drift.stored_version}")
+    return line
+
+
+def verdict(console: Console, found: Verdict, *, unseen: int) -> None:
+    """Show what a verification found, after its drifts; `unseen` of those were too many to show."""
+    if unseen:
+        console.print(f"and {unseen} more: pipe the output to see them all", style="dim")
+    places = " and ".join(["what is stored", *(f"what {name} holds" for name in found.compared)])
+    if not found.drifted:
+        console.print(Text(f"{found.users} users: {places} is true", style="green"))
+    elif found.clean:
+        console.print(Text(f"{found.users} users: {_totals(found.drifted)} had drifted, all mended", style="green"))
+    else:
+        rest = f", {found.mended} mended" if found.mended else ""
+        console.print(Text(f"{found.users} users: {_totals(found.drifted)} drifted{rest}", style="red"))
+    if found.waiting:
+        why = (
+            "news is on its way to them, or their sink stands still"
+            if found.led
+            else "no daemon leads: start `creditsd run`"
+        )
+        console.print(Text(f"{found.waiting} users wait and were not judged: {why}", style="yellow"))
+
+
+def forgotten(console: Console, found: Forgotten) -> None:
+    """Show what became of a user in each place."""
+    facts = Table.grid(padding=(0, 2))
+    gone = f"erased {_totals(found.balances)}, {found.history} steps of history, {found.changes} marks of changes, "
+    gone += f"{found.deliveries} refused deliveries"
+    facts.add_row("our tables", Text(gone, style="green"))
+    for each in found.sinks:
+        style = {"erased": "green", "held nothing": "green", "unreachable": "red"}.get(each.outcome, "yellow")
+        facts.add_row(f"sink {each.sink}", Text(each.said, style=style))
+    console.print(facts)
+
+
+class Bar:
+    """How far something is that goes through everyone; appears when there is something to show, and stays."""
+
+    def __init__(self, console: Console, what: str = "backfill") -> None:
+        self._console = console
+        self._what = what
+        self._progress: Progress | None = None
+        self._began = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def show(self, done: int, users: int, over: bool) -> None:
+        """Show that so many of about so many users are done."""
+        if self._progress is None:
+            self._progress, self._began = self._begin(), time.monotonic()
+        rate = f"{done / max(time.monotonic() - self._began, 0.001):,.0f}/s"
+        total = done if over else max(users, done)
+        self._progress.update(self._progress.task_ids[0], completed=done, total=total, rate=rate)
+        if over:
+            self._end()
+
+    def _begin(self) -> Progress:
+        columns = (
+            TextColumn(self._what),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("users"),
+            TextColumn("{task.fields[rate]}", style="dim"),
+            TimeElapsedColumn(),
+        )
+        progress = Progress(*columns, console=self._console)
+        progress.add_task(self._what, total=None, rate="")
+        progress.start()
+        return progress
+
+    def _end(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = None
+
+
+def _columns(*names: str, right: Sequence[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
+
+
+def _next(moment: datetime | None) -> Text:
+    if moment is None:
+        return Text("dead", style="red")
+    seconds = (moment - datetime.now(UTC)).total_seconds()
+    return Text("now" if seconds <= 0 else f"in {_span(seconds)}", style="yellow")
+
+
+def _because(sink: ListedSink) -> str:
+    match sink.state:
+        case "disabled":
+            return sink.disabled_reason or ""
+        case "paused":
+            return f"since {_ago(sink.paused_at)}: creditsd sinks resume {sink.name}"
+        case "failing":
+            return f"{sink.last_error} ({_ago(sink.last_error_at)})"
+        case "new":
+            return "nothing has been told yet"
+        case _:
+            return ""
+
+
+def _signed(step: Decimal) -> str:
+    if not step.is_finite():
+        return ""
+    return f"+{digits(step)}" if step > 0 else digits(step)
+
+
+def _totals(number: int) -> str:
+    return "1 total" if number == 1 else f"{number} totals"
+
+
+def _counted(number: int) -> str:
+    return f"{COUNTED} or more" if number >= COUNTED else str(number)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone():%H:%M:%S}.{moment.microsecond // 1000:03d}"
+
+
+def _ago(moment: datetime | None) -> str:
+    if moment is None:
+        return "never"
+    return f"{_span(max(0, (datetime.now(UTC) - moment).total_seconds()))} ago"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

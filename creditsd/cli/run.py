@@ -1,0 +1,19 @@
+"""`creditsd run`: the daemon."""
+
+from __future__ import annotations
+
+from creditsd.cli import render
+from creditsd.cli.console import errors_console, finish, invocation
+
+
+def run() -> None:
+    """Run the daemon: recompute what changes, and publish it to every sink.
+
+    Run `creditsd install` once before; this installs nothing. The first start recomputes everyone and tells every
+    sink. SIGTERM or Ctrl-C ends it after what is stored has arrived.
+    """
+    from creditsd.daemon.app import Daemon
+
+    settings = invocation.settings()
+    with render.Bar(errors_console) as bar:
+        finish(Daemon(settings, progress=bar.show if errors_console.is_terminal else None).run())

@@ -1,0 +1,24 @@
+"""`creditsd status`: the line at a glance."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from creditsd.admin.inspect import Inspector
+from creditsd.cli import render
+from creditsd.cli.console import Json, console, finish, invocation, say_json
+
+
+def status(json: Json = False) -> None:
+    """Show who leads, what waits, what the doorbell does, and how each sink is."""
+
+    async def ask() -> Any:
+        async with Inspector.opened(invocation.settings(), purpose="status") as inspector:
+            return await inspector.status()
+
+    found = finish(ask())
+    if json or not console.is_terminal:
+        say_json(dataclasses.asdict(found))
+    else:
+        render.status(console, found)

@@ -1,0 +1,1 @@
+"""What the process is told, and how it reports: settings, the log, systemd."""

@@ -1,0 +1,90 @@
+"""Logging: one stream of structured events to standard error, without a secret in it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO, cast
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from creditsd.config.redact import is_secret_log_key, redact
+from creditsd.config.settings import LogSettings
+
+
+def configure(settings: LogSettings) -> None:
+    """Send our events, and the warnings of libraries, to standard error; may be called again.
+
+    A terminal gets coloured lines for people, everything else one JSON object a line.
+    """
+    stream = cast("TextIO", _StandardError())
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    enrich: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        _time_stamper(settings, stream),
+        structlog.processors.format_exc_info,
+        redact_secrets,  # after the traceback became text: a driver may quote the DSN in there
+    ]
+    render = _renderer(settings, stream)
+    structlog.configure(
+        processors=[*enrich, render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,  # tests capture events, and the demo configures twice
+    )
+    _route_libraries(stream, max(level, logging.WARNING), enrich, render)
+
+
+def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Redact every value whose key says secret, and every password inside any other text."""
+    return {key: redact(key, value, is_secret_log_key) for key, value in event.items()}
+
+
+class _StandardError:
+    """Whatever standard error is at the moment: a progress bar takes it over while it is shown."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
+def _for_people(settings: LogSettings, stream: TextIO) -> bool:
+    return settings.format == "console" or (settings.format == "auto" and stream.isatty())
+
+
+def _time_stamper(settings: LogSettings, stream: TextIO) -> Processor:
+    if _for_people(settings, stream):
+        return structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+    return structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+
+def _renderer(settings: LogSettings, stream: TextIO) -> Processor:
+    if _for_people(settings, stream):
+        return structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    return structlog.processors.JSONRenderer(serializer=_to_json)
+
+
+def _to_json(event: EventDict, **_options: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+
+
+def _route_libraries(stream: TextIO, level: int, enrich: list[Processor], render: Processor) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *enrich],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact_secrets, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.captureWarnings(capture=True)

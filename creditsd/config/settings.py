@@ -1,0 +1,332 @@
+"""The settings, checked; the one place that reads the environment.
+
+A key is written three ways: `[http] jwt_secret` in TOML, `CREDITSD_HTTP__JWT_SECRET` in the environment, and
+`creditsd.http.jwt_secret` as the name of a systemd credential. In TOML and in the environment the same key
+with `_file` behind it names a file that holds the value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from creditsd.config import sources
+from creditsd.config.redact import is_secret, redact
+from creditsd.config.types import (
+    ApiKey,
+    Column,
+    ColumnOrNone,
+    Credits,
+    Dsn,
+    FeedUrl,
+    HttpUrl,
+    Listen,
+    Network,
+    Origin,
+    Rate,
+    Relation,
+    Seconds,
+    SinkName,
+    SinkUrl,
+    Word,
+    parse_relation,
+)
+from creditsd.domain.errors import ConfigError
+
+DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ColumnSettings(_Section):
+    """What the table calls each column, exactly as it is stored; "" where an optional one is missing."""
+
+    user_id: Column = "user_id"
+    credits: Column = "credits"
+    status: Column = "status"
+    plan_type: ColumnOrNone = "plan_type"
+    membership: ColumnOrNone = "membership"
+    subscription_id: ColumnOrNone = "subscription_id"
+    expires_at: ColumnOrNone = "expires_at"
+    created_at: ColumnOrNone = "created_at"
+
+
+class SourceSettings(_Section):
+    """The application's table, and the words used in it."""
+
+    table: Relation = "public.user_credits"
+    columns: ColumnSettings = ColumnSettings()
+    active_statuses: Annotated[list[Word], Field(min_length=1)] = ["active"]
+    expired_status: Word = "expired"
+    subscription_types: list[Word] = ["subscription"]
+    one_time_types: list[Word] = ["one_time"]
+
+    @property
+    def relation(self) -> tuple[str, str]:
+        """The table as (schema, name), unquoted."""
+        return parse_relation(self.table)
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> SourceSettings:
+        if self.expired_status in self.active_statuses:
+            raise ValueError(f"expired_status {self.expired_status!r} must not be one of active_statuses")
+        if both := set(self.subscription_types) & set(self.one_time_types):
+            raise ValueError(f"{min(both)!r} must not be in both subscription_types and one_time_types")
+        return self
+
+
+class SinkSettings(_Section):
+    """One sink; whatever is neither name, url nor mode is an option, which the sink itself checks."""
+
+    name: SinkName
+    url: SinkUrl
+    mode: Literal["newest", "every"] = "newest"
+    options: Annotated[dict[str, Any], Field(repr=False)] = {}
+
+    @property
+    def scheme(self) -> str:
+        """What the URL starts with, e.g. `redis+cluster`."""
+        return self.url.partition(":")[0]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        options = data.get("options", {})
+        more = {key: value for key, value in data.items() if key not in cls.model_fields}
+        named = {key: value for key, value in data.items() if key in ("name", "url", "mode")}
+        return named | {"options": {**options, **more} if isinstance(options, Mapping) else options}
+
+
+class HttpSettings(_Section):
+    """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
+
+    listen: Listen = "127.0.0.1:8321"
+    api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
+    operator_keys: Annotated[list[ApiKey], Field(repr=False)] = []
+    jwt_secret: Annotated[str, Field(repr=False)] = ""
+    jwks_url: HttpUrl = ""
+    jwt_audience: str = ""
+    jwt_issuer: str = ""
+    jwt_leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    cors_origins: list[Origin] = []
+    heartbeat_seconds: Seconds = 15.0
+    max_streams: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    max_streams_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    requests_per_second_per_address: Rate = 200.0
+    requests_per_second_per_caller: Rate = 100.0
+    trusted_proxies: list[Network] = []
+    metrics_public: bool = True
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where to listen as (host, port), an IPv6 host without its brackets; None is off."""
+        host, _, port = self.listen.rpartition(":")
+        return (host.removeprefix("[").removesuffix("]"), int(port)) if self.listen else None
+
+
+class ServeSettings(_Section):
+    """Where `creditsd serve` hears of totals: what a sink publishes to, with the options that sink has."""
+
+    feed: FeedUrl = ""
+    user_id_type: Literal["text", "uuid", "bigint"] = "text"
+    sweep_seconds: Seconds = 60.0
+    prefix: str = "credits:"
+    stream: str = "CREDITS"
+    subject: str = "credits"
+    bucket: str = ""
+    token: Annotated[str, Field(repr=False)] = ""
+    creds: Annotated[str, Field(repr=False)] = ""
+    nkey: Annotated[str, Field(repr=False)] = ""
+    ca: str = ""
+    client_certificate: str = ""
+    sentinel_username: str = ""
+    sentinel_password: Annotated[str, Field(repr=False)] = ""
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were set; which of them the feed has, it says itself."""
+        own = {"feed", "user_id_type", "sweep_seconds"}
+        return {name: getattr(self, name) for name in self.model_fields_set - own}
+
+
+class HistorySettings(_Section):
+    """How long each step of each total is kept; 0 days is not at all."""
+
+    days: Annotated[int, Field(ge=0, le=3650)] = 0
+
+
+class LogSettings(_Section):
+    """How much is logged, and in which form; `auto` is console on a terminal and json elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class EventSettings(_Section):
+    """When a sink that asks for it is told of more than a new total; 0 is off, and thresholds themselves count."""
+
+    low_credits: Credits = Decimal(0)
+    recovered_credits: Credits = Decimal(0)  # 0: whatever is above low_credits
+    expiring_soon_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _recovers_above_low(self) -> EventSettings:
+        if 0 < self.recovered_credits <= self.low_credits:
+            raise ValueError(
+                f"recovered_credits {self.recovered_credits} must be above low_credits {self.low_credits}, "
+                "or 0 for anything above it"
+            )
+        return self
+
+
+class Settings(_Section):
+    """Every setting, checked. Strings are plain, and the secret ones are left out of the repr."""
+
+    dsn: Dsn = ""  # empty: libpq's own variables and service file
+    listen_dsn: Dsn = ""  # empty: the same as dsn
+    role: ColumnOrNone = ""
+    reader: ColumnOrNone = ""
+    wakeup: Literal["doorbell", "poll"] = "doorbell"
+    poll_seconds: Seconds = 0.25
+    busy_poll_seconds: Seconds = 0.005
+    max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    can_buy: Literal["no_active_subscription", "no_credits", "always"] = "no_active_subscription"
+    expire_empty: Literal["on", "dry_run", "off"] = "on"
+    lock_timeout_seconds: Seconds = 0.2
+    lock_wait_seconds: Seconds = 60.0
+    shutdown_seconds: Seconds = 10.0
+    source: SourceSettings = SourceSettings()
+    sinks: list[SinkSettings] = []
+    history: HistorySettings = HistorySettings()
+    events: EventSettings = EventSettings()
+    http: HttpSettings = HttpSettings()
+    serve: ServeSettings = ServeSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def policy(self) -> dict[str, str]:
+        """What decides about totals beside the table, as recompute takes it, and how long their steps are kept."""
+        return {
+            "can_buy": self.can_buy,
+            "expire_empty": self.expire_empty,
+            "events": self.events.model_dump_json(),
+            "history_days": str(self.history.days),
+        }
+
+    @model_validator(mode="after")
+    def _sinks_have_their_own_names(self) -> Settings:
+        names = [sink.name for sink in self.sinks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sinks are called {name!r}: give one of them another name")
+        return self
+
+    @model_validator(mode="after")
+    def _every_step_is_kept_somewhere(self) -> Settings:
+        every = next((sink.name for sink in self.sinks if sink.mode == "every"), None)
+        if every is not None and not self.history.days:
+            raise ValueError(
+                f"sink {every!r} is to be told every step, but none is kept: set [history] days to more than its "
+                'longest outage, e.g. 7, or its mode to "newest"'
+            )
+        return self
+
+
+def redacted(settings: Settings) -> dict[str, Any]:
+    """Return the settings as they would be written, for people to see: every secret redacted."""
+    shown: dict[str, Any] = redact("settings", settings.model_dump(exclude={"sinks"}))
+    sinks = [{"name": sink.name, "url": sink.url, "mode": sink.mode, **sink.options} for sink in settings.sinks]
+    return shown | {"sinks": redact("sinks", sinks)}
+
+
+def load(config: Path | None = None) -> Settings:
+    """Read and check all settings; every ConfigError is one line that names the key and what is allowed.
+
+    The file is `config`, else what CREDITSD_CONFIG names, else DEFAULT_FILE if it exists.
+    """
+    environ = dict(os.environ)
+    named = config or (Path(environ["CREDITSD_CONFIG"]) if environ.get("CREDITSD_CONFIG") else None)
+    file = named or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    gathered = sources.gather(_known(), file, environ)
+    try:
+        return Settings.model_validate(_nested(gathered))
+    except ValidationError as error:
+        raise ConfigError(explain(error, gathered)) from None
+
+
+class Supervision(NamedTuple):
+    """What systemd told this process: where to report, and how often it wants to hear that we live."""
+
+    socket: str  # empty: nobody supervises
+    watchdog_seconds: float | None
+
+
+def supervision() -> Supervision:
+    """Return what systemd's own variables say; a watchdog that is meant for another process is none."""
+    usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    is_ours = usec.isdecimal() and int(usec) > 0 and pid in ("", str(os.getpid()))
+    return Supervision(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1_000_000 if is_ours else None)
+
+
+@cache
+def _known() -> sources.Known:
+    leaves = dict(_leaves(Settings))
+    lists = frozenset(key for key, annotation in leaves.items() if get_origin(annotation) is list)
+    return sources.Known(frozenset(leaves), lists)
+
+
+def _leaves(section: type[BaseModel], above: sources.Key = ()) -> Iterator[tuple[sources.Key, Any]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            yield from _leaves(field.annotation, (*above, name))
+        else:
+            yield (*above, name), field.annotation
+
+
+def _nested(gathered: sources.Gathered) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for key, origin in gathered.items():
+        table = document
+        for section in key[:-1]:
+            table = table.setdefault(section, {})
+        table[key[-1]] = origin.value
+    return document
+
+
+def explain(error: ValidationError, gathered: sources.Gathered | None = None) -> str:
+    """Say in one line what is wrong: the key as its author wrote it, the value, what is allowed."""
+    lines = [_explain_one(dict(item), gathered or {}) for item in error.errors(include_url=False)]
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _explain_one(item: dict[str, Any], gathered: sources.Gathered) -> str:
+    location = tuple(str(part) for part in item["loc"])
+    what = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+    if item["type"] == "value_error" and not isinstance(item["input"], str):
+        return what  # contradicts another key, and says which
+    key = next((key for key in gathered if location[: len(key)] == key), None)
+    origin = gathered[key] if key else sources.SourcedValue(None, sources.in_toml(location))
+    label = ".".join((origin.label, *_readable(location[len(key or location) :])))
+    # A broken DSN or URL cannot be redacted: nobody knows which part of it is the password.
+    if origin.secret or location[-1] in ("dsn", "listen_dsn", "url", "feed") or any(map(is_secret, location)):
+        return f"{label}: {what}"
+    return f"{label} = {_shown(item['input'])}: {what}"
+
+
+def _readable(location: tuple[str, ...]) -> Iterator[str]:
+    """Count the entries of a list from one, as people do."""
+    return (str(int(part) + 1) if part.isdigit() else part for part in location)
+
+
+def _shown(value: Any) -> str:
+    text = repr(redact("value", value))
+    return text if len(text) <= 80 else f"{text[:79]}…"

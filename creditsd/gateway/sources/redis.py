@@ -1,0 +1,150 @@
+"""Redis and Valkey: hears what the sink of that name publishes, one channel a user, and reads what it stored."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from creditsd.brokers import redis as broker
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.gateway.sources import NAME
+
+MAX_BATCH = 500
+_CLOSE_SECONDS = 2.0
+_RIGHTS = "+get +mget +ping +subscribe +unsubscribe on the keys and channels"
+
+
+class Options(broker.RedisOptions):
+    """What can be set beside the url."""
+
+    prefix: str = "credits:"
+
+
+class RedisSource:
+    """One connection that listens, others that read.
+
+    The line is RESP2, in which a connection that listens can do nothing else. Its answers come in the order of what
+    was asked, so the answer to a PING says that the subscriptions before it hold.
+    """
+
+    max_batch = MAX_BATCH
+
+    def __init__(self, server: broker.RedisBroker, options: Options) -> None:
+        self._server = server
+        self._prefix = options.prefix.encode()
+        self._timeout_seconds = options.timeout_seconds
+        self._line: Any = None
+        self._numbers = itertools.count()
+        self._asked: dict[bytes, asyncio.Future[None]] = {}
+        self._silent = False
+
+    async def open(self) -> None:
+        """Connect the line; in a cluster to any node, since each hears what is published at any."""
+        await self._hang_up()
+        self._asked.clear()
+        self._silent = False
+        try:
+            if self._server.cluster:
+                await self._server.client.initialize()
+                node = self._server.client.get_random_node()
+                self._line = node.connection_class(**node.connection_kwargs)
+            else:
+                self._line = self._server.client.connection_pool.make_connection()
+            # Writing would use wait_for, which in Python 3.11 can lose a cancellation. `heard` finds out who hangs.
+            self._line.socket_timeout = None
+            await self._line.connect()
+        except broker.FAILURES as error:
+            raise await self._failed(error) from None
+
+    async def subscribe(self, user_ids: Sequence[str]) -> None:
+        """Say all channels at once, and wait for the server's word."""
+        await self._say(b"SUBSCRIBE", user_ids)
+
+    async def unsubscribe(self, user_ids: Sequence[str]) -> None:
+        """Leave all channels at once, and wait for the server's word."""
+        await self._say(b"UNSUBSCRIBE", user_ids)
+
+    async def heard(self) -> Sequence[tuple[str, bytes]]:
+        """Read one answer of the line; a silent one is asked for a sign of life, and then given up."""
+        try:
+            reply = await self._line.read_response(timeout=self._timeout_seconds)
+            if reply is None and not self._silent:
+                await self._send(b"PING", b"alive")
+        except broker.FAILURES as error:
+            raise await self._failed(error) from None
+        if reply is None and self._silent:
+            raise await self._failed(TimeoutError())
+        self._silent = reply is None
+        match reply:
+            case [b"message" | "message", channel, document]:
+                return [(_bytes(channel)[len(self._prefix) :].decode(), _bytes(document))]
+            case [b"pong" | "pong", word] | (bytes() | str() as word):  # the latter where nothing is subscribed
+                self._answered(_bytes(word))
+        return []
+
+    async def newest(self, user_ids: Sequence[str]) -> Sequence[bytes | None]:
+        """Read the users' keys; one that holds no string holds nothing of ours."""
+        keys = [self._prefix + each.encode() for each in user_ids]
+        commands: list[tuple[Any, ...]] = [("GET", key) for key in keys] if self._server.cluster else [("MGET", *keys)]
+        try:
+            replies = await self._server.send(commands)
+        except broker.FAILURES as error:
+            raise await self._failed(error) from None
+        found: list[Any] = replies if self._server.cluster else replies[0] if isinstance(replies[0], list) else replies
+        for each in found:
+            if isinstance(each, Exception) and not (isinstance(each, ResponseError) and "WRONGTYPE" in str(each)):
+                raise await self._failed(each)
+        return [None if each is None or isinstance(each, Exception) else _bytes(each) for each in found]
+
+    async def close(self) -> None:
+        """Close the connections, waiting 2 s at most for a server that does not let go."""
+        await self._hang_up()
+        await self._server.close()
+
+    async def _say(self, command: bytes, user_ids: Sequence[str]) -> None:
+        word = b"%d" % next(self._numbers)
+        answered = self._asked[word] = asyncio.get_running_loop().create_future()
+        try:
+            await self._send(command, *(self._prefix + each.encode() for each in user_ids))
+            await self._send(b"PING", word)
+        except broker.FAILURES as error:
+            raise await self._failed(error) from None
+        await answered
+
+    async def _send(self, *words: bytes) -> None:
+        if not self._line.is_connected:  # it would connect anew by itself, with nothing subscribed
+            raise ConnectionError("the connection was lost")
+        await self._line.send_command(*words)
+
+    def _answered(self, word: bytes) -> None:
+        answered = self._asked.pop(word, None)
+        if answered is not None and not answered.done():
+            answered.set_result(None)
+
+    async def _hang_up(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            with contextlib.suppress(TimeoutError, *broker.FAILURES):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await line.disconnect(nowait=True)
+
+    async def _failed(self, error: Exception) -> SinkUnavailable:
+        """Say it in one line; a cluster is asked anew next time who serves what."""
+        if self._server.cluster:
+            await self._server.close()
+        return SinkUnavailable(f"{NAME}: {self._server.explain(error, _RIGHTS)}")
+
+
+def _bytes(text: bytes | str) -> bytes:
+    """Undo decode_responses, which a url may ask for."""
+    return text.encode() if isinstance(text, str) else text
+
+
+def create(url: str, options: Options) -> RedisSource:
+    """Make the source for a url as the sink takes it. Raises ConfigError."""
+    return RedisSource(broker.reach(NAME, url, options), options)

@@ -1,0 +1,237 @@
+"""Keeps listeners at the truth without a database: hears of those somebody listens to, and of nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn, TypeVar
+
+import structlog
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from creditsd.delivery.backoff import Backoff
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.user_id import canonical
+from creditsd.gateway.sources import BrokerSource, version_of
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+Offer = Callable[[str, int, bytes], None]
+Current = tuple[int, bytes]
+
+MOST_DOUBLINGS = 4  # of the pause between tries, about 3 seconds: people look at what waits here
+STEADY_SECONDS = 5.0  # a connection that lasted longer than this was a good one
+NOT_YET = "serve.feed: not connected yet"
+
+
+class Upstream:
+    """The source of a hub, and the loop that feeds it: connect, subscribe, read, hear; after a loss all of it again.
+
+    A user is subscribed with the first listener and left with the last. Whoever is watched is read once the
+    subscription holds, and again every `sweep_seconds`: feeds tell a total at most once.
+    """
+
+    def __init__(self, source: BrokerSource, *, user_id_type: str, sweep_seconds: float) -> None:
+        self.error: str | None = NOT_YET
+        self._source = source
+        self._user_id_type = user_id_type
+        self._sweep_seconds = sweep_seconds
+        self._watched: dict[str, asyncio.Future[str | None]] = {}  # done with None: subscribed; with words: not
+        self._subscribed: set[str] = set()
+        self._changed: set[str] = set()
+        self._readers: dict[str, asyncio.Future[Current | str | None]] = {}
+        self._heard = self._losses = 0
+        self._interest, self._question = asyncio.Event(), asyncio.Event()
+
+    def canonical(self, user_id: str) -> str:
+        """Return the id as it is published. Raises InputError."""
+        return canonical(self._user_id_type, user_id)
+
+    async def read(self, user_id: str) -> Current | None:
+        """Read what is stored, together with others who ask at this moment."""
+        if self.error is not None:
+            raise SinkUnavailable(self.error)
+        asked = self._readers.get(user_id)
+        if asked is None:
+            asked = self._readers[user_id] = asyncio.get_running_loop().create_future()
+            self._question.set()
+        found = await asyncio.shield(asked)
+        if isinstance(found, str):
+            raise SinkUnavailable(found)
+        return found
+
+    async def watch(self, user_id: str) -> None:
+        """Subscribe, together with others who come at this moment."""
+        if self.error is not None:
+            raise SinkUnavailable(self.error)
+        subscribed = self._watched.get(user_id)
+        if subscribed is None or (subscribed.done() and subscribed.result() is not None):
+            subscribed = self._watched[user_id] = asyncio.get_running_loop().create_future()
+            self._changed.add(user_id)
+            self._interest.set()
+        problem = await asyncio.shield(subscribed)
+        if problem is not None:
+            raise SinkUnavailable(problem)
+
+    def unwatch(self, user_id: str) -> None:
+        """Leave the user, unless somebody comes back before that is done."""
+        if self._watched.pop(user_id, None) is not None:
+            self._changed.add(user_id)
+            self._interest.set()
+
+    async def run(self, offer: Offer) -> NoReturn:
+        """Keep the feed until cancelled; losing it is told in the log, and in `error` while it lasts."""
+        backoff, problem = Backoff(), ""
+        while True:
+            begun = time.monotonic()
+            try:
+                await self._follow(offer)
+            except* SinkUnavailable as group:
+                problem = str(_first(group))
+            self._lose(problem)
+            self._losses += 1
+            _give_way()
+            if time.monotonic() - begun > STEADY_SECONDS:
+                backoff.tries = 0
+            backoff.tries = min(backoff.tries, MOST_DOUBLINGS)
+            seconds = backoff.next()
+            log.warning("feed.lost", reason=problem, next_try_seconds=round(seconds, 2))
+            await asyncio.sleep(seconds)
+
+    async def families(self) -> Iterable[Metric]:
+        """Tell Prometheus."""
+        connected = GaugeMetricFamily("creditsd_feed_connected", "1 while the feed is heard.")
+        connected.add_metric([], self.error is None)
+        users = GaugeMetricFamily("creditsd_feed_users", "Users subscribed at the feed.")
+        users.add_metric([], len(self._subscribed))
+        heard = CounterMetricFamily("creditsd_feed_totals", "Totals heard or read from the feed.")
+        heard.add_metric([], self._heard)
+        lost = CounterMetricFamily("creditsd_feed_losses", "How often the feed was lost, or could not be reached.")
+        lost.add_metric([], self._losses)
+        return [connected, users, heard, lost]
+
+    async def close(self) -> None:
+        """Let go of the feed."""
+        self._lose("this process is about to end")
+        await self._source.close()
+
+    async def _follow(self, offer: Offer) -> None:
+        """Connect, and follow until the feed is lost."""
+        await self._source.open()
+        async with asyncio.TaskGroup() as tasks:  # ends with this call
+            tasks.create_task(self._listen(offer))
+            await self._resume(offer)
+            self.error = None
+            log.info("feed.connected", users=len(self._watched))
+            tasks.create_task(self._keep_interest())
+            tasks.create_task(self._answer_readers())
+            await self._sweep(offer)
+
+    async def _listen(self, offer: Offer) -> NoReturn:
+        while True:
+            _give_way()
+            for user_id, document in await self._source.heard():
+                self._tell(offer, user_id, document)
+
+    async def _resume(self, offer: Offer) -> None:
+        """Subscribe everyone who is watched, and read what was published meanwhile."""
+        self._changed.clear()
+        for users in self._batches(list(self._watched)):
+            await self._source.subscribe(users)
+            self._subscribed.update(users)
+            await self._read(offer, users)
+        self._changed.update(self._subscribed ^ self._watched.keys())  # who came and went while this lasted
+        self._interest.set()
+        for user_id in self._subscribed & self._watched.keys():
+            _settle(self._watched[user_id], None)
+
+    async def _keep_interest(self) -> NoReturn:
+        while True:
+            _give_way()
+            await self._interest.wait()
+            self._interest.clear()
+            changed, self._changed = self._changed, set()
+            for users in self._batches([each for each in changed & self._subscribed if each not in self._watched]):
+                self._subscribed.difference_update(users)
+                await self._source.unsubscribe(users)
+            new = [each for each in changed if each in self._watched and each not in self._subscribed]
+            for users in self._batches(new):
+                await self._source.subscribe(users)
+                self._subscribed.update(users)
+            for user_id in changed & self._subscribed & self._watched.keys():
+                _settle(self._watched[user_id], None)
+
+    async def _answer_readers(self) -> NoReturn:
+        while True:
+            _give_way()
+            await self._question.wait()
+            self._question.clear()
+            readers, self._readers = self._readers, {}
+            try:
+                for users in self._batches(list(readers)):
+                    for user_id, document in zip(users, await self._source.newest(users), strict=True):
+                        version = None if document is None else version_of(user_id, document)
+                        _settle(readers[user_id], None if version is None or document is None else (version, document))
+            finally:
+                for reader in readers.values():
+                    _settle(reader, "serve.feed: the connection was lost")
+
+    async def _sweep(self, offer: Offer) -> NoReturn:
+        """Read everyone who is watched again and again, evenly over the time."""
+        while True:
+            batches = self._batches(list(self._watched))
+            for users in batches or [()]:
+                await asyncio.sleep(self._sweep_seconds / max(1, len(batches)))
+                if users:
+                    await self._read(offer, users)
+
+    async def _read(self, offer: Offer, users: Sequence[str]) -> None:
+        found = await self._source.newest(users)
+        _give_way()
+        for user_id, document in zip(users, found, strict=True):
+            if document is not None:
+                self._tell(offer, user_id, document)
+
+    def _tell(self, offer: Offer, user_id: str, document: bytes) -> None:
+        version = version_of(user_id, document)
+        if version is not None:
+            self._heard += 1
+            offer(user_id, version, document)
+
+    def _batches(self, users: Sequence[str]) -> Sequence[Sequence[str]]:
+        size = self._source.max_batch
+        return [users[start : start + size] for start in range(0, len(users), size)]
+
+    def _lose(self, problem: str) -> None:
+        """Tell those who wait; those who listen already go on listening."""
+        self.error = problem
+        self._subscribed.clear()
+        for watching in self._watched.values():
+            _settle(watching, problem)
+        for reader in self._readers.values():
+            _settle(reader, problem)
+        self._readers.clear()
+
+
+def _give_way() -> None:
+    """End a task that was cancelled before: an error of that moment hides it, or `wait_for` of Python 3.11 loses it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _settle(waiting: asyncio.Future[T], outcome: T) -> None:
+    if not waiting.done():
+        waiting.set_result(outcome)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group; the others are its echoes."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

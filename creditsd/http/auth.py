@@ -1,0 +1,171 @@
+"""Who asks, and what they may read: a server with a key everyone's credits, a user with a token the own."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.errors import InputError
+from creditsd.http.errors import RequestRefused
+from creditsd.http.hub import Hub
+from creditsd.http.rate_limit import RateLimit
+from creditsd.metrics.counters import HttpCounters
+
+if TYPE_CHECKING:
+    from creditsd.http.jwt import JwtVerifier
+
+log = structlog.get_logger()
+
+SHORT_BYTES = 16  # of an API key
+
+_NOTHING_OPENS = (
+    "nobody's credits are told here yet: set CREDITSD_HTTP__API_KEYS for servers, or CREDITSD_HTTP__JWT_SECRET or "
+    "CREDITSD_HTTP__JWKS_URL for users"
+)
+_NO_SERVERS = "no server may ask here: set CREDITSD_HTTP__API_KEYS"
+_NO_USERS = "users cannot sign in here: set CREDITSD_HTTP__JWT_SECRET or CREDITSD_HTTP__JWKS_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever asks. Without a user it is a server, which may read everyone; with one, that user alone."""
+
+    name: str
+    """For limits and logs; nobody else has it, and it is no secret."""
+    user_id: str | None = None
+    expires_at: float | None = None
+    """In seconds since 1970; what is open then must be closed."""
+
+
+class Auth:
+    """Tells callers apart, and keeps them to their own. Every refusal is counted, and says what to do."""
+
+    def __init__(self, settings: HttpSettings, hub: Hub, counts: HttpCounters) -> None:
+        self._hub = hub
+        self._counts = counts
+        self._digests = [digest(key) for key in settings.api_keys]
+        self._verifier = _verifier(settings)
+        self._buckets = RateLimit(settings.requests_per_second_per_caller)
+        if any(len(key) < SHORT_BYTES for key in settings.api_keys):
+            log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
+
+    async def close(self) -> None:
+        """Let go of the connection to the keys' endpoint."""
+        if self._verifier is not None:
+            await self._verifier.close()
+
+    async def caller(self, request: web.Request) -> Caller:
+        """Return who asks. Raises RequestRefused: 401 for nobody we know, 429 for somebody who asks too often."""
+        try:
+            caller = await self._identified(request)
+        except RequestRefused as refused:
+            self._counts.auth_failures[str(refused.status)] += 1
+            raise
+        wait = self._buckets.take(caller.name)
+        if wait:
+            self._counts.limited["caller"] += 1
+            raise RequestRefused.later(429, "too many requests of this caller: slow down", wait)
+        return caller
+
+    async def server(self, request: web.Request) -> Caller:
+        """Return the server that asks. Raises RequestRefused: 403 for a user, and where no server may ask."""
+        if not self._digests:
+            raise self._denied(_NO_SERVERS)
+        caller = await self.caller(request)
+        if caller.user_id is not None:
+            raise self._denied("this is for servers, with an API key; a user's token opens /v1/me/credits")
+        return caller
+
+    async def user(self, request: web.Request) -> tuple[Caller, str]:
+        """Return the user who asks, and their own id.
+
+        Raises RequestRefused: 403 for a server, and where no user may ask.
+        """
+        if self._verifier is None:
+            raise self._denied(_NO_USERS if self._digests else _NOTHING_OPENS)
+        caller = await self.caller(request)
+        if caller.user_id is None:
+            raise self._denied("an API key belongs to no user: ask /v1/users/{id}/credits")
+        return caller, self._own(caller.user_id)
+
+    async def reader(self, request: web.Request, user_id: str) -> tuple[Caller, str]:
+        """Return who asks for a user's credits and may read them, and that user's id as it is stored.
+
+        Raises RequestRefused: 403 for another user's, 400 for what cannot be a user's id.
+        """
+        if self._verifier is None and not self._digests:
+            raise self._denied(_NOTHING_OPENS)
+        caller = await self.caller(request)
+        try:
+            asked = self._hub.canonical(user_id)
+        except InputError as error:
+            if caller.user_id is None:
+                raise RequestRefused(400, str(error)) from None
+            raise self._denied("this token reads its own user's credits alone") from None
+        if caller.user_id is not None and self._own(caller.user_id) != asked:
+            raise self._denied("this token reads its own user's credits alone")
+        return caller, asked
+
+    async def _identified(self, request: web.Request) -> Caller:
+        credential = sent(request)
+        number = matching(credential, self._digests)
+        if number is not None:
+            return Caller(name=f"key {number}")
+        if self._verifier is None or "X-API-Key" in request.headers:
+            raise RequestRefused.unauthorized("this API key is not known here", "invalid_token")
+        token = await self._verifier.verify(credential)
+        return Caller(name=f"user {token.user_id}", user_id=token.user_id, expires_at=token.expires_at)
+
+    def _own(self, user_id: str) -> str:
+        try:
+            return self._hub.canonical(user_id)
+        except InputError as error:
+            raise self._denied(f"this token's sub is none of our users: {error}") from None
+
+    def _denied(self, error: str) -> RequestRefused:
+        self._counts.auth_failures["403"] += 1
+        return RequestRefused(403, error)
+
+
+def sent(request: web.Request) -> str:
+    """Return the key or token that was sent. In the headers alone: addresses end up in logs and histories."""
+    keys = request.headers.getall("X-API-Key", [])
+    tokens = request.headers.getall("Authorization", [])
+    if len(keys) > 1 or (not keys and len(tokens) > 1):
+        raise RequestRefused(400, "send one Authorization header, or one X-API-Key")
+    if keys:
+        return keys[0].strip()
+    scheme, _, token = (tokens[0] if tokens else "").partition(" ")
+    if not tokens or scheme.lower() != "bearer" or not token.strip():
+        raise RequestRefused.unauthorized("send a key or token: Authorization: Bearer …, or X-API-Key: …")
+    return token.strip()
+
+
+def digest(key: str) -> bytes:
+    """Return what a key is known by; as `sha256:…` that is what was configured."""
+    if key.startswith("sha256:"):
+        return bytes.fromhex(key.removeprefix("sha256:"))
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def matching(credential: str, digests: Sequence[bytes]) -> int | None:
+    """Return the number of the key that was sent, from one; None for a key that is none of these."""
+    mine = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
+    # Each is compared, in constant time: how long it took tells neither which nor how much of it was right.
+    found = [number for number, known in enumerate(digests, 1) if hmac.compare_digest(known, mine)]
+    return found[0] if found else None
+
+
+def _verifier(settings: HttpSettings) -> JwtVerifier | None:
+    if not settings.jwt_secret and not settings.jwks_url:
+        return None
+    from creditsd.http.jwt import JwtVerifier  # noqa: PLC0415  8 MB of cryptography, where no user signs in
+
+    return JwtVerifier(settings)

@@ -1,0 +1,171 @@
+"""Feeds whoever listens over HTTP: what the leader hands over or, standing by, what another one has stored."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.total import Total
+from creditsd.domain.user_id import canonical
+from creditsd.http.hub import Current, Hub
+from creditsd.http.read_batcher import ReadBatcher
+from creditsd.postgres import connections, sql_files
+from creditsd.postgres.connections import batch, borrowed, row
+
+log = structlog.get_logger()
+
+CONNECTIONS = 4
+PATIENCE_SECONDS = 5.0  # of a reader, for a connection
+PAGE_TOTALS = 1000
+RETRY_SECONDS = 1.0
+
+
+class DatabaseSource:
+    """The hub's source, and a receiver of the leader's.
+
+    Its cursor is the version up to which everyone who listens has been told. While we lead, what is handed over moves
+    it. Otherwise `run` looks for newer versions, and once more after we began to lead: for what another stored last.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.hub = Hub(self)
+        self.pool = connections.pool(
+            settings.dsn,
+            purpose="reader",
+            max_size=CONNECTIONS,
+            shared=bool(settings.listen_dsn),
+            patience_seconds=PATIENCE_SECONDS,
+        )
+        policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
+        self.batcher = ReadBatcher(self.pool, policy)
+        self._poll_seconds = settings.poll_seconds
+        self._user_id_type = ""
+        self._leads = False
+        self._through = False  # we lead, and nothing lies between the cursor and what is handed over
+        self._cursor: int | None = None  # None: nobody has been told anything since nobody listened
+        self._wakeup = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self.pool.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.pool.close()
+
+    # As the hub's source.
+
+    def canonical(self, user_id: str) -> str:
+        """Return an id as it is stored. Raises InputError; DatabaseUnavailable while the table has not been seen."""
+        if not self._user_id_type:
+            raise DatabaseUnavailable("the daemon has not reached its database yet")
+        return canonical(self._user_id_type, user_id)
+
+    async def read(self, user_id: str) -> Current | None:
+        """Read the stored total; of somebody who has none yet, the total as the table has it now."""
+        return await self.batcher.read(user_id)
+
+    async def watch(self, user_id: str) -> None:  # noqa: ARG002  whoever it is, `run` has something to do
+        """Begin to look for news, where the leader does not hand them over."""
+        self._wakeup.set()
+
+    def unwatch(self, user_id: str) -> None:
+        """Do nothing: what nobody listens to is not told."""
+
+    # As a receiver.
+
+    def see(self, user_id_type: str) -> None:
+        """Hear what the ids of this database are."""
+        self._user_id_type = self.batcher.user_id_type = user_id_type
+        self._wakeup.set()
+
+    def lead(self, newest: int, user_id_type: str) -> None:  # noqa: ARG002  we read what we have missed ourselves
+        """Hear that what is stored from now on is handed over."""
+        self._leads, self._through = True, False
+        self.see(user_id_type)
+
+    def step_down(self) -> None:
+        """Hear that nothing is handed over any more."""
+        self._leads = self._through = False
+        self._wakeup.set()
+
+    def offer(self, totals: Sequence[Total]) -> None:
+        """Tell those who listen."""
+        for total in totals:
+            if self.hub.listens(total.user_id):
+                self.hub.offer(total.user_id, total.version, total.json())
+        if self._through and totals:
+            self._cursor = totals[-1].version
+
+    # Beside both.
+
+    async def run(self) -> None:
+        """Look for what is not handed over, as long as somebody listens; without the database that pauses."""
+        while True:
+            try:
+                await self._step()
+            except (DatabaseUnavailable, SchemaError) as error:
+                log.debug("feed.interrupted", reason=str(error))
+                await self._pause(RETRY_SECONDS, deaf=True)
+
+    async def _step(self) -> None:
+        if not self.hub.users or not self._user_id_type:
+            self._cursor = None
+            await self._pause(None)
+            return
+        if self._through:
+            await self._pause(None)
+            return
+        leads = self._leads  # since before we look
+        if self._cursor is None:
+            await self._tell_everyone()
+        else:
+            await self._tell_news(self._cursor)
+        self._through = leads and self._leads
+        if not self._leads:
+            await self._pause(self._poll_seconds, deaf=True)
+
+    async def _tell_everyone(self) -> None:
+        """Tell each who listens the stored total; what comes after is news."""
+        async with borrowed(self.pool) as connection:
+            found = await row(connection, sql_files.sql("queries/newest_version"))
+        assert found is not None
+        newest = int(found[0])
+        users = iter(list(self.hub.users))
+        while part := list(islice(users, PAGE_TOTALS)):
+            async with borrowed(self.pool) as connection:
+                self.offer((await batch(connection, self._typed("queries/balances_of"), {"user_ids": part})).totals)
+        self._cursor = newest
+
+    async def _tell_news(self, cursor: int) -> None:
+        """Tell what was stored after the cursor; where that is much, look at those who listen instead."""
+        asked = {"version": cursor, "limit": PAGE_TOTALS}
+        async with borrowed(self.pool) as connection:
+            found = await batch(connection, sql_files.sql("queries/balances_after"), asked)
+        self.offer(found.totals)
+        if len(found.totals) == PAGE_TOTALS:
+            await self._tell_everyone()
+        elif found.totals:
+            self._cursor = found.totals[-1].version
+
+    async def _pause(self, seconds: float | None, *, deaf: bool = False) -> None:
+        """Wait for a wakeup, at most so long; deaf, for the whole time."""
+        if deaf and seconds is not None:
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wakeup.wait()
+        self._wakeup.clear()
+
+    def _typed(self, name: str) -> str:
+        return sql_files.sql(name).replace("{user_id_type}", self._user_id_type)

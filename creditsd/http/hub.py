@@ -1,0 +1,160 @@
+"""Who listens to whose total: for each listener the newest one alone, so that a slow reader never has a queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Literal, Protocol
+
+from creditsd.domain.errors import CreditsdError
+from creditsd.domain.total import Total
+
+Current = tuple[int, bytes]
+"""A total as it goes over the wire: its version, and its JSON, which must have no line break in it."""
+
+CloseReason = Literal["shutdown", "token_expired", "replaced", "lagging"]
+
+
+class TotalSource(Protocol):
+    """Where totals come from: a database, or a store that somebody else fills.
+
+    All ids but the one given to `canonical` are canonical. What the source learns it hands to `Hub.offer`.
+    """
+
+    def canonical(self, user_id: str) -> str:
+        """Return an id in the one form under which totals are offered. Raises InputError for what cannot be an id."""
+
+    async def read(self, user_id: str) -> Current | None:
+        """Read a user's newest total; None for somebody nobody has heard of.
+
+        Raises DatabaseUnavailable or SinkUnavailable when it cannot be told now.
+        """
+
+    async def watch(self, user_id: str) -> None:
+        """Return once every total that is stored from now on will be offered; for the first listener here.
+
+        Listeners that come together may call it twice for one user. Raises what `read` raises.
+        """
+
+    def unwatch(self, user_id: str) -> None:
+        """Hear that nobody listens here any more; also where `watch` has failed. Waits for nothing."""
+
+
+class Closing(CreditsdError):  # noqa: N818  reads as the state it reports
+    """This process is about to end and takes no more listeners: another one will."""
+
+    exit_code = 69  # EX_UNAVAILABLE
+
+
+class Listener:
+    """One reader of one user's total; `next` gives the newest that it has not taken yet, however many there were."""
+
+    __slots__ = ("_newest", "_seen", "_wakeup", "closed", "user_id", "when_closed")
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.closed: CloseReason | Literal["gone"] | None = None
+        self.when_closed: Callable[[], None] | None = None
+        self._seen = -1
+        self._newest: Current | None = None
+        self._wakeup = asyncio.Event()
+
+    def offer(self, version: int, document: bytes) -> None:
+        """Put a total where an older one may wait; one that is not newer changes nothing."""
+        if version > self._seen and (self._newest is None or version > self._newest[0]):
+            self._newest = (version, document)
+            self._wakeup.set()
+
+    def skip(self, version: int) -> None:
+        """Take totals up to a version as known to the reader."""
+        self._seen = max(self._seen, version)
+        if self._newest is not None and self._newest[0] <= self._seen:
+            self._newest = None
+
+    def close(self, reason: CloseReason | Literal["gone"]) -> None:
+        """End it, for the first reason that is given."""
+        self.closed = self.closed or reason
+        self._wakeup.set()
+        if self.when_closed is not None:
+            self.when_closed()
+
+    async def next(self, seconds: float | None = None) -> Current | None:
+        """Return the newest total; None once so many seconds were silent, or when it was closed."""
+        if self._newest is None and self.closed is None:
+            self._wakeup.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wakeup.wait()
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            self._seen = newest[0]
+        return newest
+
+
+class Hub:
+    """Brings what is offered to those who listen, and to nobody else. All ids are canonical."""
+
+    def __init__(self, source: TotalSource) -> None:
+        self._source = source
+        self._listeners: dict[str, set[Listener]] = {}
+        self._watched: set[str] = set()
+        self._closed = False
+
+    @property
+    def users(self) -> Collection[str]:
+        """Those somebody listens to now; what has changed meanwhile must be read anew where a source was away."""
+        return self._listeners.keys()
+
+    def canonical(self, user_id: str) -> str:
+        """Return an id in the form the other methods take. Raises InputError for what cannot be an id."""
+        return self._source.canonical(user_id)
+
+    def listens(self, user_id: str) -> bool:
+        """Whether anybody listens to this user."""
+        return user_id in self._listeners
+
+    def offer(self, user_id: str, version: int, document: bytes) -> None:
+        """Hand a total, as JSON, to everyone who listens to its user. Waits for nobody."""
+        for listener in self._listeners.get(user_id, ()):
+            listener.offer(version, document)
+
+    async def read(self, user_id: str) -> Current:
+        """Read a user's total; somebody nobody has heard of has none, which is an answer."""
+        found = await self._source.read(user_id)
+        return found if found is not None else (0, Total.nothing(user_id).json())
+
+    @asynccontextmanager
+    async def listening(self, user_id: str) -> AsyncIterator[Listener]:
+        """Listen for as long as the block lasts: the total of now comes first, and nothing is missed after it.
+
+        Raises Closing, or what the source raises.
+        """
+        if self._closed:
+            raise Closing("this process is about to end: connect again")
+        listener = Listener(user_id)
+        self._listeners.setdefault(user_id, set()).add(listener)
+        try:
+            if user_id not in self._watched:
+                await self._source.watch(user_id)
+                self._watched.add(user_id)
+            listener.offer(*await self.read(user_id))  # after `watch`: what changes between the two is offered
+            yield listener
+        finally:
+            self._forget(listener)
+
+    def close(self) -> None:
+        """Tell everyone that this process is about to end, and take nobody new."""
+        self._closed = True
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.close("shutdown")
+
+    def _forget(self, listener: Listener) -> None:
+        listeners = self._listeners[listener.user_id]
+        listeners.discard(listener)
+        if not listeners:
+            del self._listeners[listener.user_id]
+            self._watched.discard(listener.user_id)
+            self._source.unwatch(listener.user_id)

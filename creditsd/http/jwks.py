@@ -1,0 +1,131 @@
+"""The keys that users' tokens are verified by, as their issuer publishes them (JWKS): read, kept, changed in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import jwt
+import orjson
+import structlog
+
+from creditsd.http.errors import RequestRefused
+
+log = structlog.get_logger()
+
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+
+FRESH_SECONDS = 300.0  # then they are read again
+STALE_SECONDS = 3600.0  # while the endpoint is down they are believed for so long; a withdrawn key lives no longer
+RETRY_SECONDS = 10.0  # between two readings, whatever tokens come: strangers can make up any kid
+FETCH_SECONDS = 5.0
+LONGEST_BYTES = 1 << 20
+
+_KINDS: Mapping[tuple[str, str | None], str] = {
+    ("RSA", None): "RS256",
+    ("EC", "P-256"): "ES256",
+    ("OKP", "Ed25519"): "EdDSA",
+}
+
+
+class Jwks:
+    """One endpoint's keys. Whoever asks first when they should be read again does it; the others take what there is."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._keys: Sequence[jwt.PyJWK] = ()
+        self._read_at: float | None = None
+        self._tried_at: float | None = None
+        self._failed = False
+        self._lock = asyncio.Lock()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def find(self, algorithm: str, kid: str | None) -> Any:
+        """Return the key of this name and kind; a token without a name means the only one of its kind.
+
+        Raises RequestRefused: 401 where there is none, 503 where the keys have never been read, or not for too long.
+        """
+        found = self._find(algorithm, kid)
+        if self._age > FRESH_SECONDS or found is None:
+            await self._refresh(wait=found is None or self._age > STALE_SECONDS)
+            found = self._find(algorithm, kid)
+        if self._age > STALE_SECONDS:
+            raise RequestRefused.later(503, "the keys that tokens are verified by cannot be read now", RETRY_SECONDS)
+        if found is None:
+            raise RequestRefused.unauthorized("the token is signed by a key that is not known here", "invalid_token")
+        return found.key
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @property
+    def _age(self) -> float:
+        return float("inf") if self._read_at is None else time.monotonic() - self._read_at
+
+    def _find(self, algorithm: str, kid: str | None) -> jwt.PyJWK | None:
+        fitting = [each for each in self._keys if each.algorithm_name == algorithm and kid in (None, each.key_id)]
+        return fitting[0] if len(fitting) == 1 or (fitting and kid is not None) else None
+
+    async def _refresh(self, *, wait: bool) -> None:
+        """Read the keys, unless that was tried a moment ago; without `wait` also unless somebody is doing it."""
+        if self._lock.locked() and not wait:
+            return
+        async with self._lock:
+            if self._tried_at is not None and time.monotonic() - self._tried_at < RETRY_SECONDS:
+                return
+            self._tried_at = time.monotonic()
+            try:
+                self._keys = _usable(await self._fetch())
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                say = log.debug if self._failed else log.warning
+                say("keys.unread", url=self._url, reason=f"{type(error).__name__}: {error}")
+                self._failed = True
+                return
+            if self._failed or self._read_at is None:
+                log.info("keys.read", url=self._url, keys=len(self._keys))
+            self._failed, self._read_at = False, time.monotonic()
+
+    async def _fetch(self) -> bytes:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS))
+        async with self._session.get(self._url, allow_redirects=False) as response:
+            if response.status != 200:
+                raise ValueError(f"answered {response.status}")
+            body = await response.content.read(LONGEST_BYTES)
+            while not response.content.at_eof() and len(body) < LONGEST_BYTES:
+                body += await response.content.read(LONGEST_BYTES)
+            return body
+
+
+def _usable(body: bytes) -> list[jwt.PyJWK]:
+    """Return the keys that can verify; one that is for something else, secret or broken is none of ours."""
+    document = orjson.loads(body)
+    listed = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        raise ValueError("it is no JWKS")  # noqa: TRY004  the caller tells what cannot be read from what is a bug
+    found: list[jwt.PyJWK] = []
+    for each in listed:
+        algorithm = _algorithm(each) if isinstance(each, dict) else None
+        if algorithm is None:
+            continue
+        try:
+            found.append(jwt.PyJWK(each, algorithm))
+        except (jwt.PyJWTError, ValueError, TypeError):
+            log.debug("keys.skipped", reason="a key that cannot be read")
+    if not found:
+        raise ValueError(f"it has no key of {', '.join(ALGORITHMS)}")
+    return found
+
+
+def _algorithm(key: Mapping[str, Any]) -> str | None:
+    """Tell what a published key verifies, by what it is; None for what we take no tokens of."""
+    kind, curve = key.get("kty"), key.get("crv")
+    algorithm = _KINDS.get((str(kind), None if kind == "RSA" else str(curve)))
+    fits = key.get("use", "sig") == "sig" and key.get("alg", algorithm) == algorithm
+    return algorithm if fits else None

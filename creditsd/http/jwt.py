@@ -1,0 +1,114 @@
+"""Users' tokens (JWT): whose it is, if it is genuine, meant for us and in its time. Imported where users sign in."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+import structlog
+from jwt.exceptions import InvalidSubjectError
+
+from creditsd.config.settings import HttpSettings
+from creditsd.http.errors import RequestRefused
+from creditsd.http.jwks import ALGORITHMS, Jwks
+
+log = structlog.get_logger()
+
+SHORT_BYTES = 32  # of a secret for HS256: shorter than its digest can be guessed
+LONGEST_CHARACTERS = 8000
+LAST_SECOND = 1 << 40  # of what a token may call its end; later is never
+
+_WRONG: list[tuple[type[jwt.PyJWTError], str]] = [
+    (jwt.ExpiredSignatureError, "the token has expired: sign in again"),
+    (jwt.ImmatureSignatureError, "the token is not valid yet: compare the clocks"),
+    (jwt.InvalidAudienceError, "the token is meant for somebody else (aud)"),
+    (jwt.InvalidIssuerError, "the token comes from somebody else (iss)"),
+    (InvalidSubjectError, "the token names no user (sub)"),
+    (jwt.MissingRequiredClaimError, "the token lacks exp, sub, or an aud or iss that is asked for"),
+    (jwt.InvalidSignatureError, "the token's signature is wrong"),
+]
+_NO_TOKEN = "this is neither an API key that is known here nor a token that can be read"  # noqa: S105  says so
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """Whose a token is, and until when, in seconds since 1970."""
+
+    user_id: str
+    expires_at: float
+
+
+class JwtVerifier:
+    """Verifies tokens, HS256 by our secret and the others by the published keys; never one by the other's."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self._settings = settings
+        self._keys = Jwks(settings.jwks_url) if settings.jwks_url else None
+        if settings.jwt_secret and len(settings.jwt_secret.encode()) < SHORT_BYTES:
+            log.warning("access.secret_found_short", hint=f"let http.jwt_secret be {SHORT_BYTES} random bytes or more")
+            warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # said once is enough
+        issuer = urlsplit(settings.jwks_url)
+        if issuer.scheme == "http" and issuer.hostname not in ("localhost", "127.0.0.1", "::1"):
+            log.warning("access.keys_read_in_clear", hint="let http.jwks_url begin with https://")
+        wanted = {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
+        required = ["exp", "sub", *(name for name, value in wanted.items() if value)]
+        self._options: Any = {"require": required, "verify_aud": bool(settings.jwt_audience)}
+
+    async def close(self) -> None:
+        """Let go of the connection to the keys' endpoint."""
+        if self._keys is not None:
+            await self._keys.close()
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """Return whose token it is. Raises RequestRefused: 401 with the reason, 503 where its key cannot be had now."""
+        algorithm, kid = _header(token)
+        key = await self._key(algorithm, kid)
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=self._settings.jwt_audience or None,
+                issuer=self._settings.jwt_issuer or None,
+                leeway=self._settings.jwt_leeway_seconds,
+                options=self._options,
+            )
+        except jwt.PyJWTError as error:
+            line = next((line for kind, line in _WRONG if isinstance(error, kind)), _NO_TOKEN)
+            raise RequestRefused.unauthorized(line, "invalid_token") from None
+        except (ValueError, TypeError, OverflowError, RecursionError):  # whatever a stranger puts into JSON
+            raise RequestRefused.unauthorized(_NO_TOKEN, "invalid_token") from None
+        if not claims["sub"]:
+            raise RequestRefused.unauthorized("the token names no user (sub)", "invalid_token")
+        ends = min(int(claims["exp"]), LAST_SECOND)
+        return VerifiedToken(claims["sub"], ends + self._settings.jwt_leeway_seconds)
+
+    async def _key(self, algorithm: str, kid: str | None) -> Any:
+        """Return the one key that may verify such a token.
+
+        The algorithm is the token's own word, so it only chooses between what is configured: a published key never
+        becomes an HMAC secret.
+        """
+        if algorithm == "HS256" and self._settings.jwt_secret:
+            return self._settings.jwt_secret.encode()
+        if algorithm in ALGORITHMS and self._keys is not None:
+            return await self._keys.find(algorithm, kid)
+        accepted = [*(["HS256"] if self._settings.jwt_secret else []), *(ALGORITHMS if self._keys else ())]
+        raise RequestRefused.unauthorized(
+            f"the token is signed in a way that is not accepted here, which is {', '.join(accepted)}", "invalid_token"
+        )
+
+
+def _header(token: str) -> tuple[str, str | None]:
+    """Read which algorithm and which key a token claims; nothing of it is believed yet."""
+    try:
+        header = jwt.get_unverified_header(token) if len(token) <= LONGEST_CHARACTERS else {}
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+        header = {}
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or not (kid is None or isinstance(kid, str)):
+        raise RequestRefused.unauthorized(_NO_TOKEN, "invalid_token")
+    return algorithm, kid

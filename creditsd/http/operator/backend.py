@@ -1,0 +1,176 @@
+"""What the operator's page is told: the daemon's own memory, and bounded questions to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol, Self
+
+from creditsd import __version__
+from creditsd.admin.failed_deliveries import FailedDeliveries, FailedDelivery
+from creditsd.admin.inspect import Inspector
+from creditsd.admin.sinks import ListedSink, SinkControl
+from creditsd.config.redact import redact_dsn
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.total import encode
+from creditsd.metrics.rates import Rates
+from creditsd.postgres import connections
+from creditsd.postgres.connections import Connection, borrowed
+from creditsd.schema import install as schema
+from creditsd.schema.install import Installation
+
+LOOK_SECONDS = 1.0
+LOOK_SHARE = 10  # looking at the database takes at most one part in so many of the time
+STATE_PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 15.0
+FLOWING_SECONDS = 2.0  # who is told what is younger than this is not behind
+COUNTED = 10_000  # what waits is counted up to here
+
+
+class PublisherView(Protocol):
+    """A publisher, as far as it is looked at."""
+
+    name: str
+
+    @property
+    def cursor(self) -> int:
+        """The version up to which everything has arrived."""
+
+    @property
+    def error(self) -> str | None:
+        """Why the sink stands still, or None."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether something that is stored has not arrived."""
+
+
+class Backend:
+    """Answers every viewer from one look a second at most; asks nothing when nobody looks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rates: Rates,
+        publishers: Sequence[PublisherView],
+        health: Callable[[], Mapping[str, object]],
+    ) -> None:
+        self._settings = settings
+        self._pool = connections.pool(settings.dsn, purpose="operator", max_size=2, shared=bool(settings.listen_dsn))
+        self._rates = rates
+        self._publishers = publishers
+        self._health = health
+        self._installation: Installation | None = None
+        self._looking = asyncio.Lock()
+        self._look: dict[str, Any] = {}
+        self._next_look = 0.0
+        self._behind: set[str] = set()  # at the last look
+        self._state = b""
+        self._state_at = 0.0
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    async def state(self) -> bytes:
+        """Return the state of everything as JSON, the same bytes for whoever asks within a second."""
+        async with self._looking:
+            began = time.monotonic()
+            if began - self._state_at >= LOOK_SECONDS * 0.9:
+                if began >= self._next_look:
+                    self._look = await self._looked()
+                    took = time.monotonic() - began
+                    self._next_look = began + max(LOOK_SECONDS * 0.9, took * LOOK_SHARE)
+                self._state = encode({**self._known(), **self._look})
+                self._state_at = began
+        return self._state
+
+    async def explain(self, user_id: str) -> dict[str, Any]:
+        """Say of each of a user's rows whether it counts, and why; the total; and what each sink has."""
+        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+            inspector = Inspector(connection, self._settings, installation)
+            cursors = {each.name: each.cursor for each in self._publishers}
+            return (await inspector.explain(user_id, cursors)).document()
+
+    async def failed_deliveries(self, sink: str | None, *, dead: bool, limit: int) -> Sequence[FailedDelivery]:
+        """List refused deliveries, those tried next first, the dead last."""
+        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+            failed = FailedDeliveries(connection, self._settings, installation.user_id_type)
+            return await failed.list(sink, dead=dead, limit=limit)
+
+    async def retry(self, sink: str, user_id: str | None) -> int:
+        """Have one user's or everybody's tried again now; return how many."""
+        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+            return await FailedDeliveries(connection, self._settings, installation.user_id_type).retry(sink, user_id)
+
+    async def drop(self, sink: str, user_id: str | None) -> int:
+        """Give up one user's or everybody's; return how many."""
+        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+            return await FailedDeliveries(connection, self._settings, installation.user_id_type).drop(sink, user_id)
+
+    def _known(self) -> dict[str, Any]:
+        """Say what needs no question."""
+        health = self._health()
+        return {
+            "at": datetime.now(UTC),
+            "creditsd": __version__,
+            "state": health["state"],
+            "doorbell": health["doorbell"],
+            "rates": self._rates.history(),
+        }
+
+    async def _looked(self) -> dict[str, Any]:
+        """Ask the database how the line and its sinks are; where it does not answer, say so beside the last answer."""
+        try:
+            async with self._asking(STATE_PATIENCE_SECONDS) as (connection, installation):
+                status = await Inspector(connection, self._settings, installation).status(counted=COUNTED)
+                control = SinkControl(connection, self._settings, installation.user_id_type)
+                sinks = [self._shown(each) for each in await control.list(counted=COUNTED)]
+        except (DatabaseUnavailable, SchemaError) as error:
+            return {**self._look, "problem": redact_dsn(str(error))}
+        line = {key: value for key, value in dataclasses.asdict(status).items() if key != "sinks"}
+        return {"problem": None, "counted": COUNTED, "line": line, "sinks": sinks}
+
+    def _shown(self, sink: ListedSink) -> dict[str, Any]:
+        """Say how a sink is. The daemon that leads knows better than the database, which it tells once a second."""
+        shown = dataclasses.asdict(sink)
+        own = next((each for each in self._publishers if each.name == sink.name), None)
+        if own is not None and self._health()["state"] in ("leading", "backfilling"):
+            shown |= self._flow(own, shown)
+        for key in ("last_error", "disabled_reason"):
+            shown[key] = shown[key] and redact_dsn(shown[key])
+        return shown
+
+    def _flow(self, own: PublisherView, shown: Mapping[str, Any]) -> dict[str, Any]:
+        """Tell what stands still from what flows: something is always under way while much changes."""
+        late = time.time() - own.cursor / 1_000_000 > FLOWING_SECONDS
+        behind = own.behind and late and own.name in self._behind
+        (self._behind.add if own.behind and late else self._behind.discard)(own.name)
+        state = shown["state"]
+        if state in ("current", "behind", "not configured"):
+            halted = "disabled" if shown["disabled_reason"] else "paused" if shown["paused_at"] else None
+            state = halted or ("failing" if own.error else "behind" if behind else "current")
+        queue = shown["queue"] if state != "current" else 0
+        return {"state": state, "queue": queue, "cursor": max(own.cursor, shown["cursor"])}
+
+    @asynccontextmanager
+    async def _asking(self, seconds: float) -> AsyncIterator[tuple[Connection, Installation]]:
+        """Borrow a connection for so long at most, and know what is installed. Raises DatabaseUnavailable."""
+        try:
+            async with asyncio.timeout(seconds), borrowed(self._pool) as connection:
+                if self._installation is None:
+                    self._installation = await schema.missing(connection, self._settings)
+                yield connection, self._installation
+        except TimeoutError:
+            raise DatabaseUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from None
+        except SchemaError:
+            self._installation = None
+            raise

@@ -1,0 +1,212 @@
+"""The operator's page and its API under /v1/operator: everything behind the operator's key."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from creditsd.config.redact import redact_dsn
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError
+from creditsd.domain.total import encode
+from creditsd.http.auth import digest, matching, sent
+from creditsd.http.errors import RequestRefused, answer
+from creditsd.http.operator import PageBeside
+from creditsd.http.operator.recent_totals import KEPT, RecentTotals, change
+from creditsd.http.static_files import StaticFiles
+from creditsd.metrics.counters import HttpCounters
+
+STATE_SECONDS = 1.0
+CHANGES_SECONDS = 0.1  # news is told at once, and then not sooner than this
+WRITE_SECONDS = 10.0  # a viewer who takes nothing for so long is let go
+VIEWERS = 32
+LISTED = 200
+LONGEST_ID = 1024
+
+_NO_KEY = "the operator's page opens with a key: set CREDITSD_HTTP__OPERATOR_KEYS"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class OperatorData(Protocol):
+    """Where the page's API has its answers from."""
+
+    async def state(self) -> bytes:
+        """Return the state of everything as JSON."""
+
+    async def explain(self, user_id: str) -> Mapping[str, Any]:
+        """Say what a user has, and why."""
+
+    async def failed_deliveries(self, sink: str | None, *, dead: bool, limit: int) -> Sequence[Any]:
+        """List refused deliveries."""
+
+    async def retry(self, sink: str, user_id: str | None) -> int:
+        """Have refused deliveries tried again; return how many."""
+
+    async def drop(self, sink: str, user_id: str | None) -> int:
+        """Give refused deliveries up; return how many."""
+
+
+class OperatorRoutes:
+    """Serves the page to everyone, which says nothing by itself, and what it shows to whoever has the key."""
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        counts: HttpCounters,
+        data: OperatorData,
+        recent: RecentTotals,
+        *,
+        beside: PageBeside | None = None,
+    ) -> None:
+        self._digests = [digest(key) for key in settings.operator_keys]
+        self._counts = counts
+        self._data = data
+        self._recent = recent
+        self._beside = beside
+        self._viewers = 0
+        self._closing = asyncio.Event()
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]:
+        """Contribute the page, where a key can open it, and its API."""
+        page = (
+            StaticFiles(Path(__file__).parents[1] / "page", at="/").routes()
+            if self._digests
+            else [web.get("/", _closed)]
+        )
+        api = "/v1/operator"
+        return [
+            *page,
+            web.get(f"{api}/state", self._behind_key(self._state)),
+            web.get(f"{api}/stream", self._behind_key(self._stream), allow_head=False),
+            web.get(f"{api}/explain/{{user_id:[^/]+}}", self._behind_key(self._explain)),
+            web.get(f"{api}/deliveries", self._behind_key(self._list)),
+            web.post(f"{api}/deliveries/retry", self._behind_key(self._retry)),
+            web.post(f"{api}/deliveries/drop", self._behind_key(self._drop)),
+        ]
+
+    def close(self) -> None:
+        """End every stream, and take no new one."""
+        self._closing.set()
+        self._recent.end_waits()
+
+    def _behind_key(self, handler: Handler) -> Handler:
+        """Answer only who has a key of the operator's; such a one is told what is wrong, where others are not."""
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            self._check(request)
+            try:
+                return await handler(request)
+            except (DatabaseUnavailable, SchemaError) as error:
+                raise RequestRefused(503, redact_dsn(str(error))) from None
+
+        return guarded
+
+    def _check(self, request: web.Request) -> None:
+        """Raise RequestRefused for whoever has no key of the operator's, as servers and users have none."""
+        if not self._digests:
+            self._counts.auth_failures["403"] += 1
+            raise RequestRefused(403, _NO_KEY)
+        try:
+            if matching(sent(request), self._digests) is None:
+                raise RequestRefused.unauthorized("this is not the operator's key", "invalid_token")
+        except RequestRefused as refused:
+            self._counts.auth_failures[str(refused.status)] += 1
+            raise
+
+    async def _state(self, _: web.Request) -> web.Response:
+        return answer(await self._data.state())
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        return answer(encode(await self._data.explain(_user_id(request.match_info["user_id"]))))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        sink = request.query.get("sink") or None
+        found = await self._data.failed_deliveries(sink, dead=request.query.get("dead") == "true", limit=LISTED)
+        return answer(encode({"limit": LISTED, "deliveries": [dataclasses.asdict(each) for each in found]}))
+
+    async def _retry(self, request: web.Request) -> web.Response:
+        sink, user_id = await _whose(request)
+        return answer(encode({"deliveries": await self._data.retry(sink, user_id)}))
+
+    async def _drop(self, request: web.Request) -> web.Response:
+        sink, user_id = await _whose(request)
+        return answer(encode({"deliveries": await self._data.drop(sink, user_id)}))
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """Tell the state every second, and changes as they happen; a slow viewer gets the newest, never a queue."""
+        if self._viewers >= VIEWERS:
+            raise RequestRefused.later(503, f"{VIEWERS} look on already", 5)
+        self._viewers += 1
+        response = web.StreamResponse(headers=_STREAM)
+        try:
+            await response.prepare(request)
+            await self._tell(response)
+        except ConnectionError:
+            pass  # the viewer has gone
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._viewers -= 1
+        return response
+
+    async def _tell(self, response: web.StreamResponse) -> None:
+        seen = max(0, self._recent.count - KEPT)
+        state_at = 0.0
+        await _send(response, "hello", encode({"beside": self._beside}))
+        while not self._closing.is_set():
+            if time.monotonic() >= state_at:
+                state_at = time.monotonic() + STATE_SECONDS
+                await _send(response, "state", await self._data.state())
+            totals, missed = self._recent.since(seen)
+            if totals:
+                seen += missed + len(totals)
+                news = {"missed": missed, "totals": [change(each) for each in totals]}
+                await _send(response, "changes", encode(news))
+                await asyncio.sleep(CHANGES_SECONDS)
+            await self._recent.wait(seen, max(0.0, state_at - time.monotonic()))
+        await _send(response, "close", b'{"reason":"shutdown"}')
+
+
+async def _closed(_: web.Request) -> web.StreamResponse:
+    raise RequestRefused(404, _NO_KEY)
+
+
+_STREAM = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+async def _send(response: web.StreamResponse, event: str, data: bytes) -> None:
+    async with asyncio.timeout(WRITE_SECONDS):
+        await response.write(b"event: " + event.encode() + b"\ndata: " + data + b"\n\n")
+
+
+async def _whose(request: web.Request) -> tuple[str, str | None]:
+    """Read whose deliveries are meant: one user's, or with null everybody's to a sink."""
+    try:
+        asked = orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        asked = None
+    match asked:
+        case {"sink": str(sink), "user_id": None}:
+            return sink, None
+        case {"sink": str(sink), "user_id": str(user_id)}:
+            return sink, _user_id(user_id)
+    raise InputError('say whose: {"sink": "…", "user_id": "…"}, or null for everybody')
+
+
+def _user_id(text: str) -> str:
+    if "\0" in text or len(text) > LONGEST_ID:
+        raise InputError(f"a user's id has at most {LONGEST_ID} characters, and no null")
+    return text

@@ -1,0 +1,36 @@
+"""Whether the process lives, and whether it is ready: `/livez` and `/readyz`, for whoever restarts and routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from creditsd.domain.total import encode
+
+Health = Callable[[], Mapping[str, Any]]
+"""Says `alive`, `ready`, and whatever else is worth knowing."""
+
+
+class Probes:
+    """Answers both with the same JSON, and 200 or 503."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Contribute the two paths."""
+        return [web.get("/livez", self._livez), web.get("/readyz", self._readyz)]
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        """200 while the line turns, or waits for PostgreSQL on purpose; 503 asks to be restarted."""
+        return self._answer("alive")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        """200 when it leads and has recomputed everyone, or stands by for another that leads."""
+        return self._answer("ready")
+
+    def _answer(self, key: str) -> web.Response:
+        said = dict(self._health())
+        return web.Response(status=200 if said[key] else 503, body=encode(said), content_type="application/json")

@@ -1,0 +1,31 @@
+"""How often somebody may ask: a bucket each, refilled by time; memory is bounded whoever comes."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+
+MOST_BUCKETS = 20_000  # then the one that was used the longest ago is forgotten, which is to say: full again
+BURST_SECONDS = 2.0  # so much of the rate may come at once
+
+
+class RateLimit:
+    """A bucket of tokens for each name; a rate of 0 limits nobody."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._most = max(1.0, per_second * BURST_SECONDS)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: str) -> float:
+        """Take a token: 0 where there was one, else the seconds until there is."""
+        if self._per_second == 0:
+            return 0.0
+        now = time.monotonic()
+        tokens, since = self._buckets.pop(name, (self._most, now))
+        tokens = min(self._most, tokens + (now - since) * self._per_second)
+        wait = 0.0 if tokens >= 1 else (1 - tokens) / self._per_second
+        self._buckets[name] = (tokens if wait else tokens - 1, now)
+        if len(self._buckets) > MOST_BUCKETS:
+            self._buckets.popitem(last=False)
+        return wait

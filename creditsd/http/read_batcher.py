@@ -1,0 +1,94 @@
+"""Reads users' totals for whoever asks: all who ask at the same time in one query, so that many may come at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from creditsd.domain.errors import CreditsdError, DatabaseUnavailable, InputError, SchemaError
+from creditsd.http.hub import Current
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Pool, batch, borrowed, read_as
+
+PAGE_USERS = 500
+WAITING = 20_000  # more than that are refused at once
+
+
+class ReadBatcher:
+    """Who asks while a query is under way is in the next one. `run` does the reading; several may."""
+
+    def __init__(self, pool: Pool, policy: Mapping[str, object]) -> None:
+        self._pool = pool
+        self._policy = policy
+        self._waiting: dict[str, asyncio.Future[Current | None]] = {}
+        self._wakeup = asyncio.Event()
+        self._ended = False
+        self.user_id_type = ""
+
+    async def read(self, user_id: str) -> Current | None:
+        """Read the stored total; of somebody who has none yet, the total as the table has it now.
+
+        Takes a canonical id. Raises DatabaseUnavailable, SchemaError, or InputError for what cannot be an id.
+        """
+        if self._ended or len(self._waiting) >= WAITING:
+            raise DatabaseUnavailable("too many ask at once, or the daemon ends")
+        answer = self._waiting.get(user_id)
+        if answer is None:
+            answer = self._waiting[user_id] = asyncio.get_running_loop().create_future()
+            self._wakeup.set()
+        return await asyncio.shield(answer)  # others may wait for the same
+
+    async def run(self) -> None:
+        """Answer, until cancelled; then those who still wait learn that the daemon ends."""
+        try:
+            while True:
+                await self._wakeup.wait()
+                if not self._waiting:
+                    self._wakeup.clear()
+                    continue
+                page = [self._waiting.popitem() for _ in range(min(PAGE_USERS, len(self._waiting)))]
+                await self._answer(dict(page))
+        finally:
+            self._ended = True
+            self._refuse(self._waiting, DatabaseUnavailable("the daemon ends"))
+
+    async def _answer(self, page: Mapping[str, asyncio.Future[Current | None]]) -> None:
+        try:
+            found = await self._found(list(page))
+        except InputError as error:
+            if len(page) == 1:
+                self._refuse(page, error)
+                return
+            for user_id, answer in page.items():  # one of them is none, and the others must not suffer for it
+                await self._answer({user_id: answer})
+        except (DatabaseUnavailable, SchemaError) as error:
+            self._refuse(page, error)
+        except asyncio.CancelledError:
+            self._refuse(page, DatabaseUnavailable("the daemon ends"))
+            raise
+        else:
+            for user_id, answer in page.items():
+                if not answer.done():
+                    answer.set_result(found.get(user_id))
+
+    async def _found(self, user_ids: Sequence[str]) -> dict[str, Current]:
+        shown = user_ids[0] if len(user_ids) == 1 else "one of several"
+        async with borrowed(self._pool) as connection:
+            with read_as(self.user_id_type, shown):
+                stored = await batch(connection, self._typed("queries/balances_of"), {"user_ids": list(user_ids)})
+                found = {total.user_id: (total.version, total.json()) for total in stored.totals}
+                missing = [user_id for user_id in user_ids if user_id not in found]
+                if missing:
+                    asked = {"user_ids": missing, **self._policy}
+                    computed = await batch(connection, self._typed("queries/totals_now"), asked)
+                    found |= {total.user_id: (total.version, total.json()) for total in computed.totals}
+        return found
+
+    def _refuse(self, page: Mapping[str, asyncio.Future[Current | None]], error: CreditsdError) -> None:
+        for answer in page.values():
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # whoever asked may have gone
+
+    def _typed(self, name: str) -> str:
+        return sql_files.sql(name).replace("{user_id_type}", self.user_id_type)

@@ -1,0 +1,137 @@
+"""The HTTP surface: reads, streams, health and whatever else is added, on one address.
+
+It knows nothing of the daemon: what it tells comes through a hub, which any process can fill. Something new is a part:
+a class in a file of its own that contributes routes, takes `HttpServer.auth` to ask who the caller is, and is added
+before the surface is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Protocol, Self
+
+import structlog
+from aiohttp import web
+
+from creditsd.config.settings import HttpSettings
+from creditsd.domain.errors import ConfigError
+from creditsd.http.auth import Auth
+from creditsd.http.client_js import ClientScript
+from creditsd.http.hub import Hub
+from creditsd.http.metrics_endpoint import MetricsEndpoint
+from creditsd.http.middleware import Middleware
+from creditsd.http.probes import Health, Probes
+from creditsd.http.reads import Reads
+from creditsd.http.sse import Streams
+from creditsd.http.tcp import TcpSite
+from creditsd.metrics.counters import HttpCounters
+
+log = structlog.get_logger()
+
+OTHER_CONNECTIONS = 1000  # beside streams: reads, and those who are being refused
+OTHER_DESCRIPTORS = 200  # of the process itself, beside connections
+LONGEST_BODY_BYTES = 64 * 1024
+CLOSE_SECONDS = 1.0  # for what is being answered
+FAREWELL_SECONDS = 5.0  # for streams; a client that does not read is cut off long before
+
+
+class Part(Protocol):
+    """Something that is served. A refusal is a `RequestRefused`, raised from its handlers."""
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]:
+        """Contribute routes; asked for once, when the surface is opened."""
+
+
+class HttpServer:
+    """Serves its parts for as long as it is open; serves nothing where `http.listen` is empty."""
+
+    def __init__(self, settings: HttpSettings, hub: Hub, health: Health) -> None:
+        self.hub = hub
+        self.counts = HttpCounters()
+        self.auth = Auth(settings, hub, self.counts)
+        self._settings = settings
+        self.metrics = MetricsEndpoint(self.auth, self.counts, public=settings.metrics_public)
+        self._streams = Streams(settings, hub, self.auth, self.counts)
+        self._parts: list[Part] = [
+            Probes(health),
+            self.metrics,
+            Reads(hub, self.auth),
+            self._streams,
+            ClientScript(),
+        ]
+        self._runner: web.AppRunner | None = None
+        self._site: TcpSite | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The port it listens on, None where it does not."""
+        return self._site.port if self._site is not None else None
+
+    def add(self, part: Part) -> None:
+        """Serve something more; before it is opened."""
+        self._parts.append(part)
+
+    async def __aenter__(self) -> Self:
+        if self._settings.address is None:
+            return self
+        host, port = self._settings.address
+        application = web.Application(client_max_size=LONGEST_BODY_BYTES)
+        Middleware(self._settings, self.counts).attach(application)
+        for part in self._parts:
+            application.add_routes(part.routes())
+        runner = web.AppRunner(application, shutdown_timeout=CLOSE_SECONDS)
+        await runner.setup()
+        site = TcpSite(runner, host, port, self.counts, most=_most_connections(self._settings.max_streams))
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise ConfigError(
+                f"cannot listen on {self._settings.listen} ({_reason(error)}): "
+                "set CREDITSD_HTTP__LISTEN to another host:port, or to nothing for no HTTP"
+            ) from error
+        self._runner, self._site = runner, site
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.hub.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._streams.ended()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.auth.close()
+        self._runner = self._site = None
+
+
+def _most_connections(streams: int) -> int:
+    """Return how many connections can be open, having asked the system for as many as may be needed."""
+    wanted = streams + OTHER_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    need = wanted + OTHER_DESCRIPTORS
+    if soft < need:
+        raised = need if hard == resource.RLIM_INFINITY else min(need, hard)
+        with contextlib.suppress(OSError, ValueError):  # macOS has a bound of its own below its hard one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    if soft < need:
+        log.warning(
+            "live.descriptors_found_short",
+            connections=max(1, soft - OTHER_DESCRIPTORS),
+            hint=f"allow {need} open files (LimitNOFILE=, ulimit -n), or lower http.max_streams",
+        )
+    return max(1, min(wanted, soft - OTHER_DESCRIPTORS))
+
+
+def _reason(error: OSError) -> str:
+    """Say it in the system's few words; asyncio's own repeat the address."""
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -1,0 +1,210 @@
+"""Totals as they change: server-sent events at `/v1/users/{id}/credits/stream` and `/v1/me/credits/stream`.
+
+First the total of now, then every newer one: `id:` is its version, `data:` its JSON, and it has no event name. An event
+called `close` says why the stream ends. A reader that is slow is told of the newest total only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from aiohttp import web
+
+from creditsd.config.settings import HttpSettings
+from creditsd.http.auth import Auth, Caller
+from creditsd.http.errors import RequestRefused
+from creditsd.http.hub import CloseReason, Hub, Listener
+from creditsd.http.tcp import ClientConnection
+from creditsd.metrics.counters import HttpCounters
+
+RETRY_MILLISECONDS = 1000
+LONGEST_RETRY_MILLISECONDS = 5000  # so that all the clients of a daemon that ends do not return at once
+
+# What one reader may cost that does not read: so many bytes here, as many in the kernel, for so long.
+WRITE_BYTES = 16 * 1024
+WRITE_SECONDS = 20.0
+FAREWELL_SECONDS = 2.0
+
+FORESEEN_SECONDS = 60.0  # a version further in the future than that was none of ours
+
+HEARTBEAT = b":\n\n"
+HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx would hand it on in pieces of its own
+}
+
+
+class Streams:
+    """The open streams, at most so many in all and so many a caller: one more replaces that caller's oldest."""
+
+    def __init__(self, settings: HttpSettings, hub: Hub, auth: Auth, counts: HttpCounters) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._auth = auth
+        self._counts = counts
+        self._by_caller: dict[tuple[str, str], dict[Listener, None]] = {}
+        self._over = asyncio.Event()
+        self._over.set()
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Contribute the two paths."""
+        return [
+            web.get("/v1/users/{id:[^/]+}/credits/stream", self._of_user, allow_head=False),
+            web.get("/v1/me/credits/stream", self._of_me, allow_head=False),
+        ]
+
+    async def ended(self) -> None:
+        """Wait until no stream is open. Once the hub is closed that takes a moment, whatever clients do."""
+        await self._over.wait()
+
+    async def _of_user(self, request: web.Request) -> web.StreamResponse:
+        return await self._stream(request, *await self._auth.reader(request, request.match_info["id"]))
+
+    async def _of_me(self, request: web.Request) -> web.StreamResponse:
+        return await self._stream(request, *await self._auth.user(request))
+
+    async def _stream(self, request: web.Request, caller: Caller, user_id: str) -> web.StreamResponse:
+        if self._counts.open >= self._settings.max_streams:
+            self._counts.limited["streams"] += 1
+            raise RequestRefused.later(
+                503, "as many streams are open as http.max_streams allows", random.uniform(1, 10)
+            )
+        self._counts.open += 1
+        self._over.clear()
+        try:
+            async with self._hub.listening(user_id) as listener:
+                known = _last_event_id(request)
+                if known is not None:
+                    listener.skip(known)
+                with self._counted(caller, listener):
+                    return await self._send(request, caller, listener)
+        finally:
+            self._counts.open -= 1
+            if self._counts.open == 0:
+                self._over.set()
+
+    async def _send(self, request: web.Request, caller: Caller, listener: Listener) -> web.StreamResponse:
+        """Send what there is until the stream is closed, by us or by the client."""
+        connection = request.protocol
+        assert isinstance(connection, ClientConnection)
+        connection.when_lost(lambda: listener.close("gone"))
+        response = web.StreamResponse(headers=HEADERS)
+        response.force_close()  # whoever returns may be served by another process
+        _limit_buffers(request)
+        wire = _Wire(request, response, listener)
+        try:
+            await response.prepare(request)
+            await wire.write(b"retry: %d\n\n" % RETRY_MILLISECONDS)
+            reason = await self._follow(wire, caller, listener)
+        except TimeoutError:
+            if listener.closed is not None:  # told to end, and it reads nothing: it need not be told again
+                wire.cut()
+            reason = "gone" if listener.closed is not None else "lagging"
+        except ConnectionError:
+            reason = "gone"
+        self._counts.closed[reason] += 1
+        if reason != "gone":
+            await wire.say_farewell(reason)
+        return response
+
+    async def _follow(self, wire: _Wire, caller: Caller, listener: Listener) -> CloseReason | Literal["gone"]:
+        """Send totals and heartbeats; return why that ends. Raises TimeoutError when the client does not read."""
+        while listener.closed is None:
+            left = None if caller.expires_at is None else caller.expires_at - time.time()
+            if left is not None and left <= 0:
+                return "token_expired"
+            heartbeat = self._settings.heartbeat_seconds
+            found = await listener.next(heartbeat if left is None else min(heartbeat, left))
+            if found is not None:
+                version, document = found
+                await wire.write(b"id: %d\ndata: %b\n\n" % (version, document))
+                self._counts.messages += 1
+            elif listener.closed is None:
+                await wire.write(HEARTBEAT)
+                self._counts.heartbeats += 1
+        return listener.closed
+
+    @contextlib.contextmanager
+    def _counted(self, caller: Caller, listener: Listener) -> Iterator[None]:
+        """Count a stream among those of its caller and user, for as long as the block lasts."""
+        key = (caller.name, listener.user_id)
+        mine = self._by_caller.setdefault(key, {})
+        if len(mine) >= self._settings.max_streams_per_user:
+            oldest = next(iter(mine))
+            del mine[oldest]
+            oldest.close("replaced")
+        mine[listener] = None
+        self._counts.opened += 1
+        try:
+            yield
+        finally:
+            mine.pop(listener, None)
+            if not mine and self._by_caller.get(key) is mine:
+                del self._by_caller[key]
+
+
+class _Wire:
+    """What goes to one client, in pieces, each when it has read enough of what went before."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse, listener: Listener) -> None:
+        self._request = request
+        self._response = response
+        self._listener = listener
+        self._transport = request.transport
+
+    async def write(self, data: bytes) -> None:
+        """Write; a client that does not read has less time once the stream is closed. Raises TimeoutError."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(FAREWELL_SECONDS if self._listener.closed else WRITE_SECONDS) as patience:
+            self._listener.when_closed = lambda: patience.reschedule(loop.time() + FAREWELL_SECONDS)
+            try:
+                await self._response.write(data)
+                await self._request.writer.drain()
+            finally:
+                self._listener.when_closed = None
+
+    async def say_farewell(self, reason: str) -> None:
+        """Say why the stream ends, to a client that reads; one that does not is cut off."""
+        retry = b""
+        if reason == "shutdown":
+            retry = b"retry: %d\n" % random.randint(RETRY_MILLISECONDS, LONGEST_RETRY_MILLISECONDS)
+        self._listener.close("gone")
+        try:
+            await self.write(retry + b'event: close\ndata: {"reason":"%b"}\n\n' % reason.encode())
+            await self._response.write_eof()
+        except ConnectionError:
+            return
+        except TimeoutError:
+            self.cut()
+
+    def cut(self) -> None:
+        """End the connection, whatever has not been read."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _last_event_id(request: web.Request) -> int | None:
+    """Return the version that a client says it has; None for none, or for what no version of ours can be."""
+    text = request.headers.get("Last-Event-ID", "")
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        return None
+    version = int(text)
+    return version if version <= (time.time() + FORESEEN_SECONDS) * 1_000_000 else None
+
+
+def _limit_buffers(request: web.Request) -> None:
+    """Keep little for a client that does not read."""
+    transport = request.transport
+    if transport is None:  # it has gone meanwhile
+        return
+    transport.set_write_buffer_limits(high=WRITE_BYTES)
+    link = transport.get_extra_info("socket")
+    if link is not None:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WRITE_BYTES)

@@ -1,0 +1,1 @@
+"""Figures for `/metrics`, and the rates the operator's page draws."""

@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL, and the SQL files that are run on them."""

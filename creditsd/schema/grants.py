@@ -1,0 +1,46 @@
+"""Who may do what in the schema `creditsd`: the SQL that grants it to the daemon's role, and to those who read."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, row
+
+_TO_RUN = "To run the daemon with a restricted role, name it: creditsd install --role NAME"
+_TO_READ = "To let signed-in users read, name the role they have in the database: creditsd install --reader NAME"
+
+
+def daemon(role: str, *, commented: bool = False) -> str:
+    """Return what grants a restricted role all that `run` needs; commented out, it tells how to ask for it."""
+    granted = sql.SQL(sql_files.sql("grants")).format(role=sql.Identifier(role)).as_string(None)
+    return _as_comment(_TO_RUN, granted) if commented else granted
+
+
+def reader(role: str, *, commented: bool = False) -> str:
+    """Return what grants the role of signed-in users the reading of their own row; commented out as above."""
+    granted = sql.SQL(sql_files.sql("reader")).format(reader=sql.Identifier(role)).as_string(None)
+    return _as_comment(_TO_READ, granted) if commented else granted
+
+
+async def grant(connection: Connection, settings: Settings) -> list[str]:
+    """Grant the daemon's role what it needs, and the readers' what it lacks; return what to tell of the readers."""
+    if settings.role:
+        await connection.execute(daemon(settings.role).encode())
+    return await _let_read(connection, settings.reader) if settings.reader else []
+
+
+async def _let_read(connection: Connection, role: str) -> list[str]:
+    found = await row(connection, sql_files.sql("queries/reader_granted"), {"reader": role})
+    if found is None:
+        raise SchemaError(f"there is no role {role!r} that could read: create it, or set reader to another one")
+    if found[0]:
+        return []
+    await connection.execute(reader(role).encode())
+    return [f"granted {role} the reading of the own balance"]
+
+
+def _as_comment(hint: str, statements: str) -> str:
+    return "\n".join(f"-- {line}" for line in (hint, *statements.splitlines()))

@@ -1,0 +1,235 @@
+"""The application's table as the catalog shows it, and how its columns read in our words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from psycopg import sql
+
+from creditsd.config.settings import Settings, SourceSettings
+from creditsd.domain.errors import ConfigError, SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, row, rows
+
+MIN_SERVER_VERSION = 140000
+
+_USER_ID_TYPES = {"uuid", "text", "varchar", "bpchar", "int2", "int4", "int8"}
+_WHOLE_TYPES = {"int2", "int4", "int8"}
+_TIME_TYPES = {"timestamptz", "timestamp", "date"}
+_RELATIONS: Mapping[str, str] = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "I": "an index",
+    "c": "a composite type",
+    "t": "a TOAST table",
+}
+
+Fragment = sql.Composable
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """One column of the application's table; its type is the one beneath any domain, `base` that one's bare name."""
+
+    name: str
+    type: str
+    base: str
+    collation: str | None
+    deterministic: bool
+    labels: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """The application's table: what it is, and the SQL fragments its columns become."""
+
+    settings: SourceSettings
+    oid: int
+    owner: str
+    may_install: bool
+    indexed: bool
+    columns: Mapping[str, TableColumn]
+
+    @classmethod
+    async def inspect(cls, connection: Connection, settings: Settings) -> SourceTable:
+        """Look the table up and check everything we rely on; needs no right on the table.
+
+        Raises SchemaError for what the database lacks or contradicts, ConfigError for a server we cannot work on.
+        """
+        source = settings.source
+        schema, table = source.relation
+        found = await row(
+            connection,
+            sql_files.sql("queries/relation"),
+            {"schema": schema, "table": table, "user_id": source.columns.user_id},
+        )
+        if found is None:
+            await _no_such_table(connection, schema, table)
+        oid, relkind, hidden, owner, may_install, me, standby, server_version, indexed = found
+        if server_version < MIN_SERVER_VERSION:
+            raise SchemaError(f"PostgreSQL {server_version // 10000} is too old: creditsd needs 14 or newer")
+        if standby:
+            raise ConfigError(
+                "this server is a read-only replica: point CREDITSD_DSN at the primary "
+                "(several hosts and target_session_attrs=read-write follow it)"
+            )
+        if relkind not in ("r", "p"):
+            kind = _RELATIONS.get(relkind, "not a table")
+            raise SchemaError(f"{source.table} is {kind}: set source.table to the table that is written to")
+        if hidden and me == owner:
+            raise SchemaError(
+                f"row level security of {source.table} is forced on its owner {owner}: creditsd would not see every row"
+            )
+        columns = [
+            TableColumn(*values)
+            for values in await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
+        ]
+        made = cls(
+            settings=source,
+            oid=oid,
+            owner=owner,
+            may_install=may_install,
+            indexed=indexed,
+            columns={column.name: column for column in columns},
+        )
+        made.check(settings)
+        return made
+
+    def check(self, settings: Settings) -> None:
+        """Raise SchemaError for a column that is missing or of a type we cannot read."""
+        for key, name in self.settings.columns.model_dump().items():
+            if name and name not in self.columns:
+                if key in _OPTIONAL and name == key:
+                    continue  # not set by anyone: such a table simply has none
+                self._no_such_column(key, name)
+        user_id, amount = self.column("user_id"), self.column("credits")
+        assert user_id is not None  # both are required, and so were found above
+        assert amount is not None
+        if user_id.base not in _USER_ID_TYPES:
+            raise self._wrong_type(user_id, "uuid, text or bigint")
+        if not user_id.deterministic:
+            raise SchemaError(
+                f"column {user_id.name} of {self.settings.table} has the collation {user_id.collation}, to which "
+                "different texts are equal: creditsd needs a deterministic one"
+            )
+        if amount.base not in {*_WHOLE_TYPES, "numeric"}:
+            raise self._wrong_type(amount, "integer, bigint or numeric")
+        for key in ("expires_at", "created_at"):
+            column = self.column(key)
+            if column is not None and column.base not in _TIME_TYPES:
+                raise self._wrong_type(column, "timestamp with time zone")
+        if settings.expire_empty == "on":
+            self._check_expired_status()
+
+    def column(self, key: str) -> TableColumn | None:
+        """Return the column that plays a part in our words, or None where the table has none."""
+        return self.columns.get(getattr(self.settings.columns, key))
+
+    def fragments(self) -> dict[str, Fragment]:
+        """Return what the templates of `sql/` name, by name."""
+        words = self.settings
+        return {
+            "table": sql.Identifier(*words.relation),
+            "owner": sql.Identifier(self.owner),
+            "owner_literal": sql.Literal(self.owner),
+            "table_literal": sql.Literal(sql.Identifier(*words.relation).as_string(None)),
+            "user_id": self._name("user_id"),
+            "user_id_type": sql.SQL(self._required("user_id").type),
+            "user_id_collation": self._user_id_collation(),
+            "status": self._name("status"),
+            "status_type": sql.SQL(self._required("status").type),
+            "credits_value": self._credits(),
+            "plan_type_value": self._text("plan_type"),
+            "membership_value": self._text("membership"),
+            "subscription_id_value": self._text("subscription_id"),
+            "expires_at_value": self._time("expires_at"),
+            "created_at_value": self._time("created_at"),
+            "active_statuses": sql.Literal(_array(words.active_statuses)),
+            "subscription_types": sql.Literal(_array(words.subscription_types)),
+            "one_time_types": sql.Literal(_array(words.one_time_types)),
+            "expired_status": sql.Literal(words.expired_status),
+        }
+
+    def _required(self, key: str) -> TableColumn:
+        column = self.column(key)
+        assert column is not None
+        return column
+
+    def _name(self, key: str) -> Fragment:
+        return sql.Identifier(self._required(key).name)
+
+    def _user_id_collation(self) -> Fragment:
+        """Return what our own columns say behind their type, so that they sort as the application's does."""
+        collation = self._required("user_id").collation
+        return sql.SQL(" COLLATE " + collation) if collation else sql.SQL("")
+
+    def _credits(self) -> Fragment:
+        column = self._required("credits")
+        value = sql.SQL("t.{}").format(sql.Identifier(column.name))
+        if column.base in _WHOLE_TYPES:
+            return value  # sums of whole numbers are quicker, and PostgreSQL widens them
+        # Not a number, and endless: no JSON number says either, so such a row adds nothing, as a null does.
+        return sql.SQL("CASE WHEN {0} NOT IN ('NaN', 'Infinity', '-Infinity') THEN {0}::numeric END").format(value)
+
+    def _text(self, key: str) -> Fragment:
+        column = self.column(key)
+        if column is None:
+            return sql.SQL("NULL::text")
+        return sql.SQL("t.{}::text").format(sql.Identifier(column.name))
+
+    def _time(self, key: str) -> Fragment:
+        column = self.column(key)
+        if column is None:
+            return sql.SQL("NULL::timestamptz")
+        value: Fragment = sql.SQL("t.{}").format(sql.Identifier(column.name))
+        if column.base != "timestamptz":
+            value = sql.SQL("({}::timestamp AT TIME ZONE 'UTC')").format(value)
+        # Beyond the years that clients can hold, an end never comes, and a beginning always was.
+        return sql.SQL(
+            "CASE WHEN {0} >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL "
+            "WHEN {0} < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz "
+            "ELSE {0}::timestamptz END"
+        ).format(value)
+
+    def _check_expired_status(self) -> None:
+        status = self._required("status")
+        word = self.settings.expired_status
+        if status.labels is not None and word not in status.labels:
+            raise SchemaError(
+                f"column {status.name} of {self.settings.table} has no value {word!r} (it has "
+                f"{', '.join(status.labels)}): set source.expired_status to one of them, add it, "
+                'or set expire_empty = "off"'
+            )
+
+    def _no_such_column(self, key: str, name: str) -> NoReturn:
+        near = difflib.get_close_matches(name, self.columns, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else f"it has {', '.join(self.columns)}. "
+        none = " (an empty string where the table has none)" if key in _OPTIONAL else ""
+        raise SchemaError(f"{self.settings.table} has no column {name!r}: {hint}Set source.columns.{key}{none}")
+
+    def _wrong_type(self, column: TableColumn, wanted: str) -> SchemaError:
+        return SchemaError(f"column {column.name} of {self.settings.table} is {column.type}: creditsd needs {wanted}")
+
+
+_OPTIONAL = ("plan_type", "membership", "subscription_id", "expires_at", "created_at")
+
+
+def _array(words: list[str]) -> str:
+    """Write a text[] literal, so that the SQL reads the same whatever the driver would have cast it to."""
+    quoted = ('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words)
+    return "{" + ",".join(quoted) + "}"
+
+
+async def _no_such_table(connection: Connection, schema: str, table: str) -> NoReturn:
+    there = [
+        f"{namespace}.{name}" for namespace, name in await rows(connection, sql_files.sql("queries/relations_like"))
+    ]
+    near = difflib.get_close_matches(f"{schema}.{table}", there, n=1)
+    hint = f"did you mean {near[0]}?" if near else "is this the right database?"
+    raise SchemaError(f"there is no table {schema}.{table}: {hint} Set source.table (CREDITSD_SOURCE__TABLE)")

@@ -1,0 +1,242 @@
+"""Tokens signed by published keys, read from a real endpoint that changes them, breaks, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import jwt
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from creditsd.http import jwks as jwks_module
+from tests.conftest import eventually
+from tests.http.asking import ONE, SECRET, Asking, Shelf, served, token
+
+RSA = rsa.generate_private_key(65537, 2048)
+OTHER_RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+
+
+def published(key: Any, algorithm: str, **facts: Any) -> dict[str, Any]:
+    """Write a key as an issuer publishes it."""
+    made = jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key(), as_dict=True)
+    return {name: value for name, value in ({"use": "sig"} | dict(made) | facts).items() if name != "key_ops"}
+
+
+class Issuer:
+    """Publishes keys at an address, as long as it is well."""
+
+    def __init__(self) -> None:
+        self.keys: list[Any] = []
+        self.body: bytes | None = None
+        self.status = 200
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.url = ""
+
+    async def count(self) -> int:
+        return self.asked
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        await self.gate.wait()
+        body = self.body if self.body is not None else json.dumps({"keys": self.keys}).encode()
+        return web.Response(status=self.status, body=body, content_type="application/json")
+
+
+@asynccontextmanager
+async def issuing(*keys: dict[str, Any]) -> AsyncIterator[Issuer]:
+    issuer = Issuer()
+    issuer.keys = list(keys)
+    application = web.Application()
+    application.add_routes([web.get("/jwks", issuer.answer)])
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    issuer.url = f"http://127.0.0.1:{site.port}/jwks"
+    try:
+        yield issuer
+    finally:
+        issuer.gate.set()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def signing(*keys: Any, **settings: Any) -> AsyncIterator[tuple[Issuer, Asking]]:
+    """An issuer, and a surface that takes its tokens."""
+    async with (
+        issuing(*keys) as issuer,
+        served(Shelf(), **{"jwt_secret": "", "jwks_url": issuer.url} | settings) as (_, client),
+    ):
+        yield issuer, client
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the keys again whenever there is a reason to."""
+    monkeypatch.setattr(jwks_module, "RETRY_SECONDS", 0.0)
+
+
+async def status(client: Asking, credential: str) -> int:
+    answer = await client.read(ONE, credential)
+    assert answer.status == 200 or answer.error
+    return answer.status
+
+
+async def test_each_kind_of_key_verifies_its_own_kind_of_token() -> None:
+    kinds = [("RS256", RSA), ("ES256", EC), ("EdDSA", ED)]
+    async with signing(*(published(key, name, kid=name) for name, key in kinds)) as (issuer, client):
+        for name, key in kinds:
+            made = token(key=key, algorithm=name, headers={"kid": name})
+            assert await status(client, made) == 200, name
+            assert await status(client, token(key=key, algorithm=name)) == 200, "the only one of its kind"
+            assert await status(client, token(key=key, algorithm=name, headers={"kid": "other"})) == 401
+            assert await status(client, token(key=key, algorithm=name, headers={"kid": name}, seconds=-60)) == 401
+        assert await status(client, token(key=OTHER_RSA, algorithm="RS256", headers={"kid": "RS256"})) == 401
+        assert await status(client, token(key=RSA, algorithm="PS256", headers={"kid": "RS256"})) == 401
+        assert await status(client, token(key=RSA, algorithm="RS512", headers={"kid": "RS256"})) == 401
+        assert issuer.asked == 1, "once for all of them: strangers can make up any kid"
+
+
+def confused(public: Any, kid: str) -> list[str]:
+    """Tokens that take a public key, in every form it is known in, for an HMAC secret."""
+    forms = [
+        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).strip(),
+        public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        public.public_bytes(Encoding.PEM, PublicFormat.PKCS1),
+        json.dumps({"keys": [published(RSA, "RS256", kid=kid)]}).encode(),
+        str(published(RSA, "RS256")["n"]).encode(),
+        b"",
+    ]
+    made = []
+    for form in forms:
+        for header in ({"alg": "HS256", "kid": kid}, {"alg": "HS256"}):
+            parts = [jwt.utils.base64url_encode(json.dumps(part).encode()) for part in (header, claims())]
+            signature = jwt.get_algorithm_by_name("HS256").sign(b".".join(parts), form)
+            made.append(b".".join((*parts, jwt.utils.base64url_encode(signature))).decode())
+    return made
+
+
+def claims() -> dict[str, Any]:
+    return {"sub": ONE, "exp": 4_000_000_000}
+
+
+@pytest.mark.parametrize("secret", ["", SECRET])
+async def test_a_public_key_never_becomes_a_secret(secret: str) -> None:
+    keys = [published(RSA, "RS256", kid="k"), {"kty": "oct", "k": "c2VjcmV0", "kid": "o"}]
+    async with signing(*keys, jwt_secret=secret) as (_, client):
+        assert await status(client, token(key=RSA, algorithm="RS256", headers={"kid": "k"})) == 200
+        for made in confused(RSA.public_key(), "k"):
+            assert await status(client, made) == 401
+        assert await status(client, token(key=b"secret" * 6, headers={"kid": "o"})) == 401
+        assert await status(client, token()) == (200 if secret else 401)
+
+
+async def test_keys_rotate_without_a_restart(eager: None) -> None:
+    async with signing(published(RSA, "RS256", kid="old")) as (issuer, client):
+        old = token(key=RSA, algorithm="RS256", headers={"kid": "old"})
+        new = token(key=OTHER_RSA, algorithm="RS256", headers={"kid": "new"})
+        assert (await status(client, old), await status(client, new)) == (200, 401)
+        issuer.keys.append(published(OTHER_RSA, "RS256", kid="new"))
+        assert (await status(client, old), await status(client, new)) == (200, 200)
+        del issuer.keys[0]
+        assert await status(client, token(key=RSA, algorithm="RS256", headers={"kid": "unheard of"})) == 401
+        assert (await status(client, old), await status(client, new)) == (401, 200)
+
+
+async def test_a_withdrawn_key_is_believed_no_longer_than_keys_are_fresh(
+    eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with signing(published(RSA, "RS256", kid="old")) as (issuer, client):
+        made = token(key=RSA, algorithm="RS256", headers={"kid": "old"})
+        assert await status(client, made) == 200
+        issuer.keys = [published(OTHER_RSA, "RS256", kid="new")]
+        assert await status(client, made) == 200
+        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
+        assert await status(client, made) == 401
+
+
+async def test_unknown_keys_are_asked_for_seldom() -> None:
+    async with signing(published(RSA, "RS256", kid="k")) as (issuer, client):
+        made = [token(key=RSA, algorithm="RS256", headers={"kid": f"made up {n}"}) for n in range(50)]
+        assert set(await asyncio.gather(*(status(client, each) for each in made))) == {401}
+        assert issuer.asked == 1
+
+
+async def test_an_endpoint_that_is_down_is_survived_for_a_while(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
+    async with signing(published(RSA, "RS256", kid="k")) as (issuer, client):
+        assert await status(client, made) == 200
+        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
+        for wrong, body in (
+            (500, None),
+            (302, None),
+            (200, b"no JSON"),
+            (200, b'{"keys": 5}'),
+            (200, b'{"keys":[]}'),
+        ):
+            issuer.status, issuer.body = wrong, body
+            assert await status(client, made) == 200, (wrong, body)
+        monkeypatch.setattr(jwks_module, "STALE_SECONDS", 0.0)
+        answer = await client.read(ONE, made)
+        assert (answer.status, int(answer.headers["Retry-After"]) >= 1) == (503, True)
+        monkeypatch.undo()
+        issuer.status, issuer.body = 200, None
+        assert await status(client, made) == 200
+
+
+async def test_keys_that_never_came_are_503_and_not_the_tokens_fault(eager: None) -> None:
+    made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
+    async with issuing(published(RSA, "RS256", kid="k")) as issuer:
+        issuer.status = 503
+        async with served(Shelf(), jwks_url=issuer.url, jwt_secret=SECRET) as (_, client):
+            assert await status(client, made) == 503
+            assert await status(client, token()) == 200, "the other way to sign in goes on"
+            issuer.status = 200
+            assert await status(client, made) == 200
+
+
+async def test_one_reads_the_keys_again_and_the_others_do_not_wait(
+    eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
+    async with signing(published(RSA, "RS256", kid="k")) as (issuer, client):
+        assert await status(client, made) == 200
+        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
+        issuer.gate.clear()
+        first = asyncio.create_task(status(client, made))
+        await eventually(issuer.count, lambda asked: asked == 2)  # it is being read, and nobody answers
+        async with asyncio.timeout(4):
+            assert await status(client, made) == 200
+        issuer.gate.set()
+        assert await first == 200
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"kty": "RSA", "n": "AQAB", "e": "!!", "kid": "b"},
+        {"kty": "RSA", "kid": "b"},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "b"},
+        {"kty": "EC", "crv": "P-521", "kid": "b"},
+        {"kty": ["RSA"], "kid": "b"},
+        {"kid": 5},
+        [],
+        None,
+    ],
+)
+async def test_a_key_that_cannot_be_read_spoils_no_other(broken: Any) -> None:
+    good = published(RSA, "RS256", kid="k")
+    async with signing(broken, published(OTHER_RSA, "RS256", kid="e", use="enc"), good) as (_, client):
+        assert await status(client, token(key=RSA, algorithm="RS256", headers={"kid": "k"})) == 200
+        assert await status(client, token(key=OTHER_RSA, algorithm="RS256", headers={"kid": "e"})) == 401

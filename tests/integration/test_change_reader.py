@@ -1,0 +1,596 @@
+"""Who is marked, and that a reader of snapshots never skips anybody, however transactions interleave."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import IsolationLevel
+
+from creditsd.config.settings import Settings
+from tests.conftest import Database
+from tests.integration.line import OTHER, USER, Line, configured, installed, user
+from tests.integration.play import ADD, Play, Session
+
+
+@pytest.fixture
+async def line(settings: Settings) -> AsyncIterator[Line]:
+    """A reader with nothing left to read."""
+    async with Line.settled(settings) as settled:
+        yield settled
+
+
+@pytest.fixture
+async def application(installation: Database) -> AsyncIterator[Session]:
+    """The application's session."""
+    async with installation.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+async def own(reference_table: Database) -> AsyncIterator[tuple[Session, Line]]:
+    """The application's session and a settled reader on a database of the test's own, whose schema it may alter."""
+    async with reference_table.connect() as connection, Line.settled(await installed(reference_table)) as settled:
+        yield connection, settled
+
+
+async def truth(session: Session) -> dict[str, Any]:
+    """What everyone has, by the table alone."""
+    rows = await session.execute(
+        "SELECT user_id::text, sum(credits) FROM user_credits WHERE status = 'active' AND user_id IS NOT NULL "
+        "AND (expires_at IS NULL OR expires_at > now()) GROUP BY 1 HAVING sum(credits) <> 0"
+    )
+    return {str(name): amount for name, amount in await rows.fetchall()}
+
+
+async def stored(line: Line) -> dict[str, Any]:
+    """What everyone who has anything has, by the balances."""
+    return {name: amount for name, amount in (await line.stored()).items() if amount != 0}
+
+
+async def waiting(session: Session) -> int:
+    """How many changes stand in the table, read or not."""
+    rows = await (await session.execute("SELECT count(*) FROM creditsd.changes")).fetchall()
+    return int(rows[0][0])
+
+
+# Who is marked.
+
+
+@pytest.mark.parametrize(
+    ("change", "marked"),
+    [
+        ("INSERT INTO user_credits (id, user_id) VALUES (2, $2)", {OTHER}),
+        ("UPDATE user_credits SET credits = 7", {USER}),
+        ("UPDATE user_credits SET credits = NULL", {USER}),
+        ("UPDATE user_credits SET status = 'expired'", {USER}),
+        ("UPDATE user_credits SET plan_type = 'one_time'", {USER}),
+        ("UPDATE user_credits SET membership = 'Pro'", {USER}),
+        ("UPDATE user_credits SET subscription_id = 's'", {USER}),
+        ("UPDATE user_credits SET expires_at = now()", {USER}),
+        ("UPDATE user_credits SET created_at = now() - interval '1 day'", {USER}),
+        ("UPDATE user_credits SET user_id = $2", {USER, OTHER}),
+        ("UPDATE user_credits SET user_id = NULL", {USER}),
+        ("DELETE FROM user_credits", {USER}),
+        # Whatever the column: to compare them costs a writer more than looking again costs the daemon.
+        ("UPDATE user_credits SET note = 'x'", {USER}),
+        ("UPDATE user_credits SET credits = credits, status = status", {USER}),
+        ("UPDATE user_credits SET credits = 7 WHERE false", set()),
+        ("INSERT INTO user_credits (id, user_id) VALUES (1, $2) ON CONFLICT DO NOTHING", set()),
+        ("INSERT INTO user_credits (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET credits = 9", {USER}),
+        (
+            """
+            MERGE INTO user_credits AS t USING (VALUES (1), (2)) AS s (id) ON s.id = t.id
+            WHEN MATCHED THEN UPDATE SET credits = 3 WHEN NOT MATCHED THEN INSERT (id, user_id) VALUES (s.id, $2)
+            """,
+            {USER, OTHER},
+        ),
+        ("MERGE INTO user_credits AS t USING (VALUES (1)) AS s (id) ON s.id = t.id WHEN MATCHED THEN DELETE", {USER}),
+        ("DELETE FROM people", {USER}),
+        ("UPDATE people SET id = $2", {USER, OTHER}),
+        ("WITH moved AS (DELETE FROM user_credits RETURNING *) INSERT INTO archive SELECT credits FROM moved", {USER}),
+    ],
+)
+async def test_a_change_marks_whom_it_concerns(
+    installation: Database, application: Session, line: Line, change: str, marked: set[str]
+) -> None:
+    if "MERGE" in change and installation.server.version < 15:
+        pytest.skip("MERGE came with 15")
+    await application.execute("INSERT INTO people VALUES (%s)", [USER])
+    if "$2" in change and "people" not in change:
+        await application.execute("INSERT INTO people VALUES (%s)", [OTHER])
+    await application.execute(
+        "INSERT INTO user_credits (id, user_id, credits, status) VALUES (1, %s, 5, 'active')", [USER]
+    )
+    await line.settle()
+    await application.execute(
+        "ALTER TABLE user_credits ADD CONSTRAINT person FOREIGN KEY (user_id) REFERENCES people "
+        "ON DELETE CASCADE ON UPDATE CASCADE"
+    )
+    try:
+        await application.execute(change.replace("$2", f"'{OTHER}'").encode())
+    finally:
+        await application.execute("ALTER TABLE user_credits DROP CONSTRAINT person")
+    assert set(await line.marked()) == marked
+    await line.settle()
+    assert await stored(line) == await truth(application)
+
+
+async def test_copy_marks_everyone_it_brings(application: Session, line: Line) -> None:
+    async with application.cursor().copy("COPY user_credits (user_id, credits, status) FROM STDIN") as copy:
+        for number in range(300):
+            await copy.write_row((user(number % 100), number, "active"))
+    assert set(await line.marked()) == {user(number) for number in range(100)}
+    await line.settle()
+    assert await stored(line) == await truth(application)
+
+
+async def test_a_write_of_replication_marks_too(application: Session, line: Line) -> None:
+    await application.execute("SET session_replication_role = replica")
+    await application.execute(ADD, [USER, 5])
+    await application.execute("UPDATE user_credits SET credits = 6")
+    assert set(await line.marked()) == {USER}
+    await line.settle()
+    assert await line.stored() == {USER: 6}
+    await application.execute("TRUNCATE user_credits")
+    await line.settle()
+    assert await line.stored() == {USER: 0}
+
+
+async def test_truncate_means_everyone_and_only_once_committed(application: Session, line: Line) -> None:
+    for number in range(5):
+        await application.execute(ADD, [user(number), 5])
+    await line.settle()
+    async with application.transaction(force_rollback=True):
+        await application.execute("TRUNCATE user_credits")
+    assert await line.settle() == []
+    await application.execute("TRUNCATE user_credits")
+    assert len(await line.settle()) == 5
+    assert await stored(line) == {}
+    assert await line.settle() == []
+
+
+async def test_our_own_expiring_marks_nobody(application: Session, line: Line) -> None:
+    await application.execute(ADD, [USER, 0])
+    await application.execute("UPDATE user_credits SET plan_type = 'one_time'")
+    (total,) = await line.settle()
+    assert total.cause == "auto-expire"
+    assert await line.marked() == []
+    assert await line.settle() == []
+    await application.execute("UPDATE user_credits SET status = 'active', credits = 4")
+    await application.execute("UPDATE user_credits SET status = 'expired'")
+    assert await line.marked() == [USER, USER]
+
+
+async def test_what_a_trigger_of_the_application_adds_while_we_expire_is_marked(own: tuple[Session, Line]) -> None:
+    application, line = own
+    await application.execute(
+        """
+        CREATE FUNCTION console() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO public.user_credits (user_id, credits, status) VALUES (NEW.user_id, 1, 'active');
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER console AFTER UPDATE ON user_credits FOR EACH ROW WHEN (NEW.status = 'expired')
+        EXECUTE FUNCTION console();
+        """
+    )
+    await application.execute(ADD, [USER, 0])
+    await application.execute("UPDATE user_credits SET plan_type = 'one_time'")
+    await line.settle()
+    assert await line.stored() == {USER: 1}
+
+
+async def test_the_marks_of_one_transaction_are_of_its_writer_alone(application: Session, line: Line) -> None:
+    async with application.transaction(force_rollback=True):
+        await application.execute(ADD, [USER, 5])
+    assert await line.marked() == []
+    async with application.transaction():
+        await application.execute(ADD, [USER, 5])
+        async with application.transaction(force_rollback=True):
+            await application.execute(ADD, [OTHER, 5])
+        async with application.transaction():
+            await application.execute(ADD, [user(3), 5])
+    assert await line.marked() == [USER, user(3)]
+
+
+async def test_a_table_loaded_without_triggers_is_made_good_by_a_resync(own: tuple[Session, Line]) -> None:
+    application, line = own
+    await application.execute("ALTER TABLE user_credits DISABLE TRIGGER ALL")
+    await application.execute(ADD, [USER, 5])
+    assert await line.settle() == []
+    await application.execute("INSERT INTO creditsd.resyncs (cause) VALUES ('backfill')")
+    assert [total.credits for total in await line.settle()] == [5]
+
+
+# A table that is altered under us.
+
+
+@pytest.mark.parametrize("column", ["user_id", "credits", "status", "membership"])
+async def test_a_renamed_column_fails_no_write_and_means_everyone(own: tuple[Session, Line], column: str) -> None:
+    application, line = own
+    await application.execute(ADD, [USER, 5])
+    await line.settle()
+    await application.execute(f"ALTER TABLE user_credits RENAME {column} TO renamed".encode())
+    names = {"user_id": "user_id", "credits": "credits", "status": "status", column: "renamed"}
+    add = "INSERT INTO user_credits ({user_id}, {credits}, {status}) VALUES (%s, 1, 'active')".format(**names)
+    await application.execute(add.encode(), [OTHER])
+    await application.execute("UPDATE user_credits SET {credits} = {credits} + 1".format(**names).encode())
+    await line.settle()
+    assert await line.stored() == {USER: 6, OTHER: 2}
+    await application.execute("DELETE FROM user_credits WHERE {user_id} = %s".format(**names).encode(), [OTHER])
+    await line.settle()
+    assert await line.stored() == {USER: 6, OTHER: 0}
+
+
+async def test_a_write_after_a_rename_is_seen_though_another_was_read_while_it_was_open(
+    own: tuple[Session, Line], reference_table: Database
+) -> None:
+    application, line = own
+    await application.execute(ADD, [USER, 5])
+    await application.execute("ALTER TABLE user_credits RENAME user_id TO owner")
+    await application.execute("UPDATE user_credits SET credits = 6")
+    async with reference_table.connect() as late:
+        async with late.transaction():
+            await late.execute("UPDATE user_credits SET credits = 7")
+            await line.settle()
+        await line.settle()
+    assert await line.stored() == {USER: 7}
+
+
+async def test_a_table_that_is_gone_leaves_the_last_totals(own: tuple[Session, Line]) -> None:
+    application, line = own
+    await application.execute(ADD, [USER, 5])
+    await line.settle()
+    with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+        await application.execute("DROP TABLE user_credits")
+
+
+# The cursor.
+
+
+async def test_a_transaction_that_was_open_at_one_drain_is_read_by_the_next(installation: Database, line: Line) -> None:
+    async with installation.connect() as early, installation.connect() as late:
+        async with early.transaction():
+            await early.execute(ADD, [USER, 5])
+            await late.execute(ADD, [OTHER, 6])
+            assert [total.user_id for total in await line.settle()] == [OTHER]
+            assert await line.settle() == []
+            await line.change_reader.save()
+        assert [total.user_id for total in await line.settle()] == [USER]
+
+
+async def test_a_restarted_reader_goes_on_where_the_saved_cursor_says(
+    installation: Database, settings: Settings
+) -> None:
+    async with installation.connect() as early, installation.connect() as late:
+        async with early.transaction():
+            await early.execute(ADD, [USER, 5])
+            async with Line.settled(settings) as line:
+                await late.execute(ADD, [OTHER, 6])
+                await line.settle()
+                await line.change_reader.save()
+            await late.execute(ADD, [OTHER, 6])
+        async with Line.opened(settings) as line:
+            assert line.resumption.resyncing is None
+            assert set(await line.marked()) == {USER, OTHER}
+            await line.settle()
+            assert await stored(line) == {USER: 5, OTHER: 12}
+
+
+async def test_a_large_transaction_is_read_in_pages(application: Session, line: Line) -> None:
+    await application.execute(
+        "INSERT INTO user_credits (user_id, credits, status) "
+        "SELECT lpad(to_hex(n %% 5000), 32, '0')::uuid, 1, 'active' FROM generate_series(1, 20000) AS n".replace(
+            "%%", "%"
+        )
+    )
+    pages, published = 0, 0
+    full = True
+    while full:
+        found = await line.change_reader.drain(3000)
+        full = found.page["full"]
+        assert found.page["changes"] <= 3000
+        pages, published = pages + 1, published + len(found.totals)
+    # A page ends between two users, so whoever stands more than once in the transaction is read once.
+    assert pages <= 7
+    assert published == 5000
+    assert await stored(line) == await truth(application)
+
+
+async def test_a_page_is_finished_before_newer_changes_are_read(application: Session, line: Line) -> None:
+    for number in range(6):
+        await application.execute(ADD, [user(number), 1])
+    first = await line.change_reader.drain(4)
+    assert [total.user_id for total in first.totals] == [user(number) for number in range(4)]
+    await application.execute(ADD, [user(0), 1])
+    second = await line.change_reader.drain(4)
+    assert {total.user_id for total in second.totals} == {user(4), user(5)}
+    assert not second.page["full"]
+    third = await line.change_reader.drain(4)
+    assert {total.user_id for total in third.totals} == {user(0)}
+
+
+async def test_who_changed_in_many_transactions_is_summed_up_once_a_pass(
+    installation: Database, application: Session, line: Line
+) -> None:
+    for _ in range(4):
+        for number in range(3):
+            await application.execute(ADD, [user(number), 1])
+    pages = [await line.change_reader.drain(3)]
+    await application.execute(ADD, [user(1), 1])  # the pass does not show this one
+    while pages[-1].page["full"]:
+        pages.append(await line.change_reader.drain(3))
+    assert [each.page["changes"] for each in pages] == [3, 3, 3, 3, 0]
+    assert [each.page["users"] for each in pages] == [3, 0, 0, 0, 0]
+    (left,) = (await line.change_reader.drain(3)).totals
+    assert (left.user_id, int(left.credits)) == (user(1), 5)
+    assert await stored(line) == await truth(application)
+
+
+async def test_a_cursor_that_is_saved_amid_a_pass_loses_nothing(application: Session, settings: Settings) -> None:
+    async with Line.settled(settings) as line:
+        for number in range(6):
+            await application.execute(ADD, [user(number), 1])
+        await line.change_reader.drain(2)
+        await line.change_reader.save()
+    async with Line.opened(settings) as line:
+        await line.settle()
+        assert await stored(line) == await truth(application)
+
+
+@pytest.mark.parametrize("isolation", list(IsolationLevel))
+async def test_the_isolation_of_the_writer_changes_nothing(
+    installation: Database, line: Line, isolation: IsolationLevel
+) -> None:
+    async with installation.connect() as early, installation.connect() as late:
+        await early.set_isolation_level(isolation)
+        async with early.transaction():
+            await early.execute("SELECT count(*) FROM user_credits")
+            await late.execute(ADD, [OTHER, 6])
+            await line.settle()
+            await early.execute(ADD, [USER, 5])
+            assert await line.settle() == []
+        assert [total.user_id for total in await line.settle()] == [USER]
+
+
+async def test_serializable_writers_do_not_fail_because_of_us(installation: Database, line: Line) -> None:
+    async with AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(installation.connect()) for _ in range(4)]
+        for number, session in enumerate(sessions):
+            await session.set_isolation_level(IsolationLevel.SERIALIZABLE)
+            await session.execute("BEGIN")
+            await session.execute(ADD, [user(number), 1])
+        await line.settle()
+        for session in sessions:
+            await session.execute("COMMIT")
+        await line.settle()
+        assert len(await stored(line)) == 4
+
+
+async def test_a_prepared_transaction_is_read_when_it_is_committed(
+    installation: Database, settings: Settings, application: Session
+) -> None:
+    # Nobody sleeps here, so nobody is rung: a NOTIFY would forbid it.
+    async with Line.settled(settings) as line:
+        await application.execute("BEGIN")
+        await application.execute(ADD, [USER, 5])
+        await application.execute("PREPARE TRANSACTION 'later'")
+        await application.execute(ADD, [OTHER, 6])
+        await line.settle()
+        await line.change_reader.save()
+        assert await stored(line) == {OTHER: 6}
+    async with Line.opened(settings) as line:
+        assert await line.settle() == []
+        await application.execute("COMMIT PREPARED 'later'")
+        await line.settle()
+        assert await stored(line) == {USER: 5, OTHER: 6}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_the_interleaving_the_reader_knows_the_truth_after_each_drain(
+    installation: Database, settings: Settings, application: Session, seed: int
+) -> None:
+    async with AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(installation.connect()) for _ in range(6)]
+        play = Play(seed, sessions)
+        for _ in range(8):
+            async with Line.opened(settings) as line:
+                position = None
+                for _ in range(25):
+                    await play.step()
+                    act = play.dice.random()
+                    if act < 0.2:
+                        await line.change_reader.drain(play.dice.randrange(1, 4))
+                    elif act < 0.35:
+                        await line.settle(play.dice.choice([1, 2, 2000]))
+                        assert await stored(line) == await truth(application)
+                    elif act < 0.5:
+                        await line.change_reader.save()
+                    elif act < 0.65:
+                        position = await line.change_reader.purge(line.connection, play.dice.randrange(1, 4), position)
+        await play.finish()
+        async with Line.opened(settings) as line:
+            await line.settle()
+            assert await stored(line) == await truth(application)
+            await line.change_reader.save()
+            position = await line.change_reader.purge(line.connection, 3, None)
+            while position is not None:
+                position = await line.change_reader.purge(line.connection, 3, position)
+            assert await waiting(application) == 0
+
+
+# Purging.
+
+
+async def test_a_purge_deletes_what_is_read_and_nothing_else(
+    installation: Database, application: Session, line: Line
+) -> None:
+    async with installation.connect() as early:
+        await early.execute("BEGIN")
+        await early.execute(ADD, [USER, 5])
+        for number in range(10):
+            await application.execute(ADD, [user(number), 1])
+        await line.settle()
+        await application.execute(ADD, [OTHER, 1])  # not read
+        await line.change_reader.save()
+        assert await line.change_reader.purge(line.connection, 1000, None) is None
+        assert await waiting(application) == 1
+        await early.execute("COMMIT")
+        assert await waiting(application) == 2
+        await line.settle()
+        assert (await stored(line))[USER] == 6
+        await line.change_reader.save()
+        assert await line.change_reader.purge(line.connection, 1000, None) is None
+        assert await waiting(application) == 0
+
+
+async def test_a_purge_before_the_first_reading_does_nothing(
+    installation: Database, settings: Settings, application: Session, line: Line
+) -> None:
+    await application.execute(ADD, [USER, 5])
+    await application.execute("DELETE FROM creditsd.reader")
+    assert await line.change_reader.purge(line.connection, 1000, None) is None
+    assert await waiting(application) == 1
+
+
+async def test_a_purge_goes_in_steps_and_finds_every_repeat_of_a_pair(application: Session, line: Line) -> None:
+    async with application.transaction():
+        for number in range(60):
+            await application.execute(ADD, [user(number % 3), 1])
+    await line.settle()
+    await line.change_reader.save()
+    left, position = [60], None
+    while True:
+        position = await line.change_reader.purge(line.connection, 7, position)
+        left.append(await waiting(application))
+        if position is None:
+            break
+    assert left[-1] == 0
+    assert all(before - after in (7, 60 % 7, 0) for before, after in itertools.pairwise(left))
+
+
+async def test_what_is_not_saved_is_not_purged(application: Session, settings: Settings) -> None:
+    async with Line.settled(settings) as line:
+        await line.change_reader.save()
+        await application.execute(ADD, [USER, 5])
+        await line.settle()
+        await line.change_reader.purge(line.connection, 1000, None)
+        assert await waiting(application) == 1
+    async with Line.opened(settings) as line:
+        assert await line.marked() == [USER]
+
+
+async def test_a_purge_never_passes_the_saved_cursor_though_it_is_asked_to(application: Session, line: Line) -> None:
+    await line.change_reader.save()
+    await application.execute(ADD, [USER, 5])
+    rows = await application.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+    ((xmin,),) = await rows.fetchall()
+    beyond = f"{int(xmin) + 1000}:{int(xmin) + 1000}:"
+    await line.change_reader.purge(line.connection, 1000, (beyond, None, None))
+    assert await waiting(application) == 1
+
+
+async def test_a_long_transaction_makes_neither_reading_nor_purging_step_over_the_dead(
+    installation: Database, application: Session, line: Line
+) -> None:
+    async with installation.connect(autocommit=False) as old:
+        await old.execute("SELECT pg_current_xact_id()")
+        for turn in range(3):
+            await application.execute(
+                "INSERT INTO user_credits (user_id, credits, status) SELECT gen_random_uuid(), 1, 'active' "
+                "FROM generate_series(1, 2000)"
+            )
+            await line.settle()
+            await line.change_reader.save()
+            position = await line.change_reader.purge(line.connection, 500, None)
+            while position is not None:
+                position = await line.change_reader.purge(line.connection, 500, position)
+            assert await waiting(application) == 0, turn
+        snapshot = line.change_reader._snapshot
+        await application.execute("SET enable_seqscan = off")  # as our functions do
+        rows = await application.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, SUMMARY OFF, FORMAT JSON) SELECT FROM creditsd.changes "
+            "WHERE xid >= pg_snapshot_xmax(%s::text::pg_snapshot)",
+            [snapshot],
+        )
+        ((plan,),) = await rows.fetchall()
+        assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] < 10
+
+
+# When everyone must be looked at again.
+
+
+async def test_the_first_start_and_nothing_else_is_a_first_start(settings: Settings) -> None:
+    async with Line.opened(settings) as line:
+        assert line.resumption.resyncing == "first start"
+        await line.settle()
+    async with Line.opened(settings) as line:
+        assert line.resumption.resyncing is None
+        assert not line.resumption.restarted
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        ("UPDATE creditsd.reader SET system_identifier = 1", "another server"),
+        (
+            "UPDATE creditsd.reader SET snapshot = '99999999:99999999:'::pg_snapshot, purged = '99999999:99999999:'",
+            "cursor in the future",
+        ),
+        ("DELETE FROM creditsd.reader", "first start"),
+        ("UPDATE creditsd.reader SET policy = 'as it was'", "policy changed"),
+        ("UPDATE creditsd.reader SET partitions = '1 2 3'", "partitions changed"),
+    ],
+)
+async def test_another_history_or_another_policy_means_everyone(
+    application: Session, settings: Settings, damage: str, cause: str
+) -> None:
+    async with Line.settled(settings):
+        pass
+    await application.execute("ALTER TABLE user_credits DISABLE TRIGGER creditsd_insert")
+    await application.execute(ADD, [USER, 5])
+    await application.execute("ALTER TABLE user_credits ENABLE ALWAYS TRIGGER creditsd_insert")
+    await application.execute(damage.encode())
+    async with Line.opened(settings) as line:
+        assert line.resumption.resyncing == cause
+        assert [total.credits for total in await line.settle()] == [5]
+        await application.execute(ADD, [USER, 5])
+        assert [total.credits for total in await line.settle()] == [10]
+
+
+async def test_a_restored_dump_means_everyone_and_marks_of_old_do_not_linger(
+    installation: Database, application: Session, settings: Settings
+) -> None:
+    await application.execute(ADD, [USER, 5])
+    async with Line.settled(settings):
+        pass
+    # As after a restore on another server: marks of transactions that are still to come here.
+    await application.execute("UPDATE creditsd.reader SET system_identifier = 1")
+    await application.execute("INSERT INTO creditsd.changes VALUES ('99999999', %s)", [OTHER])
+    await application.execute("INSERT INTO creditsd.resyncs VALUES ('99999999', 'truncate')")
+    async with Line.opened(settings) as line:
+        assert line.resumption.resyncing == "another server"
+        await line.settle()
+        rows = await application.execute("SELECT FROM creditsd.changes UNION ALL SELECT FROM creditsd.resyncs")
+        assert await rows.fetchall() == []
+
+
+async def test_a_database_restored_from_its_dump_works_on(installation: Database, settings: Settings) -> None:
+    installation.run(ADD, [USER, 5])
+    async with Line.settled(settings) as line:
+        await line.change_reader.save()
+    name = f"{installation.name}_restored"
+    copy = Database(installation.server, name, installation.server.create_database(name))
+    try:
+        copy.psql(installation.pg_dump())
+        async with Line.opened(configured(copy)) as line:
+            copy.run(ADD, [OTHER, 7])
+            await line.settle()
+            assert await stored(line) == {USER: 5, OTHER: 7}
+    finally:
+        installation.server.drop_database(name)
