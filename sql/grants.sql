@@ -4,7 +4,19 @@ GRANT SELECT ON ALL TABLES IN SCHEMA creditsd TO {role};
 GRANT INSERT ON creditsd.resyncs, creditsd.repairs TO {role};
 GRANT UPDATE ON creditsd.reader TO {role};
 GRANT INSERT, UPDATE, DELETE ON creditsd.sinks, creditsd.deliveries TO {role};
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA creditsd TO {role};
+GRANT EXECUTE ON FUNCTION
+    creditsd.begin_resync,
+    creditsd.drain,
+    creditsd.forget,
+    creditsd.heartbeat,
+    creditsd.purge,
+    creditsd.recompute,
+    creditsd.recompute_due,
+    creditsd.resume,
+    creditsd.resync_next,
+    creditsd.tidy_history,
+    creditsd.totals
+TO {role};
 DROP POLICY IF EXISTS balances_daemon ON creditsd.balances;
 CREATE POLICY balances_daemon ON creditsd.balances TO {role} USING (true);
 DROP POLICY IF EXISTS history_daemon ON creditsd.history;

@@ -36,8 +36,8 @@ CONTAINER_VERSIONS = (17, 16, 14)
 _numbers = itertools.count(1)
 
 
-async def eventually(read: Callable[[], Awaitable[T]], holds: Callable[[T], object] = bool, seconds: float = 10) -> T:
-    """Read a datum until it is as wanted, and return it; after `seconds` fail with the last one read.
+async def settled(read: Callable[[], Awaitable[T]], holds: Callable[[T], object] = bool, seconds: float = 10) -> T:
+    """Read a datum until it is as wanted, and return the last one read: as wanted, or what it was after `seconds`.
 
     The only place in the tests that polls. Use it for what nobody announces, such as a row in a table or a
     key in Valkey; what announces itself (an event, a message, a line of output) is awaited instead.
@@ -45,11 +45,17 @@ async def eventually(read: Callable[[], Awaitable[T]], holds: Callable[[T], obje
     deadline = time.monotonic() + seconds
     while True:
         datum = await read()
-        if holds(datum):
+        if holds(datum) or time.monotonic() > deadline:
             return datum
-        if time.monotonic() > deadline:
-            pytest.fail(f"not as wanted within {seconds} s; last read: {datum!r}")
         await asyncio.sleep(0.005)
+
+
+async def eventually(read: Callable[[], Awaitable[T]], holds: Callable[[T], object] = bool, seconds: float = 10) -> T:
+    """Read a datum until it is as wanted, and return it; after `seconds` fail with the last one read."""
+    datum = await settled(read, holds, seconds)
+    if not holds(datum):
+        pytest.fail(f"not as wanted within {seconds} s; last read: {datum!r}")
+    return datum
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Self
 import psycopg
 from psycopg.pq import ExecStatus
 
-from creditsd.postgres.connections import CONNECT_SECONDS, translated
+from creditsd.postgres.connections import CONNECT_SECONDS, SEARCH_PATH, translated
 
 # Nobody else knows the rows, so only a server in trouble takes so long; it must not hold up the end.
 _PATIENCE = "SET statement_timeout = '30s'"
@@ -71,7 +71,7 @@ class WriteLoad:
         connection = psycopg.connect(
             self._dsn, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="creditsd bench writer"
         )
-        connection.execute(_PATIENCE)
+        connection.execute(f"{SEARCH_PATH}; {_PATIENCE}")
         for name, statement in self._statements.items():
             result = connection.pgconn.prepare(name.encode(), statement.encode())
             if result.status != ExecStatus.COMMAND_OK:

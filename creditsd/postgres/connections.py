@@ -12,7 +12,8 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection, errors
+from psycopg import AsyncConnection, AsyncCursor, errors
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -25,6 +26,27 @@ log = structlog.get_logger()
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
+
+# Comes before anything else is looked up: whoever may create in a schema of the usual path could put a function there
+# that fits our call better than PostgreSQL's own, and it would run as us.
+SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
+LOCAL_SEARCH_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
+
+
+class SharedConnection(AsyncConnection[TupleRow]):
+    """A connection through a transaction pooler: the session behind it may be the application's next.
+
+    So what is set is set for one transaction, in which a statement runs that does not run in one already.
+    """
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> AsyncCursor[TupleRow]:
+        """Run a statement with our own search_path."""
+        if self.info.transaction_status is not TransactionStatus.IDLE:
+            return await super().execute(query, params, **options)
+        async with self.transaction():
+            await super().execute(LOCAL_SEARCH_PATH)
+            return await super().execute(query, params, **options)
+
 
 CONNECT_SECONDS = 10
 
@@ -40,7 +62,8 @@ POOL_SECONDS = 30.0
 # Ours can all be derived again, so our commits need no flush of their own; no time-out that an administrator meant for
 # the application may cut what is meant to wait; and a leader that vanished must not keep its lock for the two hours of
 # a usual kernel. Set by a statement: a pooler refuses start-up options.
-SESSION = """
+SESSION = f"""
+{SEARCH_PATH};
 SET TimeZone = 'UTC';
 SET DateStyle = 'ISO';
 SET synchronous_commit = off;
@@ -130,7 +153,8 @@ async def connect(dsn: str, *, purpose: str, shared: bool = False) -> Connection
     not answer.
     """
     try:
-        connection = await AsyncConnection.connect(
+        kind = SharedConnection if shared else AsyncConnection[TupleRow]
+        connection = await kind.connect(
             dsn,
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
@@ -170,6 +194,7 @@ def pool(
     """
     return AsyncConnectionPool(
         dsn,
+        connection_class=SharedConnection if shared else AsyncConnection[TupleRow],
         kwargs={
             "autocommit": True,
             "connect_timeout": CONNECT_SECONDS,

@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, row, rows, translated
+from creditsd.postgres.connections import LOCAL_SEARCH_PATH, Connection, connected, row, rows, translated
 from creditsd.schema import grants
 from creditsd.schema.source_table import SourceTable
 
@@ -129,6 +129,12 @@ async def missing(connection: Connection, settings: Settings) -> Installation:
     _same_user_id_type(source, installed)
     if installed.digest != _digest(source, settings):
         raise SchemaError("the table or the settings differ from what is installed: run `creditsd install`")
+    misowned = await row(connection, sql_files.sql("queries/misowned"), {"relation": source.oid})
+    if misowned is not None:
+        function, lends, owner = misowned
+        raise SchemaError(
+            f"creditsd.{function} runs as {lends}, not as {owner}, who owns the table: run `creditsd install`"
+        )
     for relation in await _relations(connection, source):
         if relation.right:
             continue
@@ -148,6 +154,7 @@ async def _patiently(
         try:
             with translated():
                 async with connection.transaction():
+                    await connection.execute(LOCAL_SEARCH_PATH)
                     await connection.execute(_TURN)
                     await connection.execute(
                         "SELECT set_config('lock_timeout', %s, true)",
@@ -171,6 +178,11 @@ async def _patiently(
 
 async def _install(connection: Connection, settings: Settings) -> Installed:
     source = await SourceTable.inspect(connection, settings)
+    if not source.may_install:
+        raise SchemaError(
+            f"{settings.source.table} belongs to {source.owner}: run `creditsd install` as {source.owner}, "
+            "as a member of that role, or as a superuser"
+        )
     installed = await _installed(connection)
     digest = _digest(source, settings)
     done: list[str] = []
@@ -182,7 +194,10 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
         if installed is None or number > installed.migration:
             await connection.execute(_compose(name, source))
             done.append(f"applied {name.removeprefix('migrations/')}")
-    changed = bool(done) or installed is None or digest != installed.digest
+    misowned = installed is not None and await row(
+        connection, sql_files.sql("queries/misowned"), {"relation": source.oid}
+    )
+    changed = bool(done) or installed is None or digest != installed.digest or bool(misowned)
     if changed:
         await _replace(connection, source, settings)
         done.append("made the view and the functions")
@@ -322,6 +337,7 @@ def _repeatable(source: SourceTable, settings: Settings) -> list[str]:
         *(_text(_compose(f"functions/{name}", source)) for name in FUNCTIONS),
         _text(capture),
         sql_files.sql("capture/rights"),
+        _text(_compose("capture/owner", source)),
     ]
 
 

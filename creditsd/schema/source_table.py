@@ -51,6 +51,8 @@ class SourceTable:
 
     settings: SourceSettings
     oid: int
+    owner: str
+    may_install: bool
     indexed: bool
     columns: Mapping[str, TableColumn]
 
@@ -69,7 +71,7 @@ class SourceTable:
         )
         if found is None:
             await _no_such_table(connection, schema, table)
-        oid, relkind, hidden, owner, me, standby, server_version, indexed = found
+        oid, relkind, hidden, owner, may_install, me, standby, server_version, indexed = found
         if server_version < MIN_SERVER_VERSION:
             raise SchemaError(f"PostgreSQL {server_version // 10000} is too old: creditsd needs 14 or newer")
         if standby:
@@ -91,6 +93,8 @@ class SourceTable:
         made = cls(
             settings=source,
             oid=oid,
+            owner=owner,
+            may_install=may_install,
             indexed=indexed,
             columns={column.name: column for column in columns},
         )
@@ -132,6 +136,8 @@ class SourceTable:
         words = self.settings
         return {
             "table": sql.Identifier(*words.relation),
+            "owner": sql.Identifier(self.owner),
+            "owner_literal": sql.Literal(self.owner),
             "table_literal": sql.Literal(sql.Identifier(*words.relation).as_string(None)),
             "user_id": self._name("user_id"),
             "user_id_type": sql.SQL(self._required("user_id").type),

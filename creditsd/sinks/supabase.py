@@ -25,6 +25,7 @@ from creditsd import __version__
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total, encode
 from creditsd.postgres import sql_files
+from creditsd.postgres.connections import LOCAL_SEARCH_PATH
 from creditsd.sinks import Rejection, SinkBusy
 
 MAX_BATCH = 500
@@ -170,6 +171,7 @@ class ByDatabase:
         self._warnings.clear()
         async with self._told(self._options.timeout_seconds), connection.transaction(force_rollback=not keep):
             values = {"topics": list(topics), "payloads": list(payloads), "event": _EVENT}
+            await connection.execute(LOCAL_SEARCH_PATH)
             await connection.execute(sql_files.sql("queries/broadcast"), values)
             if self._warnings:
                 raise psycopg.Rollback

@@ -9,6 +9,8 @@ SET enable_seqscan = off
 SET lock_timeout = '100ms'
 AS $function$
 BEGIN
+    -- The table's deferred triggers, too, fire in here: at the end of the transaction, before 18, they would run as the daemon.
+    SET CONSTRAINTS ALL IMMEDIATE;
     WITH empty AS (
         SELECT t.tableoid AS relation, t.ctid AS place
         FROM {table} AS t
@@ -23,6 +25,8 @@ BEGIN
     FROM empty
     WHERE t.ctid = empty.place
     AND t.tableoid = empty.relation;
+    -- Whatever path a trigger has left behind, the daemon's session goes on with its own.
+    SET search_path = pg_catalog, pg_temp;
     -- Our own write marks nobody: whoever called sums these users up after it.
     DELETE FROM creditsd.changes AS c
     WHERE c.xid = pg_current_xact_id()

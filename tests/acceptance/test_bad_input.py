@@ -81,9 +81,10 @@ async def test_a_role_without_rights_is_told_what_it_lacks(operator: Operator, f
     operator.database.run(f"CREATE ROLE {role} LOGIN")
     poor = {"CREDITSD_DSN": make_conninfo(operator.database.dsn, user=role)}
     try:
-        assert "permission denied" in await fails(CONFIG, "install", **poor)
-        operator.database.run(f"GRANT CREATE ON DATABASE {operator.database.name} TO {role}")
-        assert "permission denied" in await fails(CONFIG, "install", **poor)
+        assert "belongs to postgres: run `creditsd install` as postgres" in await fails(CONFIG, "install", **poor)
+        operator.database.run(f"ALTER TABLE public.user_credits OWNER TO {role}")
+        assert "permission denied for database" in await fails(CONFIG, "install", **poor)
+        operator.database.run("ALTER TABLE public.user_credits OWNER TO postgres")
         await operator.install()
         assert "permission denied" in await fails(CONFIG, "run", **poor)
         assert "creditsd install --role" in await fails(CONFIG, "status", **poor)

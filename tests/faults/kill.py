@@ -12,13 +12,13 @@ from pathlib import Path
 
 from tests.acceptance.command import Running, running
 from tests.faults.load import Load
-from tests.faults.truth import Told, differences, until_true, witnessing
+from tests.faults.truth import Told, witnessing, wrong_at_last
 from tests.servers import Valkey
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a series of kills left behind; `wrong` are those whose total is not the truth after it is up again."""
+    """What a series of kills left behind; `wrong` are those whose total never becomes the truth again."""
 
     kills: int
     seconds: float
@@ -51,7 +51,7 @@ class Killings:
             ended = time.monotonic()
             async with running(self.directory, env=self.env) as daemon:
                 await daemon.until_ready()
-                await until_true(self.dsn, self.valkey)
+                wrong = await wrong_at_last(self.dsn, self.valkey)
                 caught_up = time.monotonic() - ended
                 await daemon.end()
             return Outcome(
@@ -60,7 +60,7 @@ class Killings:
                 written=load.written,
                 published=witness.heard,
                 caught_up_seconds=caught_up,
-                wrong=await differences(self.dsn, self.valkey),
+                wrong=wrong,
                 backwards=witness.backwards,
                 agrees=await witness.agrees(self.valkey),
             )

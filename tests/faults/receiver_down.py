@@ -15,7 +15,7 @@ import psycopg
 from aiohttp import web
 
 from tests.acceptance.command import running
-from tests.conftest import eventually
+from tests.conftest import eventually, settled
 from tests.faults.load import Load
 from tests.faults.truth import Told, wrong_among
 from tests.servers import free_port
@@ -109,7 +109,7 @@ class Absence:
             env = {**self.env, "CREDITSD_SINKS": receiver.sinks}
             async with running(self.directory, env=env) as daemon:
                 await daemon.until_ready()
-                await self._until_true(receiver)
+                assert await self._wrong_at_last(receiver) == {}
                 begun = time.monotonic()
                 async with Load(self.dsn, users, clients, pause_seconds) as load:
                     await asyncio.sleep(seconds / 3)
@@ -121,7 +121,7 @@ class Absence:
                     await receiver.come(self._newest_version)
                     await asyncio.sleep(seconds / 3)
                 ended = time.monotonic()
-                await self._until_true(receiver)
+                wrong = await self._wrong_at_last(receiver)
                 assert not daemon.ended, daemon.log()
                 return Outcome(
                     users=users,
@@ -133,13 +133,13 @@ class Absence:
                     late=receiver.late,
                     found_back=receiver.found_back,
                     caught_up_seconds=time.monotonic() - ended,
-                    wrong=await wrong_among(self.dsn, receiver.newest),
+                    wrong=wrong,
                 )
         finally:
             await receiver.go()
 
-    async def _until_true(self, receiver: Receiver) -> None:
-        await eventually(lambda: wrong_among(self.dsn, receiver.newest), lambda wrong: not wrong, seconds=60)
+    async def _wrong_at_last(self, receiver: Receiver) -> Mapping[str, tuple[Told, Told | None]]:
+        return await settled(lambda: wrong_among(self.dsn, receiver.newest), lambda wrong: not wrong, seconds=60)
 
     async def _newest_version(self) -> int:
         async with await psycopg.AsyncConnection.connect(self.dsn) as connection:

@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tests.conftest import eventually
+from tests.conftest import eventually, settled
 from tests.servers import Valkey
 
 # The rules once more, written apart from the product's own. A user who has lost every row has nothing.
@@ -79,6 +79,14 @@ async def wrong_among(dsn: str, totals: Mapping[str, dict[str, Any]]) -> dict[st
     }
 
 
+async def wrong_at_last(dsn: str, valkey: Valkey, seconds: float = 30) -> dict[str, tuple[Told, Told | None]]:
+    """Compare until nobody is told anything wrong, and return the last comparison: only then may the daemon end.
+
+    Plans end by time, too, and nobody but a running daemon says so: a comparison after its end finds what ended since.
+    """
+    return await settled(lambda: differences(dsn, valkey), lambda found: not found, seconds)
+
+
 async def until_true(dsn: str, valkey: Valkey, seconds: float = 30) -> None:
     """Wait until everyone is told the truth."""
     await eventually(lambda: differences(dsn, valkey), lambda found: not found, seconds)
@@ -102,8 +110,15 @@ class Witness:
         self.newest[user] = max(before, version)
 
     async def agrees(self, valkey: Valkey) -> bool:
-        """Whether the keys stand at the highest version that was ever heard of."""
-        return {user: document["version"] for user, document in (await held(valkey)).items()} == self.newest
+        """Whether the keys come to stand at the highest version that was ever heard of; a message may be on its way."""
+
+        async def versions() -> dict[str, int]:
+            return {user: document["version"] for user, document in (await held(valkey)).items()}
+
+        return await settled(versions, self._knows) == self.newest
+
+    def _knows(self, versions: Mapping[str, int]) -> bool:
+        return versions == self.newest
 
 
 @contextlib.asynccontextmanager

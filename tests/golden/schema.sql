@@ -387,6 +387,8 @@ CREATE FUNCTION creditsd.expire_empty(users uuid[]) RETURNS boolean
     SET lock_timeout TO '100ms'
     AS $$
 BEGIN
+    -- The table's deferred triggers, too, fire in here: at the end of the transaction, before 18, they would run as the daemon.
+    SET CONSTRAINTS ALL IMMEDIATE;
     WITH empty AS (
         SELECT t.tableoid AS relation, t.ctid AS place
         FROM "public"."user_credits" AS t
@@ -401,6 +403,8 @@ BEGIN
     FROM empty
     WHERE t.ctid = empty.place
     AND t.tableoid = empty.relation;
+    -- Whatever path a trigger has left behind, the daemon's session goes on with its own.
+    SET search_path = pg_catalog, pg_temp;
     -- Our own write marks nobody: whoever called sums these users up after it.
     DELETE FROM creditsd.changes AS c
     WHERE c.xid = pg_current_xact_id()
@@ -1393,7 +1397,10 @@ CREATE POLICY history_own ON creditsd.history FOR SELECT USING ((user_id = ( SEL
 COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own steps.';
 ALTER TABLE creditsd.history_rest ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.capture_delete() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.capture_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.capture_update() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_status text, now_expires_at timestamp with time zone, next_version bigint, is_news boolean, level text, crossing text, low_at numeric, recovered_at numeric, expired boolean, ending boolean) FROM PUBLIC;
