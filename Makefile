@@ -7,7 +7,7 @@ WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := $(wildcard creditsd tests bench)
+CODE := $(wildcard creditsd tests bench clients/python/creditsd_client)
 # Node comes with the Python packages, so that Python is all a machine needs to have.
 CLIENT := clients/js
 EXAMPLE := examples/react
@@ -24,7 +24,7 @@ help: ## say what can be made
 
 venv: $(STAMP) ## install everything into .venv, once
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "creditsd needs Python 3.11 or newer, and $(PYTHON) is not: say PYTHON=python3.12 make ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml
 			"On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "making $(VENV)" >&2
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]' --editable clients/python
 	@touch $@
 
 %/node_modules/.installed: %/package-lock.json | $(STAMP)

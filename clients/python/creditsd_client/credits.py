@@ -11,15 +11,15 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from creditsd.client.errors import (
+from creditsd_client.errors import (
     ForbiddenError,
     NotFoundError,
     RefusedError,
     UnauthorizedError,
     UnavailableError,
 )
-from creditsd.client.stream import FAILURES, Stream, said
-from creditsd.client.total import Total, decode
+from creditsd_client.stream import FAILURES, Stream, said
+from creditsd_client.total import Total, decode
 
 TokenProvider = Callable[[], str | Awaitable[str]]
 

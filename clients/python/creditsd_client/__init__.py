@@ -1,6 +1,6 @@
 """What a service in Python reads totals with: one at a time, or as a stream of every newer one.
 
-from creditsd.client import Credits
+from creditsd_client import Credits
 
 async with Credits("https://credits.example.com", api_key=key) as credits:
     total = await credits.read("11111111-1111-4111-8111-111111111111")
@@ -10,8 +10,8 @@ async with Credits("https://credits.example.com", api_key=key) as credits:
 
 from __future__ import annotations
 
-from creditsd.client.credits import Credits, TokenProvider
-from creditsd.client.errors import (
+from creditsd_client.credits import Credits, TokenProvider
+from creditsd_client.errors import (
     ClientError,
     ForbiddenError,
     NotFoundError,
@@ -20,8 +20,8 @@ from creditsd.client.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from creditsd.client.stream import State, Stream
-from creditsd.client.total import Total
+from creditsd_client.stream import State, Stream
+from creditsd_client.total import Total
 
 __all__ = [
     "ClientError",

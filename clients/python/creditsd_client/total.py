@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from creditsd.client.errors import UnavailableError
+from creditsd_client.errors import UnavailableError
 
 
 @dataclass(frozen=True, slots=True)

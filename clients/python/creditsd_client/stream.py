@@ -11,9 +11,9 @@ from typing import Literal, Self
 
 import aiohttp
 
-from creditsd.client.errors import ClientError, ReplacedError, UnauthorizedError, UnavailableError
-from creditsd.client.events import Event, Events
-from creditsd.client.total import Total, decode
+from creditsd_client.errors import ClientError, ReplacedError, UnauthorizedError, UnavailableError
+from creditsd_client.events import Event, Events
+from creditsd_client.total import Total, decode
 
 State = Literal["connecting", "live", "waiting", "closed"]
 Open = Callable[[Mapping[str, str]], Awaitable[aiohttp.ClientResponse]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from creditsd.client import (
+from creditsd_client import (
     Credits,
     ForbiddenError,
     NotFoundError,

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditsd.client import Credits, Total, UnavailableError
-from creditsd.client.events import MAX_EVENT_BYTES, Event, Events
-from creditsd.client.total import decode
 from creditsd.model import Total as Published
+from creditsd_client import Credits, Total, UnavailableError
+from creditsd_client.events import MAX_EVENT_BYTES, Event, Events
+from creditsd_client.total import decode
 
 STREAM = (
     b"\xef\xbb\xbfretry: 1500\n\n"
@@ -90,9 +90,8 @@ def test_a_client_asks_as_a_server_or_as_a_user() -> None:
 
 
 def test_importing_the_client_imports_nothing_of_the_daemon() -> None:
-    program = "import sys, creditsd.client; print(*sys.modules)"
+    program = "import sys, creditsd_client; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     imported = done.stdout.split()
-    assert "creditsd.client.stream" in imported
-    assert [name for name in imported if name.startswith("creditsd") and "client" not in name] == ["creditsd"]
-    assert not {"psycopg", "pydantic", "structlog", "typer", "redis", "nats"} & set(imported)
+    assert "creditsd_client.stream" in imported
+    assert not {"creditsd", "psycopg", "pydantic", "structlog", "typer", "redis", "nats"} & set(imported)
