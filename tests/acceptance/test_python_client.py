@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from creditsd_client import (
+    BlockingCredits,
+    ClosedError,
     Credits,
     ForbiddenError,
     NotFoundError,
+    RefusedError,
     ReplacedError,
     Stream,
+    Total,
     UnauthorizedError,
     UnavailableError,
 )
@@ -127,3 +136,139 @@ async def test_a_token_that_runs_out_is_renewed_and_the_oldest_of_many_streams_e
             async with Credits(url, token=stale) as client:
                 with pytest.raises(UnauthorizedError):
                     await anext(client.stream())
+
+
+@contextlib.asynccontextmanager
+async def answering(operator: Operator, path: Path, **settings: str) -> AsyncIterator[str]:
+    """A daemon that is ready, by its address."""
+    port = free_port()
+    async with running(path, env=with_keys(operator.env, **settings), port=port) as daemon:
+        await daemon.until_ready()
+        yield f"http://127.0.0.1:{port}"
+
+
+async def test_the_json_is_kept_as_the_server_sent_it(installed: Operator, tmp_path: Path) -> None:
+    async with (
+        answering(installed, tmp_path) as url,
+        Credits(url, api_key=KEY) as client,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.get(f"{url}/v1/users/{ONE}/credits", headers={"X-API-Key": KEY}) as response:
+            body = await response.text()
+        total = await client.read(ONE)
+        assert body == f'{{"success":true,"data":{total.json}}}'
+        async with client.stream(ONE) as stream:
+            streamed = await anext(stream)
+        assert (streamed, streamed.json) == (total, total.json)
+
+
+async def test_many_are_read_at_once_however_slow_the_server_wants_it(installed: Operator, tmp_path: Path) -> None:
+    unknown = [f"00000000-0000-0000-0000-{number:012}" for number in range(100, 112)]
+    # Eight at once and four a second: the last of fourteen come after two refusals at least.
+    limit = {"CREDITSD_HTTP__REQUESTS_PER_SECOND_PER_CALLER": "4"}
+    async with (
+        answering(installed, tmp_path, **limit) as url,
+        Credits(url, api_key=KEY) as client,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        totals = await client.read_many(iter([TWO, *unknown, ONE, TWO]))
+        assert list(totals) == [TWO, *unknown, ONE]
+        assert totals[ONE].credits == 120
+        assert totals[TWO].membership_status == "expired"
+        assert {totals[user_id].membership_status for user_id in unknown} == {"none"}
+        assert await client.read_many([]) == {}
+
+
+async def test_the_first_that_is_refused_ends_many(installed: Operator, tmp_path: Path) -> None:
+    async with answering(installed, tmp_path) as url, Credits(url, api_key=KEY) as client:
+        with pytest.raises(RefusedError, match="answers 400: "):
+            await client.read_many([ONE, "not a uuid", TWO])
+        with pytest.raises(ValueError, match="at_once"):
+            await client.read_many([ONE], at_once=0)
+    with pytest.raises(UnavailableError, match="does not answer"):
+        async with Credits(url, api_key=KEY) as client:
+            await client.read_many([ONE, TWO])
+
+
+async def test_a_blocking_client_reads_and_follows_from_several_threads(installed: Operator, tmp_path: Path) -> None:
+    def change() -> None:
+        installed.database.run(f"UPDATE user_credits SET credits = credits + 1 WHERE user_id = '{ONE}'")
+
+    def follow(client: BlockingCredits) -> list[int]:
+        with client.stream(ONE) as stream:
+            seen = [int(next(stream).credits)]
+            assert stream.wait(0.01) is None
+            change()
+            for total in stream:
+                seen.append(int(total.credits))
+                assert (stream.total, stream.state) == (total, "live")
+                if total.credits == 122:
+                    break
+        assert list(stream) == []
+        return seen
+
+    def use(url: str) -> None:
+        with BlockingCredits(url, api_key=KEY, retry_seconds=0.05) as client, ThreadPoolExecutor(4) as threads:
+            reading = [threads.submit(client.read, ONE) for _ in range(20)]
+            assert {each.result().credits for each in reading} == {120}
+            many = client.read_many([ONE, TWO])
+            assert [int(total.credits) for total in many.values()] == [120, 0]
+            assert threads.submit(follow, client).result()[0] == 120
+            with pytest.raises(RefusedError, match="answers 400: "):
+                client.read("not a uuid")
+        with pytest.raises(ClosedError):
+            client.read(ONE)
+
+    async with answering(installed, tmp_path) as url, asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.to_thread(use, url)
+
+
+async def test_closing_a_blocking_client_wakes_whoever_waits(installed: Operator, tmp_path: Path) -> None:
+    def use(url: str) -> None:
+        client = BlockingCredits(url, token=lambda: token(ONE))
+        first, second = client.stream(), client.stream()
+        with ThreadPoolExecutor(2) as threads:
+            for stream in (first, second):
+                assert next(stream).credits == 120
+            waiting = [threads.submit(list[Total], stream) for stream in (first, second)]
+            first.close()
+            assert waiting[0].result() == []
+            assert second.state == "live"
+            client.close()
+            assert waiting[1].result() == []
+        assert second.wait() is None
+
+    async with answering(installed, tmp_path) as url, asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.to_thread(use, url)
+
+
+async def test_an_interrupted_wait_leaves_the_stream_usable(installed: Operator, tmp_path: Path) -> None:
+    program = """
+import signal, sys, threading
+from creditsd_client import BlockingCredits
+
+client = BlockingCredits(sys.argv[1], api_key=sys.argv[2])
+stream = client.stream(sys.argv[3])
+try:
+    print(next(stream).credits, flush=True)
+    next(stream)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+print(next(stream).credits, flush=True)
+"""
+    async with answering(installed, tmp_path) as url, asyncio.timeout(PATIENCE_SECONDS):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program, url, KEY, ONE), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        try:
+            assert await process.stdout.readline() == b"120\n"
+            process.send_signal(signal.SIGINT)
+            assert await process.stdout.readline() == b"interrupted\n"
+            installed.database.run(f"UPDATE user_credits SET credits = credits + 1 WHERE user_id = '{ONE}'")
+            assert await process.stdout.readline() == b"122\n"
+            assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
