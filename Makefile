@@ -14,7 +14,7 @@ EXAMPLE := examples/react
 NODE_STAMPS := $(CLIENT)/node_modules/.installed $(EXAMPLE)/node_modules/.installed
 # Node trusts a list of its own; what a company's proxy signs with is in the system's.
 CERTIFICATES := $(or $(NODE_EXTRA_CA_CERTS),$(wildcard /etc/ssl/certs/ca-certificates.crt))
-NPM = PATH="$(CURDIR)/$(BIN):$$PATH" NODE_EXTRA_CA_CERTS="$(CERTIFICATES)" npm --loglevel=error --prefix
+NPM = PATH="$(abspath $(BIN)):$$PATH" NODE_EXTRA_CA_CERTS="$(CERTIFICATES)" npm --loglevel=error --prefix
 
 # What is installed, to the byte: written by `make lock`, read by every target, by CI and by the image.
 LOCKS := requirements
@@ -25,7 +25,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq
 LOCKED = $(PIP) --require-hashes --requirement $(LOCKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench client lint format lock clean
+.PHONY: help venv demo test unit bench client lint format lock clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test: $(STAMP) $(NODE_STAMPS) ## run the tests; ARGS='-k doorbell' for some
 	@$(BIN)/python -m compileall -q creditsd # where Python may write no bytecode, every command would compile it all anew
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
+unit: $(STAMP) ## run the tests that start nothing; VENV=build/py312 PYTHON=python3.12 for another Python beside
+	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit $(ARGS)
+
 bench: $(STAMP).bench ## measure, keep the figures, write them into docs; ARGS='--only latency' for some
 	@$(BIN)/python -m bench $(ARGS)
 	@$(BIN)/python -m bench --write
@@ -68,7 +71,7 @@ $(STAMP).bench: $(STAMP) $(LOCKS)/bench.txt $(LOCKS)/pg-sse.txt
 	@touch $@
 
 client: $(NODE_STAMPS) ## build the JavaScript client: what the daemon serves, and a package
-	@cd $(CLIENT) && PATH="$(CURDIR)/$(BIN):$$PATH" npm pack --silent
+	@cd $(CLIENT) && PATH="$(abspath $(BIN)):$$PATH" npm pack --silent
 
 lint: $(STAMP) $(NODE_STAMPS) ## style, types, layers
 	@$(BIN)/ruff check $(CODE)

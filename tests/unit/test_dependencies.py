@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+import creditsd
+import creditsd_client
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -139,6 +145,14 @@ def test_all_that_is_imported_is_declared(folder: str) -> None:
         if not declared & {canonicalize_name(each) for each in known.get(module, [module])}
     }
     assert undeclared == {}
+
+
+@pytest.mark.parametrize("package", [creditsd, creditsd_client], ids=lambda package: package.__name__)
+def test_everything_can_be_imported_without_a_warning(package: ModuleType) -> None:
+    found = [each.name for each in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    assert len(found) > 5
+    for name in found:
+        importlib.import_module(name)
 
 
 def test_a_server_that_one_person_keeps_is_pinned_exactly() -> None:
