@@ -18,7 +18,7 @@ from creditsd.config.settings import Settings
 from creditsd.daemon.pipeline import BackfillProgress, DaemonState, Pipeline, Stages
 from creditsd.delivery.backoff import Backoff
 from creditsd.delivery.publisher import Publisher
-from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable, SchemaError, ungrouped
 from creditsd.http.database_source import DatabaseSource
 from creditsd.http.operator import PageBeside
 from creditsd.http.operator.backend import Backend
@@ -92,7 +92,7 @@ class Daemon:
         Raises ConfigError, SchemaError or DatabaseUnavailable when the first start cannot succeed; after that it waits
         and tries again.
         """
-        try:
+        with ungrouped():
             async with self._pool, self._source, self._backend, self._http, asyncio.TaskGroup() as tasks:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
@@ -111,8 +111,6 @@ class Daemon:
                     await self._shut_down(line, publishing)
                 finally:  # a bug in one of them, too: the group itself would cancel the others only once
                     await _ended([line, *publishing, *beside])
-        except* CreditsdError as group:
-            raise _first(group) from None
 
     def stop(self) -> None:
         """Begin to end; safe to call more than once, and from a signal."""
@@ -147,17 +145,17 @@ class Daemon:
         while not self._stopping.is_set():
             self._pipeline.turned()
             try:
-                async with connected(self._settings.listen_dsn or self._settings.dsn, purpose="leader") as leader:
-                    installation = await schema.missing(leader, self._settings)
-                    self._source.see(installation.user_id_type)
-                    started, backoff = True, Backoff()
-                    if await self._take_leadership(leader):
-                        async with self._staged(leader, installation) as stages:
-                            await self._pipeline.lead(stages)
-            except* (DatabaseUnavailable, SchemaError, ConfigError) as group:
-                error = _first(group)
+                with ungrouped():
+                    async with connected(self._settings.listen_dsn or self._settings.dsn, purpose="leader") as leader:
+                        installation = await schema.missing(leader, self._settings)
+                        self._source.see(installation.user_id_type)
+                        started, backoff = True, Backoff()
+                        if await self._take_leadership(leader):
+                            async with self._staged(leader, installation) as stages:
+                                await self._pipeline.lead(stages)
+            except (DatabaseUnavailable, SchemaError, ConfigError) as error:
                 if not started:
-                    raise error from None
+                    raise
                 self._pipeline.state = "disconnected"
                 seconds = backoff.next(None if isinstance(error, DatabaseUnavailable) else MENDING_SECONDS)
                 say = log.warning if isinstance(error, DatabaseUnavailable) else log.error
@@ -284,12 +282,3 @@ async def _ended(tasks: Sequence[asyncio.Task[None]], deadline: float = 0.0) -> 
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=CANCEL_SECONDS)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> CreditsdError:
-    """Return the first error of a group; the others are its echoes."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, CreditsdError)
-    return error
