@@ -8,13 +8,16 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 import structlog
 
+from creditsd.capture import doorbell
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.capture.doorbell import Doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
+from creditsd.daemon import pipeline
 from creditsd.daemon.pipeline import BackfillProgress, DaemonState, Pipeline, Stages
 from creditsd.delivery.backoff import Backoff
 from creditsd.delivery.publisher import Publisher
@@ -47,6 +50,14 @@ CANCEL_SECONDS = 0.2
 MENDING_SECONDS = 5.0  # between looks at a schema that somebody has to mend
 
 
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """When each station does what."""
+
+    doorbell: doorbell.Timings = field(default_factory=doorbell.Timings)
+    pipeline: pipeline.Timings = field(default_factory=pipeline.Timings)
+
+
 class Daemon:
     """The line from the user's table to every sink. Losing PostgreSQL or a sink only pauses it; a bug ends it."""
 
@@ -58,8 +69,10 @@ class Daemon:
         extra: Sequence[tuple[str, Sink]] = (),
         parts: Sequence[Part] = (),
         beside: PageBeside | None = None,
+        timings: Timings | None = None,
     ) -> None:
         self._settings = settings
+        self._timings = timings or Timings()
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         every = {each.name for each in settings.sinks if each.mode == "every"}
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
@@ -74,7 +87,9 @@ class Daemon:
         self._operator = OperatorRoutes(settings.http, self._http.counts, self._backend, recent, beside=beside)
         for part in (self._operator, *parts):
             self._http.add(part)
-        self._pipeline = Pipeline(settings, [*self._publishers, self._source, recent], progress, rates)
+        self._pipeline = Pipeline(
+            settings, [*self._publishers, self._source, recent], progress, rates, self._timings.pipeline
+        )
         self._http.metrics.add(
             DaemonCollector(self._pipeline, self._publishers, self._doorbell_state, self._source.pool)
         )
@@ -182,22 +197,11 @@ class Daemon:
     async def _staged(self, leader: Connection, installation: Installation) -> AsyncIterator[Stages]:
         """Open what leading takes, and end it as one when any connection is lost."""
         settings = self._settings
-        dsn = settings.listen_dsn or settings.dsn
-        polls = settings.wakeup == "poll"
         await self._history.tidy(leader)  # before the first step of today
         async with AsyncExitStack() as stack:
-            listener = await stack.enter_async_context(connected(dsn, purpose="doorbell"))
-            keeper = await stack.enter_async_context(connected(dsn, purpose="sleep"))
-            doorbell = Doorbell(
-                listener,
-                keeper,
-                polls=polls,
-                poll_seconds=settings.poll_seconds,
-                busy_poll_seconds=settings.busy_poll_seconds,
-                told=self._tell,
+            bell = await stack.enter_async_context(
+                Doorbell.opened(settings, told=self._tell, timings=self._timings.doorbell)
             )
-            if not polls:
-                await doorbell.listen()
             stages = Stages(
                 leader,
                 installation.user_id_type,
@@ -208,12 +212,10 @@ class Daemon:
                     policy=settings.policy,
                 ),
                 Recomputer(leader, user_id_type=installation.user_id_type, policy=settings.policy),
-                doorbell,
+                bell,
             )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            beside = [tasks.create_task(doorbell.hold_sleep_lock())]
-            if not polls:
-                beside.append(tasks.create_task(doorbell.listening()))
+            beside = [tasks.create_task(each) for each in bell.beside()]
             self._stages = stages
             try:
                 yield stages

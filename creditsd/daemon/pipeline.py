@@ -27,13 +27,21 @@ log = structlog.get_logger()
 DaemonState = Literal["starting", "standby", "backfilling", "leading", "disconnected", "stopping"]
 BackfillProgress = Callable[[int, int, bool], None]  # users done, users in all (about), whether it is over
 
-CURSOR_SAVE_SECONDS = 1.0
-STUCK_SECONDS = 600.0  # a page of users may take minutes where the table has no index; a lost server is noticed sooner
-
 # What a crash or a failover may have taken back after it was published: an asynchronous commit is lost within a
 # second, an asynchronous standby may be further behind.
 RECENT_SECONDS = 300.0
 RECENT_USERS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How often the cursor is saved, and after how long without a turn a restart is worth a try.
+
+    A page of users may take minutes where the table has no index; a lost server is noticed sooner.
+    """
+
+    cursor_save_seconds: float = 1.0
+    stuck_seconds: float = 600.0
 
 
 class Receiver(Protocol):
@@ -61,9 +69,15 @@ class Pipeline:
     """Turns the line while its stages are there. Every step re-reads the truth, so it may be interrupted anywhere."""
 
     def __init__(
-        self, settings: Settings, receivers: Sequence[Receiver], progress: BackfillProgress | None, rates: Rates
+        self,
+        settings: Settings,
+        receivers: Sequence[Receiver],
+        progress: BackfillProgress | None,
+        rates: Rates,
+        timings: Timings,
     ) -> None:
         self._settings = settings
+        self._timings = timings
         self._rates = rates
         self._receivers = receivers
         self._progress = progress
@@ -79,7 +93,7 @@ class Pipeline:
     @property
     def alive(self) -> bool:
         """Whether the line turns, or waits on purpose; a restart would not bring PostgreSQL back any sooner."""
-        return time.monotonic() - self._turned_at < STUCK_SECONDS
+        return time.monotonic() - self._turned_at < self._timings.stuck_seconds
 
     def turned(self) -> None:
         """Note that the line turns."""
@@ -99,15 +113,15 @@ class Pipeline:
             await self._republish(stages, resumption)
         self._enter(resumption.resyncing)
         partitions = resumption.partitions
-        saved_at = time.monotonic()
+        saved_at, save_seconds = time.monotonic(), self._timings.cursor_save_seconds
         while not self._ending:
             began = self._turned_at = time.monotonic()
-            if stages.doorbell.due_for_proof():
-                beat = await stages.doorbell.prove(stages.leader)
+            if stages.doorbell.heartbeat_due:
+                beat = await stages.doorbell.heartbeat(stages.leader)
                 if beat["partitions"] != partitions:
                     partitions = (await stages.change_reader.resume()).partitions
             page = await self._turn(stages)
-            if stages.change_reader.unsaved and began - saved_at > CURSOR_SAVE_SECONDS:
+            if stages.change_reader.unsaved and began - saved_at > save_seconds:
                 await stages.change_reader.save()
                 saved_at = began
             if page["full"] or self._resyncing is not None:
@@ -116,7 +130,9 @@ class Pipeline:
             await stages.doorbell.rest(
                 read=page["changes"],
                 worked_seconds=time.monotonic() - began,
-                due_seconds=_sooner(page["due_seconds"], CURSOR_SAVE_SECONDS if stages.change_reader.unsaved else None),
+                due_seconds=_sooner(
+                    page["due_seconds"], self._timings.cursor_save_seconds if stages.change_reader.unsaved else None
+                ),
             )
         await stages.change_reader.save()
 

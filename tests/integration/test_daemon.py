@@ -15,10 +15,11 @@ from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from creditsd.admin.inspect import Inspector
+from creditsd.capture import doorbell
 from creditsd.config.settings import Settings
 from creditsd.daemon import app as daemon_module
-from creditsd.daemon import pipeline as leadership_module
-from creditsd.daemon.app import Daemon
+from creditsd.daemon import pipeline
+from creditsd.daemon.app import Daemon, Timings
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.schema import install as schema
 from tests.conftest import Database, eventually
@@ -161,10 +162,10 @@ async def test_a_standby_takes_over_from_a_leader_whose_session_is_ended(
 async def test_read_changes_are_purged_in_the_background(
     installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leadership_module, "CURSOR_SAVE_SECONDS", 0.05)
+    timings = Timings(pipeline=pipeline.Timings(cursor_save_seconds=0.05))
     monkeypatch.setattr(daemon_module, "PURGE_CHANGES", 7)
     sink = MemorySink()
-    async with running(settings, sink), installation.connect() as application:
+    async with running(settings, sink, timings=timings), installation.connect() as application:
         for number in range(40):
             await application.execute(ADD, [user(number % 20), 1])
         await sink.until(lambda: len(sink.newest) == 20)
@@ -188,9 +189,9 @@ async def test_a_truncate_is_told_to_everyone(installation: Database, settings: 
 
 
 async def test_a_detached_partition_is_noticed_by_the_next_heartbeat(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
-    monkeypatch.setattr("creditsd.capture.doorbell.PROOF_SECONDS", 0.2)
+    timings = Timings(doorbell=doorbell.Timings(heartbeat_seconds=0.2))
     database.run("CREATE TABLE user_credits (user_id uuid, credits int, status text) PARTITION BY HASH (user_id)")
     for number in range(2):
         database.run(
@@ -201,7 +202,7 @@ async def test_a_detached_partition_is_noticed_by_the_next_heartbeat(
     names = [user(number) for number in range(6)]
     for name in names:
         database.run(ADD, [name, 1])
-    async with running(settings, sink):
+    async with running(settings, sink, timings=timings):
         await sink.until(lambda: len(sink.newest) == 6)
         gone = [str(name) for (name,) in database.run("SELECT user_id FROM part_1")]
         database.run("ALTER TABLE user_credits DETACH PARTITION part_1")
