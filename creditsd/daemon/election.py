@@ -42,8 +42,8 @@ class Timings:
 class Election:
     """Gains leadership, keeps it, and gives it back; tells every receiver of gain and of loss.
 
-    When the session dies, its transaction and its lock die with it: a deposed leader cannot write. `seen` hears the type
-    of the ids as soon as the database is known, whether we lead or not.
+    When the session dies, its transaction and its lock die with it: a deposed leader cannot write. `seen` hears the
+    type of the ids as soon as the database is known, whether we lead or not.
     """
 
     def __init__(
