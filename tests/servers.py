@@ -215,6 +215,13 @@ class Postgres(Reachable):
         self._wait_until_it_answers()
         return self
 
+    def admit(self, network: str) -> None:
+        """Trust everyone who comes from a network, too."""
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} trust\n")
+        with self.connect() as connection:
+            connection.execute("SELECT pg_reload_conf()")
+
     def stop(self, mode: str = "fast") -> None:
         """Stop the server in pg_ctl's sense: `smart`, `fast` or `immediate`."""
         process = self._process
