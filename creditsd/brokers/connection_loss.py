@@ -6,15 +6,20 @@ import contextlib
 from collections.abc import Iterator
 
 
+def named(error: BaseException) -> BaseException:
+    """Return a ConnectionResetError where a client library has written to a transport that was closed under it.
+
+    uvloop says that by a RuntimeError, which no library expects of a socket. Any other error is returned as it is.
+    """
+    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
+        return ConnectionResetError("the connection was lost")
+    return error
+
+
 @contextlib.contextmanager
 def loss_named() -> Iterator[None]:
-    """Raise ConnectionResetError where a client library has written to a transport that was closed under it.
-
-    uvloop says that by a RuntimeError, which no library expects of a socket. Any other one is a bug, and passes.
-    """
+    """Raise what `named` makes of an error."""
     try:
         yield
     except RuntimeError as error:
-        if "the handler is closed" in str(error):
-            raise ConnectionResetError("the connection was lost") from error
-        raise
+        raise named(error) from error.__cause__
