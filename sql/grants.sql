@@ -6,6 +6,8 @@ GRANT UPDATE ON creditsd.reader TO {role};
 GRANT INSERT, UPDATE, DELETE ON creditsd.sinks, creditsd.deliveries TO {role};
 GRANT EXECUTE ON FUNCTION
     creditsd.begin_resync,
+    creditsd.counts,
+    creditsd.differs,
     creditsd.drain,
     creditsd.forget,
     creditsd.heartbeat,

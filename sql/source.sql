@@ -8,6 +8,8 @@ SELECT
     {plan_type_value} AS plan_type,
     ({plan_type_value} = ANY ({subscription_types}::text[])) IS TRUE AS subscription,
     ({plan_type_value} = ANY ({one_time_types}::text[])) IS TRUE AS one_time,
+    -- Below zero is a debt, which is not empty.
+    ({plan_type_value} = ANY ({one_time_types}::text[]) AND {credits_value} = 0) IS TRUE AS empty,
     {membership_value} AS membership,
     {subscription_id_value} AS subscription_id,
     {expires_at_value} AS expires_at,
@@ -15,4 +17,4 @@ SELECT
 FROM {table} AS t;
 
 COMMENT ON VIEW creditsd.source IS
-'The table of credits in creditsd''s words: its columns, active, subscription and one_time, an end that never comes as null. Drop it to alter those columns, then run "creditsd install".';
+'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Drop it to alter those columns, then run "creditsd install".';

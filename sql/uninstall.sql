@@ -25,4 +25,6 @@ DROP TYPE IF EXISTS creditsd.past;
 
 DROP FUNCTION IF EXISTS creditsd.signed_in;
 
+DROP DOMAIN IF EXISTS creditsd.user_id;
+
 DROP SCHEMA creditsd;

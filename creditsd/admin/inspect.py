@@ -124,7 +124,7 @@ class Inspector:
         """Compute a user's total now; nobody's is zero. Raises InputError for what cannot be a user's id."""
         with read_as(self._installation.user_id_type, user_id):
             found = await batch(
-                self._connection, self._typed("queries/total_now"), {"user_id": user_id, **self._policy}
+                self._connection, self._typed("queries/totals_now"), {"user_ids": [user_id], **self._policy}
             )
         return found.totals[0]
 

@@ -1,4 +1,4 @@
-"""The SQL of `sql/`, read by name."""
+"""The SQL of `sql/`, read by name, with its placeholders filled."""
 
 from __future__ import annotations
 
@@ -6,23 +6,52 @@ import re
 from functools import cache
 from pathlib import Path
 
+from psycopg import sql as fragments
+
 from creditsd.domain.errors import CreditsdError
+from creditsd.domain.total import Total
 
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
+
+# `{name}` is a placeholder, `{{` and `}}` are braces; a brace by itself, as in '{}', is one too.
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)\}")
+
+# How the fields of a Total are read from a row called `total`, where it is not by their own names.
+_READ_AS = {
+    "user_id": "(total).user_id::text",
+    "previous_record": "record_send((total).previous)",
+    "events_json": "(total).events::text",
+}
+_COLUMNS = ", ".join(
+    f"{_READ_AS.get(field, f'(total).{field}')} AS {field}" for field in Total._fields if field != "owed"
+)
 
 
 @cache
 def sql(name: str) -> str:
-    """Return the text of `sql/<name>.sql`, e.g. `sql("queries/balances_after")`."""
-    path = _folder() / f"{name}.sql"
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CreditsdError(f"no SQL of that name: {path}") from None
+    """Return the text of `sql/<name>.sql`, e.g. `sql("queries/balances_after")`, of what needs nothing filled in.
+
+    `{total_columns}` becomes the columns of a Total, in the order of its fields: of the row that is called `total`.
+    """
+    return filled(name)
+
+
+def filled(name: str, **values: fragments.Composable) -> str:
+    """Return the text of `sql/<name>.sql` with a value for each of its placeholders."""
+    texts = {key: value.as_string(None) for key, value in values.items()} | {"total_columns": _COLUMNS}
+
+    def fill(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0][0]
+        if found[1] not in texts:
+            raise CreditsdError(f"nothing to put at {found[0]} of {name}.sql")
+        return texts[found[1]]
+
+    return _PLACEHOLDER.sub(fill, _text(name))
 
 
 def migrations() -> list[tuple[int, str]]:
-    """Return every migration as (number, its name for `sql()`), in the order they apply.
+    """Return every migration as (number, its name for `filled`), in the order they apply.
 
     Two of one number, or a file that is not called NNNN_name.sql, is a bug of ours and raises.
     """
@@ -36,6 +65,15 @@ def migrations() -> list[tuple[int, str]]:
             raise CreditsdError(f"two migrations have the number {match[1]}: {found[number]} and {path.stem}")
         found[number] = f"migrations/{path.stem}"
     return list(found.items())
+
+
+@cache
+def _text(name: str) -> str:
+    path = _folder() / f"{name}.sql"
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CreditsdError(f"no SQL of that name: {path}") from None
 
 
 @cache

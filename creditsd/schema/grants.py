@@ -15,13 +15,13 @@ _TO_READ = "To let signed-in users read, name the role they have in the database
 
 def daemon(role: str, *, commented: bool = False) -> str:
     """Return what grants a restricted role all that `run` needs; commented out, it tells how to ask for it."""
-    granted = sql.SQL(sql_files.sql("grants")).format(role=sql.Identifier(role)).as_string(None)
+    granted = sql_files.filled("grants", role=sql.Identifier(role))
     return _as_comment(_TO_RUN, granted) if commented else granted
 
 
 def reader(role: str, *, commented: bool = False) -> str:
     """Return what grants the role of signed-in users the reading of their own row; commented out as above."""
-    granted = sql.SQL(sql_files.sql("reader")).format(reader=sql.Identifier(role)).as_string(None)
+    granted = sql_files.filled("reader", reader=sql.Identifier(role))
     return _as_comment(_TO_READ, granted) if commented else granted
 
 

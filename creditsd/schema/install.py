@@ -26,7 +26,9 @@ TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_delete", "creditsd_t
 
 # Types first, then what uses them; PL/pgSQL looks functions up when they run, SQL functions when they are made.
 FUNCTIONS = (
+    "counts",
     "totals",
+    "differs",
     "expire_empty",
     "events_after",
     "recompute",
@@ -100,7 +102,7 @@ async def script(settings: Settings) -> str:
     async with connected(settings.dsn, purpose="install", shared=bool(settings.listen_dsn)) as connection:
         source = await SourceTable.inspect(connection, settings)
         parts = [
-            *(_text(_compose(name, source)) for _, name in sql_files.migrations()),
+            *(_filled(name, source) for _, name in sql_files.migrations()),
             *_repeatable(source, settings),
             *(await _trigger_statements(connection, source)),
             _note(source, settings),
@@ -192,7 +194,7 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
     settings = _remembering(settings, installed)
     for number, name in sql_files.migrations():
         if installed is None or number > installed.migration:
-            await connection.execute(_compose(name, source))
+            await connection.execute(_filled(name, source).encode())
             done.append(f"applied {name.removeprefix('migrations/')}")
     misowned = installed is not None and await row(
         connection, sql_files.sql("queries/misowned"), {"relation": source.oid}
@@ -257,7 +259,7 @@ async def _put_triggers(connection: Connection, source: SourceTable) -> None:
     table = source.fragments()["table"]
     for name in TRIGGERS:
         await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(sql.Identifier(name), table))
-        await connection.execute(_compose(f"capture/{name}", source))
+        await connection.execute(_filled(f"capture/{name}", source).encode())
 
 
 async def _cover(connection: Connection, relation: _Relation) -> None:
@@ -265,8 +267,7 @@ async def _cover(connection: Connection, relation: _Relation) -> None:
     name = sql.SQL(relation.name)
     if not relation.top:
         await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS creditsd_truncate ON {}").format(name))
-        template = sql.SQL(sql_files.sql("capture/creditsd_truncate"))
-        await connection.execute(template.format(table=name))
+        await connection.execute(sql_files.filled("capture/creditsd_truncate", table=name).encode())
     for trigger in TRIGGERS:
         await connection.execute(
             sql.SQL("ALTER TABLE ONLY {} ENABLE ALWAYS TRIGGER {}").format(name, sql.Identifier(trigger))
@@ -274,11 +275,10 @@ async def _cover(connection: Connection, relation: _Relation) -> None:
 
 
 async def _trigger_statements(connection: Connection, source: SourceTable) -> list[str]:
-    statements = [_text(_compose(f"capture/{name}", source)) for name in TRIGGERS]
+    statements = [_filled(f"capture/{name}", source) for name in TRIGGERS]
     for relation in await _relations(connection, source):
         if not relation.top:
-            template = sql.SQL(sql_files.sql("capture/creditsd_truncate"))
-            statements.append(_text(template.format(table=sql.SQL(relation.name))))
+            statements.append(sql_files.filled("capture/creditsd_truncate", table=sql.SQL(relation.name)))
         statements += [f"ALTER TABLE ONLY {relation.name} ENABLE ALWAYS TRIGGER {trigger};" for trigger in TRIGGERS]
     return statements
 
@@ -329,37 +329,31 @@ def _same_user_id_type(source: SourceTable, installed: Installation) -> None:
 def _repeatable(source: SourceTable, settings: Settings) -> list[str]:
     """Return what is made anew whenever it differs: the view, the functions, and who may use them."""
     ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
-    capture = sql.SQL(sql_files.sql("capture/functions")).format(
-        **source.fragments(), ring=sql.SQL(sql_files.sql(ring).strip())
-    )
+    capture = sql_files.filled("capture/functions", **source.fragments(), ring=sql.SQL(sql_files.sql(ring).strip()))
     return [
-        _text(_compose("source", source)),
-        *(_text(_compose(f"functions/{name}", source)) for name in FUNCTIONS),
-        _text(capture),
+        _filled("source", source),
+        *(_filled(f"functions/{name}", source) for name in FUNCTIONS),
+        capture,
         sql_files.sql("capture/rights"),
-        _text(_compose("capture/owner", source)),
+        _filled("capture/owner", source),
     ]
 
 
 def _digest(source: SourceTable, settings: Settings) -> str:
     """Condense the SQL of view, functions and triggers: it differs exactly when `install` has something to do."""
-    text = "\n".join(
-        [*_repeatable(source, settings), *(_text(_compose(f"capture/{name}", source)) for name in TRIGGERS)]
-    )
+    text = "\n".join([*_repeatable(source, settings), *(_filled(f"capture/{name}", source) for name in TRIGGERS)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _note(source: SourceTable, settings: Settings) -> str:
-    template = sql_files.sql("queries/note_installation")
     values = {
         "migration": sql_files.migrations()[-1][0],
         "digest": _digest(source, settings),
         "source": json.dumps(settings.source.model_dump(), sort_keys=True),
         "role": settings.role,
     }
-    for name, value in values.items():
-        template = template.replace(f"%({name})s", _text(sql.Literal(value)))
-    return template.strip() + ";"
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    return sql_files.filled("queries/note_installation", **literals).strip() + ";"
 
 
 def _notes(source: SourceTable) -> list[str]:
@@ -387,9 +381,5 @@ _WITHOUT = {
 }
 
 
-def _compose(name: str, source: SourceTable) -> sql.Composed:
-    return sql.SQL(sql_files.sql(name)).format(**source.fragments())
-
-
-def _text(composed: sql.Composable) -> str:
-    return composed.as_string(None)
+def _filled(name: str, source: SourceTable) -> str:
+    return sql_files.filled(name, **source.fragments())

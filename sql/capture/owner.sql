@@ -20,6 +20,13 @@ BEGIN
         AND c.relowner = ANY (former)
         AND c.relowner <> new_owner
         UNION ALL
+        SELECT format('ALTER DOMAIN creditsd.%I OWNER TO %I', t.typname, {owner_literal})
+        FROM pg_catalog.pg_type AS t
+        WHERE t.typnamespace = 'creditsd'::regnamespace
+        AND t.typtype = 'd'
+        AND t.typowner = ANY (former)
+        AND t.typowner <> new_owner
+        UNION ALL
         SELECT format(
             'ALTER FUNCTION creditsd.%I(%s) OWNER TO %I',
             p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid), {owner_literal}

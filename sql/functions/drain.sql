@@ -1,4 +1,6 @@
--- One batch in one call: read the next changes after a snapshot, recompute their users, return the position and the totals.
+-- One batch in one call, in five steps: read the next changes after a snapshot, heed what asks for everyone, recompute whom somebody
+-- asked for, recompute those who changed, return the position. `running` below is a transaction that was in progress in the old snapshot;
+-- all of those are older than every new one, so the order (xid, user_id) is one over both parts, and a page can end anywhere in it.
 CREATE FUNCTION creditsd.drain(
     since pg_snapshot,
     upto pg_snapshot,
@@ -37,7 +39,7 @@ DECLARE
     resyncing text;
     has_repairs boolean;
 BEGIN
-    -- Those that were in progress then and are visible now. They come before every newer one, so the order is one.
+    -- 1. Read: those that were in progress then and are visible now, which come before every newer one;
     IF pg_snapshot_xmin(since) < first_new THEN
         FOR running IN
             SELECT x
@@ -73,7 +75,7 @@ BEGIN
             END IF;
         END LOOP;
     END IF;
-    -- Those that began since.
+    -- and those that began since.
     IF room > 0 THEN
         IF next_xid IS NULL OR next_xid < first_new THEN
             SELECT array_agg(n.user_id), (array_agg(n.xid))[count(*)::integer]
@@ -107,6 +109,7 @@ BEGIN
             next_user := found_users[cardinality(found_users)];
         END IF;
     END IF;
+    -- 2. Heed what asks for everyone.
     SELECT
         (
             SELECT s.cause
@@ -130,7 +133,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
         pass_version := coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0);
     END IF;
-    -- Whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
+    -- 3. Recompute whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
     IF has_repairs THEN
         WITH taken AS (
             DELETE FROM creditsd.repairs AS r
@@ -144,6 +147,7 @@ BEGIN
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true, history_days) AS t;
     END IF;
+    -- 4. Recompute those who changed.
     IF cardinality(users) > 0 THEN
         IF cardinality(users) > 1 OR has_repairs OR upto IS NOT NULL THEN
             -- Who was stored since the pass began was summed up by a later look than the one that shows these changes.
@@ -158,6 +162,7 @@ BEGIN
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
     END IF;
+    -- 5. Say where the next page begins.
     page := jsonb_build_object(
         'snapshot', target,
         'full', room <= 0 OR cardinality(repaired) >= max_changes,

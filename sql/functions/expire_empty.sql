@@ -17,7 +17,7 @@ BEGIN
         WHERE t.{user_id} = ANY (users)
         AND t.{status}::text = ANY ({active_statuses}::text[])
         AND {plan_type_value} = ANY ({one_time_types}::text[])
-        AND {credits_value} <= 0
+        AND {credits_value} = 0
         FOR UPDATE SKIP LOCKED
     )
     UPDATE {table} AS t
@@ -40,4 +40,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.expire_empty IS
-'Sets the expired status on active one-time rows without credits, except those that somebody holds; false where the table refused. Sum the users up afterwards: no change marks them.';
+'Sets the expired status on active one-time rows with zero credits, except those that somebody holds; false where the table refused. Sum the users up afterwards: no change marks them.';

@@ -1,5 +1,5 @@
--- Deletes changes that are read for good, a bounded step at a time. Reads between two snapshots, as the reader does, and
--- remembers where it stopped, so that rows a long transaction keeps from vacuum are never stepped over again.
+-- Deletes changes that are read for good, a bounded step at a time: finds them between two snapshots, as creditsd.drain does, deletes
+-- them, and remembers where it stopped, so that rows a long transaction keeps from vacuum are never stepped over again.
 CREATE FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user {user_id_type}, max_changes integer)
 RETURNS TABLE (
     snapshot pg_snapshot,

@@ -1,4 +1,5 @@
--- Users to totals: sum, expire, store, return those that changed. One at a time, so versions grow in the order of commits.
+-- Users to totals, in five steps: take the turn, compare each user's rows with what is stored, expire empty plans and compare their
+-- users once more, store what changed, keep its history. One call at a time, so versions grow in the order of commits.
 CREATE FUNCTION creditsd.recompute(
     users {user_id_type}[],
     reason text,
@@ -30,9 +31,9 @@ DECLARE
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
-    t creditsd.total;    -- as the rows give it
-    o creditsd.balances; -- as it is stored
-    n creditsd.balances; -- as it is to be stored
+    computed creditsd.total; -- as the rows give it
+    stored creditsd.balances; -- as it is stored
+    new creditsd.balances; -- as it is to be stored
     changed creditsd.balances[] := ARRAY[]::creditsd.balances[];
     has_new boolean := false;
     is_known boolean;
@@ -46,7 +47,8 @@ DECLARE
     next_look timestamptz;
     standing jsonb;
 BEGIN
-    -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
+    -- 1. Take the turn. The lock comes before the statement that reads the truth: of two recomputes of one user the later one reads
+    -- later, and cannot leave the older total.
     instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1) IS NOT NULL THEN clock_timestamp() END;
     IF history_days > 0 THEN
         -- Where the newest total is no step, somebody has stored it with history off.
@@ -62,36 +64,30 @@ BEGIN
     );
     version := newest;
     LOOP
-        -- User by user, but each statement once for all: PostgreSQL prepares what a statement might compute at every start of it,
-        -- which for one user would be most of the work. What is decided here costs little, and nothing where it is not asked.
+        -- 2. Compare. User by user, but each statement once for all: PostgreSQL prepares what a statement might compute at every start
+        -- of it, which for one user would be most of the work. What is decided here costs little, and nothing where it is not asked.
         FOR pair IN
             SELECT c AS computed, b AS stored
             FROM creditsd.totals(asked, instant, can_buy_policy, expire_empty) AS c
             LEFT JOIN creditsd.balances AS b ON b.user_id = c.user_id
         LOOP
-            t := pair.computed;
-            o := pair.stored;
-            IF t.empties > 0 AND expire_empty <> 'off' AND NOT again THEN
-                emptied := emptied || t.user_id;
+            computed := pair.computed;
+            stored := pair.stored;
+            IF computed.empties > 0 AND expire_empty <> 'off' AND NOT again THEN
+                emptied := emptied || computed.user_id;
                 CONTINUE WHEN expire_empty = 'on';
             END IF;
-            is_known := o.user_id IS NOT NULL;
-            has_ever := t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE;
-            is_news := republish OR (
-                o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
-                o.subscription_id, o.membership, o.expires_at
-            ) IS DISTINCT FROM (
-                t.credits, t.membership_status, t.plan_type, t.can_buy, has_ever,
-                t.subscription_id, t.membership, t.expires_at
-            );
+            is_known := stored.user_id IS NOT NULL;
+            has_ever := computed.has_ever_had_subscription OR stored.has_ever_had_subscription IS TRUE;
+            is_news := republish OR creditsd.differs(stored, computed);
             -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
             old_level := CASE
-                WHEN o.credits <= 0 THEN 'depleted'
-                WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
+                WHEN stored.credits <= 0 THEN 'depleted'
+                WHEN stored.credits <= low_at OR (stored.credits < recovered_at AND stored.level IS NOT NULL) THEN 'low'
             END;
             new_level := CASE
-                WHEN t.credits <= 0 THEN 'depleted'
-                WHEN t.credits <= low_at OR (t.credits < recovered_at AND old_level IS NOT NULL) THEN 'low'
+                WHEN computed.credits <= 0 THEN 'depleted'
+                WHEN computed.credits <= low_at OR (computed.credits < recovered_at AND old_level IS NOT NULL) THEN 'low'
             END;
             crossing := CASE
                 WHEN NOT is_known OR new_level IS NOT DISTINCT FROM old_level THEN NULL
@@ -99,59 +95,62 @@ BEGIN
                 WHEN new_level IS NULL THEN 'credits.recovered'
                 WHEN old_level IS NULL THEN 'credits.low'
             END;
-            has_expired := (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE;
+            has_expired := (stored.membership_status = 'active' AND computed.membership_status = 'expired') IS TRUE;
             is_ending := (
-                t.expires_at - soon <= instant
+                computed.expires_at - soon <= instant
                 -- An end that has only just become near: the timer stood before it, or it was another one.
                 AND CASE
                     WHEN NOT is_known THEN reason <> 'backfill'
-                    ELSE o.recheck_at <= t.expires_at - soon OR t.expires_at IS DISTINCT FROM o.expires_at
+                    ELSE stored.recheck_at <= computed.expires_at - soon OR computed.expires_at IS DISTINCT FROM stored.expires_at
                 END
-                AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
+                AND (computed.expires_at = ANY (stored.ends_told)) IS NOT TRUE
             ) IS TRUE;
             next_look := LEAST(
-                t.ends_at,
-                CASE WHEN t.expires_at - soon > instant THEN t.expires_at - soon END,
-                CASE WHEN again AND t.empties > 0 THEN instant + retry_after END
+                computed.ends_at,
+                CASE WHEN computed.expires_at - soon > instant THEN computed.expires_at - soon END,
+                CASE WHEN again AND computed.empties > 0 THEN instant + retry_after END
             );
-            standing := CASE WHEN crossing IS NOT NULL OR has_expired OR is_ending OR o.events IS NOT NULL THEN
+            standing := CASE WHEN crossing IS NOT NULL OR has_expired OR is_ending OR stored.events IS NOT NULL THEN
                 creditsd.events_after(
-                    o, t.membership_status, t.expires_at, version + 1, is_news,
+                    stored, computed.membership_status, computed.expires_at, version + 1, is_news,
                     new_level, crossing, low_at, recovered_at, has_expired, is_ending
                 )
             END;
             IF NOT (is_news OR is_ending) THEN
                 -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
-                IF (o.recheck_at, o.level) IS DISTINCT FROM (next_look, new_level) THEN
+                IF (stored.recheck_at, stored.level) IS DISTINCT FROM (next_look, new_level) THEN
                     UPDATE creditsd.balances AS b
                     SET recheck_at = next_look,
                         level = new_level,
                         events = standing
-                    WHERE b.user_id = t.user_id;
+                    WHERE b.user_id = computed.user_id;
                 END IF;
                 CONTINUE;
             END IF;
             -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
-            CONTINUE WHEN NOT is_known AND t.membership_status = 'none' AND NOT republish;
+            CONTINUE WHEN NOT is_known AND computed.membership_status = 'none' AND NOT republish;
             IF is_ending THEN
-                o.ends_told := ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at;
+                stored.ends_told := ARRAY(SELECT e FROM unnest(stored.ends_told) AS e WHERE e > instant) || computed.expires_at;
             END IF;
             version := version + 1;
-            n := ROW(
-                t.user_id, version, instant, t.credits, t.membership_status, t.plan_type, t.can_buy, has_ever,
-                t.subscription_id, t.membership, t.expires_at, CASE WHEN again THEN 'auto-expire' ELSE reason END,
+            new := ROW(
+                computed.user_id, version, instant, computed.credits, computed.membership_status, computed.plan_type,
+                computed.can_buy, has_ever, computed.subscription_id, computed.membership, computed.expires_at,
+                CASE WHEN again THEN 'auto-expire' ELSE reason END,
                 CASE WHEN is_known THEN
                     ROW(
-                        o.version, o.updated_at, o.credits, o.membership_status, o.plan_type, o.can_buy,
-                        o.has_ever_had_subscription, o.subscription_id, o.membership, o.expires_at
+                        stored.version, stored.updated_at, stored.credits, stored.membership_status, stored.plan_type,
+                        stored.can_buy, stored.has_ever_had_subscription, stored.subscription_id, stored.membership,
+                        stored.expires_at
                     )::creditsd.past
                 END,
-                next_look, new_level, standing, o.ends_told
+                next_look, new_level, standing, stored.ends_told
             )::creditsd.balances;
-            RETURN NEXT n;
-            changed := changed || n;
+            RETURN NEXT new;
+            changed := changed || new;
             has_new := has_new OR NOT is_known;
         END LOOP;
+        -- 3. Expire, and compare those users once more.
         EXIT WHEN emptied IS NULL OR again;
         IF expire_empty = 'dry_run' THEN
             RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
@@ -164,6 +163,7 @@ BEGIN
         asked := emptied;
         again := true;
     END LOOP;
+    -- 4. Store.
     IF version > newest THEN
         UPDATE creditsd.balances AS b
         SET version = c.version,
@@ -191,6 +191,7 @@ BEGIN
         FROM unnest(changed) AS c
         WHERE c.previous IS NULL;
     END IF;
+    -- 5. Keep the history.
     IF history_days > 0 THEN
         -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
         INSERT INTO creditsd.history (

@@ -14,7 +14,7 @@ CREATE TYPE creditsd.total AS (
 );
 
 COMMENT ON TYPE creditsd.total IS
-'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows without credits.';
+'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows with zero credits.';
 
 CREATE FUNCTION creditsd.totals(users {user_id_type}[], instant timestamptz, can_buy_policy text, expire_empty text)
 RETURNS SETOF creditsd.total
@@ -78,21 +78,16 @@ BEGIN
                 line.subscription_id,
                 line.membership,
                 line.expires_at,
-                happens.counts,
-                (line.active AND line.one_time AND line.credits <= 0) IS TRUE AS empty
+                judged.counts,
+                (line.active AND line.empty) IS TRUE AS empty
             FROM unnest(users) AS asked (user_id)
             LEFT JOIN creditsd.source AS line ON line.user_id = asked.user_id
             CROSS JOIN LATERAL (
-                SELECT
-                    (
-                        line.active
-                        AND (line.expires_at IS NULL OR line.expires_at > instant)
-                        AND NOT (expire_empty = 'on' AND line.one_time AND coalesce(line.credits, 1) <= 0)
-                    ) IS TRUE AS counts
-            ) AS happens
+                SELECT creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
+            ) AS judged
             ORDER BY
                 asked.user_id,
-                happens.counts DESC,
+                judged.counts DESC,
                 line.subscription DESC,
                 line.expires_at DESC NULLS FIRST,
                 line.created_at DESC NULLS LAST,
@@ -105,4 +100,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.totals IS
-'The rules: the total of each asked user at an instant. With expire_empty = on an empty one-time row has ceased to count before its status says so.';
+'The rules: the total of each asked user at an instant, of the rows that count (see creditsd.counts).';

@@ -13,7 +13,7 @@ WITH given_up AS (
         ) AS next_version
     FROM creditsd.deliveries AS d
     WHERE d.sink = %(sink)s
-    AND (%(user_id)s::text IS NULL OR d.user_id = %(user_id)s::text::{user_id_type})
+    AND (%(user_id)s::text IS NULL OR d.user_id = %(user_id)s::text::creditsd.user_id)
     FOR UPDATE
 ),
 following AS (

@@ -2,4 +2,4 @@
 SELECT d.user_id::text
 FROM creditsd.deliveries AS d
 WHERE d.sink = %(name)s
-AND d.user_id = ANY (%(user_ids)s::text[]::{user_id_type}[])
+AND d.user_id = ANY (%(user_ids)s::text[]::creditsd.user_id[])

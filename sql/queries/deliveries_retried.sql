@@ -2,5 +2,5 @@
 UPDATE creditsd.deliveries AS d
 SET next_at = now(), attempt = 0
 WHERE d.sink = %(sink)s
-AND (%(user_id)s::text IS NULL OR d.user_id = %(user_id)s::text::{user_id_type})
+AND (%(user_id)s::text IS NULL OR d.user_id = %(user_id)s::text::creditsd.user_id)
 RETURNING d.user_id::text

@@ -18,7 +18,7 @@ WITH refused AS (
         r.events_after,
         r.accepted
     FROM unnest(
-        %(user_ids)s::text[]::{user_id_type}[], %(versions)s::bigint[], %(statuses)s::integer[], %(reasons)s::text[],
+        %(user_ids)s::text[]::creditsd.user_id[], %(versions)s::bigint[], %(statuses)s::integer[], %(reasons)s::text[],
         %(retry_afters)s::float8[], %(events_afters)s::bigint[], %(accepted)s::text[]::jsonb[]
     ) AS r (user_id, version, status, reason, retry_after, events_after, accepted)
     ON CONFLICT (sink, user_id) DO UPDATE
@@ -43,7 +43,7 @@ following AS (
     SET version = n.version, attempt = 0, next_at = now(), refused_at = now(), events_after = n.arrived, accepted = '{}'
     FROM (
         SELECT a.user_id, a.version AS arrived, min(h.version) AS version
-        FROM unnest(%(arrived_ids)s::text[]::{user_id_type}[], %(arrived_versions)s::bigint[]) AS a (user_id, version)
+        FROM unnest(%(arrived_ids)s::text[]::creditsd.user_id[], %(arrived_versions)s::bigint[]) AS a (user_id, version)
         JOIN creditsd.history AS h ON h.user_id = a.user_id AND h.version > a.version
         WHERE h.version <= %(cursor)s
         GROUP BY a.user_id, a.version
@@ -55,7 +55,7 @@ following AS (
 ),
 arrived AS (
     DELETE FROM creditsd.deliveries AS d
-    USING unnest(%(arrived_ids)s::text[]::{user_id_type}[]) AS a (user_id)
+    USING unnest(%(arrived_ids)s::text[]::creditsd.user_id[]) AS a (user_id)
     WHERE d.sink = %(name)s
     AND d.user_id = a.user_id
     AND NOT EXISTS (SELECT FROM following AS f WHERE f.user_id = d.user_id)

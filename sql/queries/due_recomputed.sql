@@ -1,18 +1,5 @@
 -- Those whose time has come, recomputed: each total that changed, then one row with the page.
 SELECT
     page,
-    (total).user_id::text,
-    (total).version,
-    (total).updated_at,
-    (total).credits,
-    (total).membership_status,
-    (total).plan_type,
-    (total).can_buy,
-    (total).has_ever_had_subscription,
-    (total).subscription_id,
-    (total).membership,
-    (total).expires_at,
-    (total).cause,
-    record_send((total).previous),
-    (total).events::text
+    {total_columns}
 FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(history_days)s::integer)

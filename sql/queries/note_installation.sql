@@ -1,6 +1,6 @@
 -- The one row that says what is installed.
 INSERT INTO creditsd.installation (migration, digest, source, role)
-VALUES (%(migration)s, %(digest)s, %(source)s::jsonb, %(role)s)
+VALUES ({migration}, {digest}, {source}::jsonb, {role})
 ON CONFLICT (single) DO UPDATE
 SET migration = excluded.migration,
     digest = excluded.digest,

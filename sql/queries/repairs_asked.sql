@@ -1,5 +1,5 @@
 -- Ask whoever leads to tell of certain users again.
 INSERT INTO creditsd.repairs (user_id)
 SELECT asked.user_id
-FROM unnest(%(user_ids)s::text[]::{user_id_type}[]) AS asked (user_id)
+FROM unnest(%(user_ids)s::text[]::creditsd.user_id[]) AS asked (user_id)
 ON CONFLICT DO NOTHING

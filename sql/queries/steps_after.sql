@@ -20,50 +20,32 @@ kept AS (
 ),
 steps AS (
     (
-        SELECT
-            h.user_id, h.version, h.updated_at, h.credits, h.membership_status, h.plan_type, h.can_buy,
-            h.has_ever_had_subscription, h.subscription_id, h.membership, h.expires_at, h.cause, record_send(h.previous) AS previous, h.events::text
-        FROM creditsd.history AS h
-        WHERE h.version > %(version)s
-        ORDER BY h.version
+        SELECT {total_columns}
+        FROM creditsd.history AS total
+        WHERE total.version > %(version)s
+        ORDER BY total.version
         LIMIT %(limit)s
     )
     UNION ALL
     (
-        SELECT
-            b.user_id, b.version, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
-            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, record_send(b.previous), b.events::text
-        FROM creditsd.balances AS b
-        WHERE b.version > %(version)s
-        AND b.version <= (SELECT kept.whole_after FROM kept)
-        AND NOT EXISTS (SELECT FROM creditsd.history AS h WHERE h.version = b.version AND h.version > %(version)s)
-        ORDER BY b.version
+        SELECT {total_columns}
+        FROM creditsd.balances AS total
+        WHERE total.version > %(version)s
+        AND total.version <= (SELECT kept.whole_after FROM kept)
+        AND NOT EXISTS (SELECT FROM creditsd.history AS h WHERE h.version = total.version AND h.version > %(version)s)
+        ORDER BY total.version
         LIMIT %(limit)s
     )
-)
-(
-    SELECT
-        NULL::jsonb,
-        s.user_id::text,
-        s.version,
-        s.updated_at,
-        s.credits,
-        s.membership_status,
-        s.plan_type,
-        s.can_buy,
-        s.has_ever_had_subscription,
-        s.subscription_id,
-        s.membership,
-        s.expires_at,
-        s.cause,
-        s.previous,
-        s.events
+),
+page AS (
+    SELECT s.*
     FROM steps AS s
     ORDER BY s.version
     LIMIT %(limit)s
 )
+SELECT NULL::jsonb AS page, p.*
+FROM page AS p
 UNION ALL
-SELECT
-    jsonb_build_object('whole_after', kept.whole_after),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT jsonb_build_object('whole_after', kept.whole_after), nothing.*
 FROM kept
+LEFT JOIN page AS nothing ON false

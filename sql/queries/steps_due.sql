@@ -10,56 +10,32 @@ WITH due AS (
     LIMIT %(limit)s
 ),
 found AS (
-    SELECT
-        d.user_id,
-        d.version AS refused,
-        d.next_at,
-        s.*
+    SELECT d.version AS refused_version, d.next_at, step
     FROM due AS d
     CROSS JOIN LATERAL (
         (
-            SELECT
-                h.version, h.updated_at, h.credits, h.membership_status, h.plan_type, h.can_buy,
-                h.has_ever_had_subscription, h.subscription_id, h.membership, h.expires_at, h.cause, record_send(h.previous) AS previous, h.events::text
-            FROM creditsd.history AS h
-            WHERE h.user_id = d.user_id
-            AND h.version >= d.version
-            ORDER BY h.version
+            SELECT {total_columns}
+            FROM creditsd.history AS total
+            WHERE total.user_id = d.user_id
+            AND total.version >= d.version
+            ORDER BY total.version
             LIMIT 1
         )
         UNION ALL
-        SELECT
-            b.version, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
-            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, record_send(b.previous), b.events::text
-        FROM creditsd.balances AS b
-        WHERE b.user_id = d.user_id
-        AND b.version >= d.version
+        SELECT {total_columns}
+        FROM creditsd.balances AS total
+        WHERE total.user_id = d.user_id
+        AND total.version >= d.version
         ORDER BY version
         LIMIT 1
-    ) AS s
+    ) AS step
 )
 (
-    SELECT
-        NULL::jsonb,
-        f.user_id::text,
-        f.version,
-        f.updated_at,
-        f.credits,
-        f.membership_status,
-        f.plan_type,
-        f.can_buy,
-        f.has_ever_had_subscription,
-        f.subscription_id,
-        f.membership,
-        f.expires_at,
-        f.cause,
-        f.previous,
-        f.events
+    SELECT NULL::jsonb AS page, (f.step).*
     FROM found AS f
     ORDER BY f.next_at
 )
 UNION ALL
-SELECT
-    jsonb_build_object('missed', count(*) FILTER (WHERE f.version <> f.refused)),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-FROM found AS f
+SELECT jsonb_build_object('missed', late.users), nothing.*
+FROM (SELECT count(*) FILTER (WHERE (f.step).version <> f.refused_version) AS users FROM found AS f) AS late
+LEFT JOIN (SELECT (f.step).* FROM found AS f) AS nothing ON false

@@ -1,19 +1,30 @@
--- The totals of certain users, computed now from the table; a version is the stored one, or 0.
+-- The totals of certain users, computed now from the table. The version is the stored one, which says the same unless news is on
+-- its way; 0 for a user nobody has heard of.
 SELECT
-    NULL::jsonb,
-    t.user_id::text,
-    coalesce(b.version, 0),
-    CASE
-        WHEN b.version IS NULL AND t.membership_status = 'none' THEN timestamptz 'epoch'
-        ELSE coalesce(b.updated_at, now())
-    END,
-    t.credits,
-    t.membership_status,
-    t.plan_type,
-    t.can_buy,
-    t.has_ever_had_subscription OR b.has_ever_had_subscription IS TRUE,
-    t.subscription_id,
-    t.membership,
-    t.expires_at
-FROM creditsd.totals(%(user_ids)s::text[]::{user_id_type}[], now(), %(can_buy)s, %(expire_empty)s) AS t
-LEFT JOIN creditsd.balances AS b ON b.user_id = t.user_id
+    NULL::jsonb AS page,
+    {total_columns}
+FROM (
+    SELECT
+        computed.user_id,
+        coalesce(stored.version, 0) AS version,
+        CASE
+            WHEN stored.version IS NULL AND computed.membership_status = 'none' THEN timestamptz 'epoch'
+            WHEN NOT creditsd.differs(stored, computed) THEN stored.updated_at
+            ELSE now()
+        END AS updated_at,
+        computed.credits,
+        computed.membership_status,
+        computed.plan_type,
+        computed.can_buy,
+        computed.has_ever_had_subscription OR stored.has_ever_had_subscription IS TRUE AS has_ever_had_subscription,
+        computed.subscription_id,
+        computed.membership,
+        computed.expires_at,
+        'change' AS cause,
+        NULL::creditsd.past AS previous,
+        NULL::jsonb AS events
+    FROM creditsd.totals(
+        %(user_ids)s::text[]::creditsd.user_id[], now(), %(can_buy)s, %(expire_empty)s
+    ) AS computed
+    LEFT JOIN creditsd.balances AS stored ON stored.user_id = computed.user_id
+) AS total

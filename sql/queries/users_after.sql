@@ -4,7 +4,7 @@ FROM (
     (
         SELECT DISTINCT s.user_id
         FROM creditsd.source AS s
-        WHERE s.user_id > %(user_id)s::text::{user_id_type}
+        WHERE s.user_id > %(user_id)s::text::creditsd.user_id
         ORDER BY s.user_id
         LIMIT %(limit)s
     )
@@ -12,7 +12,7 @@ FROM (
     (
         SELECT b.user_id
         FROM creditsd.balances AS b
-        WHERE b.user_id > %(user_id)s::text::{user_id_type}
+        WHERE b.user_id > %(user_id)s::text::creditsd.user_id
         ORDER BY b.user_id
         LIMIT %(limit)s
     )

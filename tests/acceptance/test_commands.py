@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -37,6 +39,13 @@ KEYS = [
 async def test_the_version() -> None:
     done = await creditsd("--version", env=environment())
     assert (done.code, done.out, done.err) == (0, f"creditsd {__version__}\n", "")
+
+
+def test_python_m_creditsd_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "creditsd", "--version"], env=environment(), capture_output=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (f"creditsd {__version__}\n".encode(), b"")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

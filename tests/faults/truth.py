@@ -23,7 +23,7 @@ WITH judged AS (
     SELECT
         user_id, credits, plan_type,
         coalesce(status = 'active', false) AND coalesce(expires_at > clock_timestamp(), true)
-        AND NOT coalesce(status = 'active' AND plan_type = 'one_time' AND credits <= 0, false) AS counts
+        AND NOT coalesce(status = 'active' AND plan_type = 'one_time' AND credits = 0, false) AS counts
     FROM public.user_credits
     WHERE user_id IS NOT NULL
 )

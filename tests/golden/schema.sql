@@ -26,7 +26,9 @@ CREATE TYPE creditsd.total AS (
 	ends_at timestamp with time zone,
 	empties bigint
 );
-COMMENT ON TYPE creditsd.total IS 'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows without credits.';
+COMMENT ON TYPE creditsd.total IS 'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows with zero credits.';
+CREATE DOMAIN creditsd.user_id AS uuid;
+COMMENT ON DOMAIN creditsd.user_id IS 'The type of a user''s id, as the application''s table has it.';
 CREATE FUNCTION creditsd.begin_resync(cause text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -131,6 +133,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.capture_update() IS 'Marks the user of a changed row, and the one it was taken from.';
+CREATE FUNCTION creditsd.counts(active boolean, empty boolean, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((active AND ((expires_at IS NULL) OR (expires_at > instant)) AND (NOT (empty AND (expire_empty = 'on'::text)))) IS TRUE);
+COMMENT ON FUNCTION creditsd.counts(active boolean, empty boolean, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) IS 'Whether a row of the source counts at an instant. With expire_empty = on an empty one-time row has ceased to count before its status says so.';
 CREATE TABLE creditsd.balances (
     user_id uuid NOT NULL,
     version bigint NOT NULL,
@@ -161,6 +167,10 @@ COMMENT ON COLUMN creditsd.balances.recheck_at IS 'When time alone may change th
 COMMENT ON COLUMN creditsd.balances.level IS 'depleted: no credits. low: at or below low_credits, or not yet back at recovered_credits. Null: neither.';
 COMMENT ON COLUMN creditsd.balances.events IS 'What has happened and still stands: each type of event with the version that brought it and what belongs to it. credits.updated is there only where this version brought no new total, and says which one did.';
 COMMENT ON COLUMN creditsd.balances.ends_told IS 'The ends of the primary row that plan.expiring_soon has been about, but for those long past.';
+CREATE FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (((((((((stored).credits IS DISTINCT FROM (computed).credits) OR ((stored).membership_status IS DISTINCT FROM (computed).membership_status)) OR ((stored).plan_type IS DISTINCT FROM (computed).plan_type)) OR ((stored).can_buy IS DISTINCT FROM (computed).can_buy)) OR ((stored).has_ever_had_subscription IS DISTINCT FROM ((computed).has_ever_had_subscription OR ((stored).has_ever_had_subscription IS TRUE)))) OR ((stored).subscription_id IS DISTINCT FROM (computed).subscription_id)) OR ((stored).membership IS DISTINCT FROM (computed).membership)) OR ((stored).expires_at IS DISTINCT FROM (computed).expires_at));
+COMMENT ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) IS 'Whether a total, as the rows give it now, says something else than the one that is stored.';
 CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -182,7 +192,7 @@ DECLARE
     resyncing text;
     has_repairs boolean;
 BEGIN
-    -- Those that were in progress then and are visible now. They come before every newer one, so the order is one.
+    -- 1. Read: those that were in progress then and are visible now, which come before every newer one;
     IF pg_snapshot_xmin(since) < first_new THEN
         FOR running IN
             SELECT x
@@ -218,7 +228,7 @@ BEGIN
             END IF;
         END LOOP;
     END IF;
-    -- Those that began since.
+    -- and those that began since.
     IF room > 0 THEN
         IF next_xid IS NULL OR next_xid < first_new THEN
             SELECT array_agg(n.user_id), (array_agg(n.xid))[count(*)::integer]
@@ -252,6 +262,7 @@ BEGIN
             next_user := found_users[cardinality(found_users)];
         END IF;
     END IF;
+    -- 2. Heed what asks for everyone.
     SELECT
         (
             SELECT s.cause
@@ -275,7 +286,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
         pass_version := coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0);
     END IF;
-    -- Whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
+    -- 3. Recompute whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
     IF has_repairs THEN
         WITH taken AS (
             DELETE FROM creditsd.repairs AS r
@@ -289,6 +300,7 @@ BEGIN
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true, history_days) AS t;
     END IF;
+    -- 4. Recompute those who changed.
     IF cardinality(users) > 0 THEN
         IF cardinality(users) > 1 OR has_repairs OR upto IS NOT NULL THEN
             -- Who was stored since the pass began was summed up by a later look than the one that shows these changes.
@@ -303,6 +315,7 @@ BEGIN
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
     END IF;
+    -- 5. Say where the next page begins.
     page := jsonb_build_object(
         'snapshot', target,
         'full', room <= 0 OR cardinality(repaired) >= max_changes,
@@ -395,7 +408,7 @@ BEGIN
         WHERE t."user_id" = ANY (users)
         AND t."status"::text = ANY ('{"active"}'::text[])
         AND t."plan_type"::text = ANY ('{"one_time"}'::text[])
-        AND t."credits" <= 0
+        AND t."credits" = 0
         FOR UPDATE SKIP LOCKED
     )
     UPDATE "public"."user_credits" AS t
@@ -416,7 +429,7 @@ EXCEPTION
         RETURN false;
 END
 $$;
-COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows without credits, except those that somebody holds; false where the table refused. Sum the users up afterwards: no change marks them.';
+COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows with zero credits, except those that somebody holds; false where the table refused. Sum the users up afterwards: no change marks them.';
 CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, balances integer, changes integer, deliveries integer, history integer, remaining bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -619,9 +632,9 @@ DECLARE
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
-    t creditsd.total;    -- as the rows give it
-    o creditsd.balances; -- as it is stored
-    n creditsd.balances; -- as it is to be stored
+    computed creditsd.total; -- as the rows give it
+    stored creditsd.balances; -- as it is stored
+    new creditsd.balances; -- as it is to be stored
     changed creditsd.balances[] := ARRAY[]::creditsd.balances[];
     has_new boolean := false;
     is_known boolean;
@@ -635,7 +648,8 @@ DECLARE
     next_look timestamptz;
     standing jsonb;
 BEGIN
-    -- The lock comes before the statement that reads the truth: of two recomputes the later one reads later.
+    -- 1. Take the turn. The lock comes before the statement that reads the truth: of two recomputes of one user the later one reads
+    -- later, and cannot leave the older total.
     instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1) IS NOT NULL THEN clock_timestamp() END;
     IF history_days > 0 THEN
         -- Where the newest total is no step, somebody has stored it with history off.
@@ -651,36 +665,30 @@ BEGIN
     );
     version := newest;
     LOOP
-        -- User by user, but each statement once for all: PostgreSQL prepares what a statement might compute at every start of it,
-        -- which for one user would be most of the work. What is decided here costs little, and nothing where it is not asked.
+        -- 2. Compare. User by user, but each statement once for all: PostgreSQL prepares what a statement might compute at every start
+        -- of it, which for one user would be most of the work. What is decided here costs little, and nothing where it is not asked.
         FOR pair IN
             SELECT c AS computed, b AS stored
             FROM creditsd.totals(asked, instant, can_buy_policy, expire_empty) AS c
             LEFT JOIN creditsd.balances AS b ON b.user_id = c.user_id
         LOOP
-            t := pair.computed;
-            o := pair.stored;
-            IF t.empties > 0 AND expire_empty <> 'off' AND NOT again THEN
-                emptied := emptied || t.user_id;
+            computed := pair.computed;
+            stored := pair.stored;
+            IF computed.empties > 0 AND expire_empty <> 'off' AND NOT again THEN
+                emptied := emptied || computed.user_id;
                 CONTINUE WHEN expire_empty = 'on';
             END IF;
-            is_known := o.user_id IS NOT NULL;
-            has_ever := t.has_ever_had_subscription OR o.has_ever_had_subscription IS TRUE;
-            is_news := republish OR (
-                o.credits, o.membership_status, o.plan_type, o.can_buy, o.has_ever_had_subscription,
-                o.subscription_id, o.membership, o.expires_at
-            ) IS DISTINCT FROM (
-                t.credits, t.membership_status, t.plan_type, t.can_buy, has_ever,
-                t.subscription_id, t.membership, t.expires_at
-            );
+            is_known := stored.user_id IS NOT NULL;
+            has_ever := computed.has_ever_had_subscription OR stored.has_ever_had_subscription IS TRUE;
+            is_news := republish OR creditsd.differs(stored, computed);
             -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
             old_level := CASE
-                WHEN o.credits <= 0 THEN 'depleted'
-                WHEN o.credits <= low_at OR (o.credits < recovered_at AND o.level IS NOT NULL) THEN 'low'
+                WHEN stored.credits <= 0 THEN 'depleted'
+                WHEN stored.credits <= low_at OR (stored.credits < recovered_at AND stored.level IS NOT NULL) THEN 'low'
             END;
             new_level := CASE
-                WHEN t.credits <= 0 THEN 'depleted'
-                WHEN t.credits <= low_at OR (t.credits < recovered_at AND old_level IS NOT NULL) THEN 'low'
+                WHEN computed.credits <= 0 THEN 'depleted'
+                WHEN computed.credits <= low_at OR (computed.credits < recovered_at AND old_level IS NOT NULL) THEN 'low'
             END;
             crossing := CASE
                 WHEN NOT is_known OR new_level IS NOT DISTINCT FROM old_level THEN NULL
@@ -688,59 +696,62 @@ BEGIN
                 WHEN new_level IS NULL THEN 'credits.recovered'
                 WHEN old_level IS NULL THEN 'credits.low'
             END;
-            has_expired := (o.membership_status = 'active' AND t.membership_status = 'expired') IS TRUE;
+            has_expired := (stored.membership_status = 'active' AND computed.membership_status = 'expired') IS TRUE;
             is_ending := (
-                t.expires_at - soon <= instant
+                computed.expires_at - soon <= instant
                 -- An end that has only just become near: the timer stood before it, or it was another one.
                 AND CASE
                     WHEN NOT is_known THEN reason <> 'backfill'
-                    ELSE o.recheck_at <= t.expires_at - soon OR t.expires_at IS DISTINCT FROM o.expires_at
+                    ELSE stored.recheck_at <= computed.expires_at - soon OR computed.expires_at IS DISTINCT FROM stored.expires_at
                 END
-                AND (t.expires_at = ANY (o.ends_told)) IS NOT TRUE
+                AND (computed.expires_at = ANY (stored.ends_told)) IS NOT TRUE
             ) IS TRUE;
             next_look := LEAST(
-                t.ends_at,
-                CASE WHEN t.expires_at - soon > instant THEN t.expires_at - soon END,
-                CASE WHEN again AND t.empties > 0 THEN instant + retry_after END
+                computed.ends_at,
+                CASE WHEN computed.expires_at - soon > instant THEN computed.expires_at - soon END,
+                CASE WHEN again AND computed.empties > 0 THEN instant + retry_after END
             );
-            standing := CASE WHEN crossing IS NOT NULL OR has_expired OR is_ending OR o.events IS NOT NULL THEN
+            standing := CASE WHEN crossing IS NOT NULL OR has_expired OR is_ending OR stored.events IS NOT NULL THEN
                 creditsd.events_after(
-                    o, t.membership_status, t.expires_at, version + 1, is_news,
+                    stored, computed.membership_status, computed.expires_at, version + 1, is_news,
                     new_level, crossing, low_at, recovered_at, has_expired, is_ending
                 )
             END;
             IF NOT (is_news OR is_ending) THEN
                 -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
-                IF (o.recheck_at, o.level) IS DISTINCT FROM (next_look, new_level) THEN
+                IF (stored.recheck_at, stored.level) IS DISTINCT FROM (next_look, new_level) THEN
                     UPDATE creditsd.balances AS b
                     SET recheck_at = next_look,
                         level = new_level,
                         events = standing
-                    WHERE b.user_id = t.user_id;
+                    WHERE b.user_id = computed.user_id;
                 END IF;
                 CONTINUE;
             END IF;
             -- Who has no rows and was never told of is no news: somebody who was forgotten must not come back by this.
-            CONTINUE WHEN NOT is_known AND t.membership_status = 'none' AND NOT republish;
+            CONTINUE WHEN NOT is_known AND computed.membership_status = 'none' AND NOT republish;
             IF is_ending THEN
-                o.ends_told := ARRAY(SELECT e FROM unnest(o.ends_told) AS e WHERE e > instant) || t.expires_at;
+                stored.ends_told := ARRAY(SELECT e FROM unnest(stored.ends_told) AS e WHERE e > instant) || computed.expires_at;
             END IF;
             version := version + 1;
-            n := ROW(
-                t.user_id, version, instant, t.credits, t.membership_status, t.plan_type, t.can_buy, has_ever,
-                t.subscription_id, t.membership, t.expires_at, CASE WHEN again THEN 'auto-expire' ELSE reason END,
+            new := ROW(
+                computed.user_id, version, instant, computed.credits, computed.membership_status, computed.plan_type,
+                computed.can_buy, has_ever, computed.subscription_id, computed.membership, computed.expires_at,
+                CASE WHEN again THEN 'auto-expire' ELSE reason END,
                 CASE WHEN is_known THEN
                     ROW(
-                        o.version, o.updated_at, o.credits, o.membership_status, o.plan_type, o.can_buy,
-                        o.has_ever_had_subscription, o.subscription_id, o.membership, o.expires_at
+                        stored.version, stored.updated_at, stored.credits, stored.membership_status, stored.plan_type,
+                        stored.can_buy, stored.has_ever_had_subscription, stored.subscription_id, stored.membership,
+                        stored.expires_at
                     )::creditsd.past
                 END,
-                next_look, new_level, standing, o.ends_told
+                next_look, new_level, standing, stored.ends_told
             )::creditsd.balances;
-            RETURN NEXT n;
-            changed := changed || n;
+            RETURN NEXT new;
+            changed := changed || new;
             has_new := has_new OR NOT is_known;
         END LOOP;
+        -- 3. Expire, and compare those users once more.
         EXIT WHEN emptied IS NULL OR again;
         IF expire_empty = 'dry_run' THEN
             RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
@@ -753,6 +764,7 @@ BEGIN
         asked := emptied;
         again := true;
     END LOOP;
+    -- 4. Store.
     IF version > newest THEN
         UPDATE creditsd.balances AS b
         SET version = c.version,
@@ -780,6 +792,7 @@ BEGIN
         FROM unnest(changed) AS c
         WHERE c.previous IS NULL;
     END IF;
+    -- 5. Keep the history.
     IF history_days > 0 THEN
         -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
         INSERT INTO creditsd.history (
@@ -1125,21 +1138,16 @@ BEGIN
                 line.subscription_id,
                 line.membership,
                 line.expires_at,
-                happens.counts,
-                (line.active AND line.one_time AND line.credits <= 0) IS TRUE AS empty
+                judged.counts,
+                (line.active AND line.empty) IS TRUE AS empty
             FROM unnest(users) AS asked (user_id)
             LEFT JOIN creditsd.source AS line ON line.user_id = asked.user_id
             CROSS JOIN LATERAL (
-                SELECT
-                    (
-                        line.active
-                        AND (line.expires_at IS NULL OR line.expires_at > instant)
-                        AND NOT (expire_empty = 'on' AND line.one_time AND coalesce(line.credits, 1) <= 0)
-                    ) IS TRUE AS counts
-            ) AS happens
+                SELECT creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
+            ) AS judged
             ORDER BY
                 asked.user_id,
-                happens.counts DESC,
+                judged.counts DESC,
                 line.subscription DESC,
                 line.expires_at DESC NULLS FIRST,
                 line.created_at DESC NULLS LAST,
@@ -1150,7 +1158,7 @@ BEGIN
     ) AS summed;
 END
 $$;
-COMMENT ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'The rules: the total of each asked user at an instant. With expire_empty = on an empty one-time row has ceased to count before its status says so.';
+COMMENT ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'The rules: the total of each asked user at an instant, of the rows that count (see creditsd.counts).';
 CREATE TABLE creditsd.changes (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     user_id uuid NOT NULL
@@ -1323,6 +1331,7 @@ CREATE VIEW creditsd.source AS
     plan_type,
     ((plan_type = ANY ('{subscription}'::text[])) IS TRUE) AS subscription,
     ((plan_type = ANY ('{one_time}'::text[])) IS TRUE) AS one_time,
+    (((plan_type = ANY ('{one_time}'::text[])) AND (credits = 0)) IS TRUE) AS empty,
     membership,
     subscription_id,
         CASE
@@ -1336,7 +1345,7 @@ CREATE VIEW creditsd.source AS
             ELSE created_at
         END AS created_at
    FROM public.user_credits t;
-COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription and one_time, an end that never comes as null. Drop it to alter those columns, then run "creditsd install".';
+COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Drop it to alter those columns, then run "creditsd install".';
 CREATE SEQUENCE public.user_credits_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -1401,6 +1410,8 @@ REVOKE ALL ON FUNCTION creditsd.capture_delete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.counts(active boolean, empty boolean, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_status text, now_expires_at timestamp with time zone, next_version bigint, is_news boolean, level text, crossing text, low_at numeric, recovered_at numeric, expired boolean, ending boolean) FROM PUBLIC;

@@ -139,7 +139,7 @@ async def test_a_table_that_refuses_the_expired_status_stops_nothing(reference_t
     reference_table.run("ALTER TABLE user_credits ADD CHECK (status <> 'expired')")
     settings = await installed(reference_table)
     async with Line.settled(settings) as line:
-        reference_table.run(ADD_PACK, [USER, -4])
+        reference_table.run(ADD_PACK, [USER, 0])
         reference_table.run(ADD, [OTHER, 7])
         totals = {total.user_id: total for total in await line.settle()}
         assert said(totals[USER], "credits", "membership_status") == (0, "expired")

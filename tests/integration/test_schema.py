@@ -91,6 +91,7 @@ async def test_everything_made_says_what_it_is(reference_table: Database) -> Non
         UNION ALL
         SELECT p.oid::regprocedure::text || ' has no search_path' FROM pg_proc AS p
         WHERE p.pronamespace = 'creditsd'::regnamespace
+        AND p.prosqlbody IS NULL -- which is bound to what it calls when it is made
         AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c WHERE c LIKE 'search_path=pg_catalog, pg_temp')
         """
     )
@@ -164,7 +165,7 @@ async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Datab
         source = await SourceTable.inspect(connection, settings)
         for each, name in sql_files.migrations():
             if each <= number:
-                await connection.execute(schema._compose(name, source))
+                await connection.execute(schema._filled(name, source).encode())
         await connection.execute(
             "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (%s, 'of then', '{}', '')",
             [number],
@@ -191,7 +192,7 @@ async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Databas
         source = await SourceTable.inspect(connection, settings)
         for number, name in sql_files.migrations():
             if number < 9:
-                await connection.execute(schema._compose(name, source))
+                await connection.execute(schema._filled(name, source).encode())
         note = "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (8, 'of then', '{}', '')"
         await connection.execute(note)
         for table in ("balances", "history"):
@@ -487,8 +488,8 @@ async def test_an_enum_needs_no_expired_value_where_nothing_is_expired(database:
     database.run("CREATE TABLE user_credits (user_id uuid, credits int, status s, plan_type text)")
     settings = await installed(database, expire_empty="off")
     async with Line.settled(settings) as line:
-        database.run("INSERT INTO user_credits VALUES (%s, -1, 'active', 'one_time')", [USER])
-        assert [total.credits for total in await line.settle()] == [-1]
+        database.run("INSERT INTO user_credits VALUES (%s, 0, 'active', 'one_time')", [USER])
+        assert [total.credits for total in await line.settle()] == [0]
 
 
 async def test_a_user_id_whose_type_changed_is_refused_with_the_way_out(reference_table: Database) -> None:
@@ -591,12 +592,12 @@ async def test_a_restricted_role_is_enough_to_run(reference_table: Database, rol
     try:
         await sink.until_credits(USER, 5)
         reference_table.run(
-            "INSERT INTO user_credits (user_id, credits, status, plan_type) VALUES (%s, -1, 'active', 'one_time')",
+            "INSERT INTO user_credits (user_id, credits, status, plan_type) VALUES (%s, 0, 'active', 'one_time')",
             [OTHER],
         )
         total = await sink.until_credits(OTHER, 0)
         assert total.cause == "auto-expire"
-        assert reference_table.run("SELECT status FROM user_credits WHERE credits < 0") == [("expired",)]
+        assert reference_table.run("SELECT status FROM user_credits WHERE credits = 0") == [("expired",)]
         reference_table.run("TRUNCATE user_credits")
         await sink.until_credits(USER, 0)
         async with Inspector.opened(settings, purpose="test") as inspector:

@@ -409,23 +409,40 @@ async def test_who_can_buy_is_a_policy(
             assert (await inspector.total(name)).can_buy is expected
 
 
-@pytest.mark.parametrize(
-    ("expire_empty", "status", "membership_status", "debt"),
-    [("on", "expired", "expired", 0), ("dry_run", "active", "active", -3), ("off", "active", "active", -3)],
-)
+@pytest.mark.parametrize(("expire_empty", "status"), [("on", "expired"), ("dry_run", "active"), ("off", "active")])
 async def test_empty_one_time_plans_are_expired_only_when_that_is_on(
-    reference: Installed, expire_empty: str, status: str, membership_status: str, debt: int
+    reference: Installed, expire_empty: str, status: str
 ) -> None:
     name = REFERENCE.new_user()
     settings = configured(reference.database, expire_empty=expire_empty)
     async with Line.settled(settings) as line, reference.database.connect() as application:
-        row = await put(application, name, {"credits": -3})
+        row = await put(application, name, {"credits": 0})
         (total,) = await line.settle()
-        assert said(total, "credits", "membership_status") == (debt, membership_status)
+        assert said(total, "credits", "membership_status") == (0, status)
         assert total.cause == ("auto-expire" if expire_empty == "on" else "change")
         after = await application.execute("SELECT status FROM user_credits WHERE id = %s", [row])
         assert await after.fetchone() == (status,)
         await application.execute("DELETE FROM user_credits WHERE id = %s", [row])
+        await line.settle()
+
+
+@pytest.mark.parametrize("expire_empty", ["on", "dry_run", "off"])
+async def test_a_one_time_plan_below_zero_is_a_debt_that_counts_and_is_left_alone(
+    reference: Installed, expire_empty: str
+) -> None:
+    name = REFERENCE.new_user()
+    settings = configured(reference.database, expire_empty=expire_empty)
+    async with Line.settled(settings) as line, reference.database.connect() as application:
+        await put(application, name, {"credits": 100, "plan_type": "subscription"})
+        row = await put(application, name, {"credits": -20})
+        (total,) = await line.settle()
+        assert said(total, "credits", "membership_status", "cause") == (80, "active", "change")
+        after = await application.execute("SELECT status FROM user_credits WHERE id = %s", [row])
+        assert await after.fetchone() == ("active",)
+        async with Inspector.opened(settings, purpose="test") as inspector:
+            explained = await inspector.explain(name)
+            assert [(int(each.credits or 0), each.counts) for each in explained.rows] == [(100, True), (-20, True)]
+        await application.execute("DELETE FROM user_credits WHERE user_id = %s", [name])
         await line.settle()
 
 
@@ -461,7 +478,7 @@ async def test_identifiers_and_words_are_settings(database: Database) -> None:
         (7, "{b,c}", None, None, None),
         (8, "back\\slash", None, None, None),
         (9, "active", "subscription", None, None),
-        (-1, "it's on", "pack%s", None, None),
+        (0, "it's on", "pack%s", None, None),
     ]
     async with database.connect() as application, Line.settled(settings) as line:
         for row in rows:
