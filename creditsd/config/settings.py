@@ -37,7 +37,7 @@ from creditsd.config.types import (
     Word,
     parse_relation,
 )
-from creditsd.domain.errors import ConfigError
+from creditsd.domain.errors import ConfigError, InputError
 
 DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
 
@@ -213,6 +213,18 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
 
     @property
+    def sink_names(self) -> list[str]:
+        """What the configured sinks are called, in their order."""
+        return [each.name for each in self.sinks]
+
+    def sink(self, name: str) -> SinkSettings:
+        """Return the sink of this name. Raises InputError, which names the nearest there is."""
+        found = next((each for each in self.sinks if each.name == name), None)
+        if found is None:
+            raise InputError.unknown("configured sink is called", name, self.sink_names)
+        return found
+
+    @property
     def policy(self) -> dict[str, str]:
         """What decides about totals beside the table, as recompute takes it, and how long their steps are kept."""
         return {
@@ -224,9 +236,8 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _sinks_have_their_own_names(self) -> Settings:
-        names = [sink.name for sink in self.sinks]
-        for name in names:
-            if names.count(name) > 1:
+        for name in self.sink_names:
+            if self.sink_names.count(name) > 1:
                 raise ValueError(f"two sinks are called {name!r}: give one of them another name")
         return self
 

@@ -16,8 +16,8 @@ from creditsd.capture.doorbell import Doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
 from creditsd.daemon.pipeline import BackfillProgress, DaemonState, Pipeline, Stages
-from creditsd.delivery.backoff import Backoff
 from creditsd.delivery.publisher import Publisher
+from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
 from creditsd.http.database_source import DatabaseSource
 from creditsd.http.operator import PageBeside
