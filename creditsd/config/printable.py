@@ -22,6 +22,11 @@ def escaped(text: str) -> str:
     return _SUSPECT.sub(_escape, text)
 
 
+def escaped_json(text: str) -> str:
+    """Write the same of JSON text as JSON's own escapes: it means what it meant."""
+    return _SUSPECT.sub(_escape_in_json, text)
+
+
 def one_line(text: str, secrets: Sequence[str] = (), *, longest: int = REASON_LENGTH) -> str:
     """Return a stranger's words as one bounded, printable line without our secrets."""
     for secret in secrets:
@@ -32,3 +37,11 @@ def one_line(text: str, secrets: Sequence[str] = (), *, longest: int = REASON_LE
 def _escape(match: re.Match[str]) -> str:
     character = match[0]
     return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+def _escape_in_json(match: re.Match[str]) -> str:
+    character = match[0]
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True))
