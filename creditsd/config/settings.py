@@ -253,10 +253,9 @@ class Settings(_Section):
 
 
 def redacted(settings: Settings) -> dict[str, Any]:
-    """Return the settings as they would be written, for people to see: every secret redacted."""
+    """Return the settings as they would be written, for people to see, every secret redacted: all but the sinks."""
     shown: dict[str, Any] = redact("settings", settings.model_dump(exclude={"sinks"}))
-    sinks = [{"name": sink.name, "url": sink.url, "mode": sink.mode, **sink.options} for sink in settings.sinks]
-    return shown | {"sinks": redact("sinks", sinks)}
+    return shown
 
 
 def load(config: Path | None = None) -> Settings:
@@ -327,10 +326,13 @@ def _explain_one(item: dict[str, Any], gathered: sources.Gathered) -> str:
     key = next((key for key in gathered if location[: len(key)] == key), None)
     origin = gathered[key] if key else sources.SourcedValue(None, sources.in_toml(location))
     label = ".".join((origin.label, *_readable(location[len(key or location) :])))
-    # A broken DSN or URL cannot be redacted: nobody knows which part of it is the password.
-    if origin.secret or location[-1] in ("dsn", "listen_dsn", "url", "feed") or any(map(is_secret, location)):
+    if origin.secret or location[-1] in _NEVER_QUOTED or any(map(is_secret, location)):
         return f"{label}: {what}"
     return f"{label} = {_shown(item['input'])}: {what}"
+
+
+# A broken DSN or URL cannot be redacted: nobody knows which part of it is the password; nor what options may hold.
+_NEVER_QUOTED = frozenset({"dsn", "listen_dsn", "url", "feed", "options"})
 
 
 def _readable(location: tuple[str, ...]) -> Iterator[str]:
