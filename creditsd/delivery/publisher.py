@@ -12,10 +12,10 @@ from typing import Any
 import structlog
 
 from creditsd.delivery.backlog import Backlog, pieces
-from creditsd.delivery.backoff import Backoff
 from creditsd.delivery.event_cursor import EventCursor
 from creditsd.delivery.history_backlog import HistoryBacklog, apart
 from creditsd.delivery.retries import Retries
+from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files

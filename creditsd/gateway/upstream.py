@@ -11,7 +11,7 @@ import structlog
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from creditsd.delivery.backoff import Backoff
+from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import SinkUnavailable, ungrouped
 from creditsd.domain.user_id import canonical
 from creditsd.gateway.sources import BrokerSource, version_of

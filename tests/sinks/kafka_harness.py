@@ -20,9 +20,10 @@ from tests.workshop import free_port, freeze, kafka_program
 class Broker:
     """One broker in memory on a port of its own: what it held is gone when it stops."""
 
-    def __init__(self) -> None:
+    def __init__(self, advertised_port: int | None = None) -> None:
         self._binary = kafka_program()
         self.port = free_port()
+        self._advertised_port = advertised_port or self.port
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -31,9 +32,9 @@ class Broker:
 
     def start(self) -> None:
         self._binary.chmod(self._binary.stat().st_mode | stat.S_IXUSR)  # an installer may have dropped it
-        listener = f"tcp://127.0.0.1:{self.port}"
+        listener, advertised = f"tcp://127.0.0.1:{self.port}", f"tcp://127.0.0.1:{self._advertised_port}"
         self._process = subprocess.Popen(
-            [self._binary, "broker", "--listener-url", listener, "--advertised-listener-url", listener],
+            [self._binary, "broker", "--listener-url", listener, "--advertised-listener-url", advertised],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
