@@ -230,16 +230,20 @@ class Inspector:
             if not found.totals:
                 await asyncio.sleep(WATCH_SECONDS)
 
-    async def backfill(self, progress: Callable[[int, int, bool], None]) -> bool:
-        """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it."""
+    async def backfill(self, progress: Callable[[int, int, bool], None], *, republish: bool = False) -> bool:
+        """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it.
+
+        With `republish` everyone gets a new version, changed or not, so that every sink takes it.
+        """
+        cause = {"cause": "republish" if republish else "backfill"}
         installed = self._installation
         recomputer = Recomputer(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
         users = await recomputer.count_users(self._settings.source)
         found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if found is not None and found[0]:
-            await self._backfill_here(recomputer, lambda done, over: progress(done, users, over))
+            await self._backfill_here(recomputer, cause, lambda done, over: progress(done, users, over))
             return False
-        await row(self._connection, sql_files.sql("queries/resync_asked"))
+        await row(self._connection, sql_files.sql("queries/resync_asked"), cause)
         if self._settings.wakeup == "doorbell":
             await row(self._connection, sql_files.sql("queries/rung"))
         over, done = False, 0
@@ -251,14 +255,16 @@ class Inspector:
             progress(users if over else done, users, over)
         return True
 
-    async def _backfill_here(self, recomputer: Recomputer, progress: Callable[[int, bool], None]) -> None:
+    async def _backfill_here(
+        self, recomputer: Recomputer, cause: Mapping[str, str], progress: Callable[[int, bool], None]
+    ) -> None:
         """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
         installed = self._installation
         change_reader = ChangeReader(
             self._connection, digest=installed.digest, user_id_type=installed.user_id_type, policy=self._policy
         )
         await change_reader.resume()
-        await row(self._connection, sql_files.sql("queries/resync_begun"))
+        await row(self._connection, sql_files.sql("queries/resync_begun"), cause)
         over, done = False, 0
         while not over:
             page = (await recomputer.resync_next(self._settings.max_batch_users)).page

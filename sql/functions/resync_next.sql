@@ -48,7 +48,9 @@ BEGIN
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+        FROM creditsd.recompute(
+            users, 'backfill', can_buy_policy, expire_empty, event_policy, cause = 'republish', history_days
+        ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
         UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
@@ -66,4 +68,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.resync_next IS
-'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+'Recomputes the next max_users users of the resync under way and notes how far it came; where its cause is republish, each gets a new version. Rows: the totals that changed, then one with the page.';

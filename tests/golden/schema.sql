@@ -988,7 +988,9 @@ BEGIN
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+        FROM creditsd.recompute(
+            users, 'backfill', can_buy_policy, expire_empty, event_policy, cause = 'republish', history_days
+        ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
         UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
@@ -1004,7 +1006,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came; where its cause is republish, each gets a new version. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.search_path_of_owner() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
