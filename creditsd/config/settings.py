@@ -68,6 +68,7 @@ class SourceSettings(_Section):
     expired_status: Word = "expired"
     subscription_types: list[Word] = ["subscription"]
     one_time_types: list[Word] = ["one_time"]
+    timezone: Word = "UTC"
 
     @property
     def relation(self) -> tuple[str, str]:

@@ -1439,12 +1439,12 @@ CREATE VIEW creditsd.source AS
     subscription_id,
         CASE
             WHEN (expires_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
-            WHEN (expires_at < '0001-01-02 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
+            WHEN (expires_at < '0001-01-03 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
             ELSE expires_at
         END AS expires_at,
         CASE
             WHEN (created_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
-            WHEN (created_at < '0001-01-02 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
+            WHEN (created_at < '0001-01-03 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
             ELSE created_at
         END AS created_at
    FROM public.user_credits t;
