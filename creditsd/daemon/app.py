@@ -26,7 +26,9 @@ from creditsd.http.operator.recent_totals import RecentTotals
 from creditsd.http.operator.routes import OperatorRoutes
 from creditsd.http.server import HttpServer, Part
 from creditsd.metrics.collectors import DaemonCollector
+from creditsd.metrics.counters import LineMetrics, SinksMetrics
 from creditsd.metrics.rates import Rates
+from creditsd.metrics.registry import registry as metrics
 from creditsd.postgres import connections, sql_files
 from creditsd.postgres.connections import Connection, connected, row
 from creditsd.schema import install as schema
@@ -63,21 +65,30 @@ class Daemon:
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         every = {each.name for each in settings.sinks if each.mode == "every"}
         sinks = [*((each.name, make(each)) for each in settings.sinks), *extra]
-        rates, recent = Rates(), RecentTotals()
+        rates, recent, registry = Rates(), RecentTotals(), metrics()
+        told = SinksMetrics(registry)
         self._publishers = [
-            Publisher(name, sink, self._pool, rates.arrived, every=name in every) for name, sink in sinks
+            Publisher(name, sink, self._pool, rates.arrived, told.of(name).settled, every=name in every)
+            for name, sink in sinks
         ]
         self._history = HistoryPartitions(settings.history.days)
         self._source = DatabaseSource(settings)
-        self._http = HttpServer(settings.http, self._source.hub, self.health)
+        self._http = HttpServer(settings.http, self._source.hub, self.health, registry)
         self._backend = Backend(settings, rates, self._publishers, self.health)
-        self._operator = OperatorRoutes(settings.http, self._http.counts, self._backend, recent, beside=beside)
+        self._operator = OperatorRoutes(settings.http, self._http.metrics, self._backend, recent, beside=beside)
         for part in (self._operator, *parts):
             self._http.add(part)
-        self._pipeline = Pipeline(settings, [*self._publishers, self._source, recent], progress, rates)
-        self._http.metrics.add(
-            DaemonCollector(self._pipeline, self._publishers, self._doorbell_state, self._source.pool)
+        self._pipeline = Pipeline(
+            settings, [*self._publishers, self._source, recent], progress, rates, LineMetrics(registry)
         )
+        collector = DaemonCollector(
+            registry,
+            self._publishers,
+            state=lambda: self.state,
+            doorbell=self._doorbell_state,
+            pool=self._source.pool,
+        )
+        self._http.before_each_scrape(collector.look)
         self._stages: Stages | None = None
         self._stopping = asyncio.Event()
 

@@ -17,7 +17,7 @@ from creditsd.capture.doorbell import Doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
 from creditsd.domain.total import Total
-from creditsd.metrics.counters import LineCounters
+from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.postgres.connections import Connection
 from creditsd.totals.recompute import Recomputer
@@ -61,10 +61,16 @@ class Pipeline:
     """Turns the line while its stages are there. Every step re-reads the truth, so it may be interrupted anywhere."""
 
     def __init__(
-        self, settings: Settings, receivers: Sequence[Receiver], progress: BackfillProgress | None, rates: Rates
+        self,
+        settings: Settings,
+        receivers: Sequence[Receiver],
+        progress: BackfillProgress | None,
+        rates: Rates,
+        metrics: LineMetrics,
     ) -> None:
         self._settings = settings
         self._rates = rates
+        self._metrics = metrics
         self._receivers = receivers
         self._progress = progress
         self._recent: OrderedDict[str, float] = OrderedDict()  # when users were last published, the longest ago first
@@ -74,7 +80,6 @@ class Pipeline:
         self._turned_at = time.monotonic()
         self._ending = False
         self.state: DaemonState = "starting"
-        self.counters = LineCounters()
 
     @property
     def alive(self) -> bool:
@@ -130,7 +135,7 @@ class Pipeline:
         drained = await stages.change_reader.drain(limit)
         self._rates.read(drained.page["changes"])
         page = drained.page
-        self.counters.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
+        self._metrics.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
         self._publish(drained.totals)
         await asyncio.sleep(0)  # whoever was handed them goes first
         if page["resyncing"] != self._resyncing:
@@ -189,11 +194,11 @@ class Pipeline:
         if not totals:
             return
         self._rates.published(len(totals))
+        self._metrics.stored(totals)
         for receiver in self._receivers:
             receiver.offer(totals)
         now = time.monotonic()
         for total in totals:
-            self.counters.totals[total.cause] += 1
             self._recent[total.user_id] = now
             self._recent.move_to_end(total.user_id)
         # Not a dict: in one that loses its first item again and again, finding the next takes longer each time.

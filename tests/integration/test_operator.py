@@ -19,7 +19,7 @@ from creditsd.http.operator.backend import Backend
 from creditsd.http.static_files import POLICY
 from creditsd.metrics.rates import Rates
 from tests.conftest import SERVERS, Database, eventually
-from tests.http.asking import KEY, Asking, Events, asking, bearer, http, token
+from tests.http.asking import KEY, Asking, Events, asking, bearer, counted, http, token
 from tests.integration.line import OTHER, USER, MemorySink, configured
 from tests.integration.running import running, until
 from tests.servers import free_port
@@ -80,7 +80,7 @@ async def test_only_the_operators_key_opens_anything(installation: Database) -> 
         assert (await client.get("/v1/operator/state", **bearer(OPERATOR))).status == 200
         assert (await client.get("/v1/operator/state", **bearer("another key of an operator"))).status == 200
         assert (await client.read(USER, OPERATOR)).status == 401  # nor is it a server's
-        assert daemon._http.counts.auth_failures["401"] > 30
+        assert counted(daemon._http, "http_auth_failures", status="401") > 30
 
 
 async def test_without_a_key_of_the_operators_there_is_no_page(installation: Database) -> None:

@@ -21,7 +21,7 @@ from creditsd.http.errors import RequestRefused, answer
 from creditsd.http.operator import PageBeside
 from creditsd.http.operator.recent_totals import KEPT, RecentTotals, change
 from creditsd.http.static_files import StaticFiles
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
 STATE_SECONDS = 1.0
 CHANGES_SECONDS = 0.1  # news is told at once, and then not sooner than this
@@ -60,14 +60,14 @@ class OperatorRoutes:
     def __init__(
         self,
         settings: HttpSettings,
-        counts: HttpCounters,
+        metrics: HttpMetrics,
         data: OperatorData,
         recent: RecentTotals,
         *,
         beside: PageBeside | None = None,
     ) -> None:
         self._digests = [digest(key) for key in settings.operator_keys]
-        self._counts = counts
+        self._metrics = metrics
         self._data = data
         self._recent = recent
         self._beside = beside
@@ -112,13 +112,13 @@ class OperatorRoutes:
     def _check(self, request: web.Request) -> None:
         """Raise RequestRefused for whoever has no key of the operator's, as servers and users have none."""
         if not self._digests:
-            self._counts.auth_failures["403"] += 1
+            self._metrics.auth_failures.labels("403").inc()
             raise RequestRefused(403, _NO_KEY)
         try:
             if matching(sent(request), self._digests) is None:
                 raise RequestRefused.unauthorized("this is not the operator's key", "invalid_token")
         except RequestRefused as refused:
-            self._counts.auth_failures[str(refused.status)] += 1
+            self._metrics.auth_failures.labels(str(refused.status)).inc()
             raise
 
     async def _state(self, _: web.Request) -> web.Response:
