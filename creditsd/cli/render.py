@@ -47,9 +47,9 @@ def total_line(total: Total, *, before: Total | None = None) -> Text:
     return line
 
 
-def explanation(console: Console, found: Explanation) -> None:
+def explanation(console: Console, user_id: str, found: Explanation) -> None:
     """Show a user's rows with their reasons, the total, and what each sink has."""
-    rows = _Table(title=Text(escaped(f"rows of {found.total.user_id}")), title_justify="left", title_style="bold")
+    rows = _Table(title=Text(escaped(f"rows of {user_id}")), title_justify="left", title_style="bold")
     for name in ("", "credits", "status", "plan", "membership", "because"):
         rows.add_column(name, justify="right" if name == "credits" else "left", overflow="fold")
     for each in found.rows:
@@ -59,14 +59,17 @@ def explanation(console: Console, found: Explanation) -> None:
     if found.rows:
         console.print(rows)
     else:
-        console.print(Text(escaped(f"{found.total.user_id} has no rows.")))
+        console.print(Text(escaped(f"{user_id} has no rows that could be shown.")))
     facts = _Table.grid(padding=(0, 2))
-    facts.add_row("total now", Text(found.total.message, style="bold"))
-    facts.add_row("can buy", "yes" if found.total.can_buy else "no")
+    for problem in found.problems:
+        facts.add_row(problem.problem, Text(problem.reason, style="red"))
+    if found.total is not None:
+        facts.add_row("total now", Text(found.total.message, style="bold"))
+        facts.add_row("can buy", "yes" if found.total.can_buy else "no")
     if found.stored is None:
         facts.add_row("stored", Text("nothing yet", style="yellow"))
     else:
-        same = found.stored.credits == found.total.credits
+        same = found.total is not None and found.stored.credits == found.total.credits
         told = "the same" if same else f"{digits(found.stored.credits)} credits: news is on its way"
         facts.add_row("stored", f"{told}, version {found.stored.version} ({found.stored.cause})")
     for name, holds in found.sinks:
@@ -105,6 +108,9 @@ def status(console: Console, found: Status) -> None:
         facts.add_row("resync", Text(f"{found.resyncing}: {found.resynced_users} users done", style="yellow"))
     facts.add_row("users", f"about {max(found.users, 0)}")
     facts.add_row("schema", f"migration {found.migration}")
+    for aside in found.set_aside:
+        told = f"{_counted(aside.users)}, e.g. {aside.one}: see `creditsd explain {aside.one}`"
+        facts.add_row(aside.problem, Text(told, style="red"))
     console.print(facts)
     sinks = _columns("sink", "queue", "delivered", "state", right=_NUMBERS)
     for each in found.sinks:

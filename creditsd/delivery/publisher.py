@@ -100,6 +100,14 @@ class Publisher:
         self._registered = False
         self._wakeup.set()
 
+    def step_down(self) -> None:
+        """Stop, and hand back what was handed over or read ahead: another daemon may tell this sink from now on."""
+        self._led = False
+        self._registered = False
+        self._return_to_cursor()
+        self._head = self._cursor
+        self._wakeup.set()
+
     def offer(self, totals: Sequence[Total]) -> None:
         """Hand over totals just stored, in order. Never waits, never grows: who is behind reads the table."""
         if not totals:

@@ -11,7 +11,7 @@ from typing import NoReturn, TypeVar
 import structlog
 
 from creditsd.domain.backoff import Backoff
-from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable, ungrouped
 from creditsd.domain.user_id import canonical
 from creditsd.gateway.sources import BrokerSource, version_of
 from creditsd.metrics.counters import FeedMetrics
@@ -111,9 +111,10 @@ class Upstream:
         while True:
             begun = time.monotonic()
             try:
-                await self._follow(offer)
-            except* SinkUnavailable as group:
-                problem = str(_first(group))
+                with ungrouped():
+                    await self._follow(offer)
+            except SinkUnavailable as error:
+                problem = str(error)
             self._lose(problem)
             self._metrics.losses.inc()
             _give_way()
@@ -236,11 +237,3 @@ def _give_way() -> None:
 def _settle(waiting: asyncio.Future[T], outcome: T) -> None:
     if not waiting.done():
         waiting.set_result(outcome)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of a group; the others are its echoes."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

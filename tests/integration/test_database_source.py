@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from creditsd.config.settings import Settings
-from creditsd.daemon import app as daemon_module
+from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.database_source import DatabaseSource
-from creditsd.metrics import collectors as collectors_module
+from creditsd.metrics import collectors
 from tests.conftest import SERVERS, Database, eventually
 from tests.http.asking import KEY, asking, http, token
 from tests.http.test_metrics import scraped
 from tests.integration.line import OTHER, USER, MemorySink, configured, user
-from tests.integration.running import running, until
+from tests.integration.running import QUICK, running, until
 
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon_module, "STANDBY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -119,7 +115,7 @@ async def test_a_daemon_that_stands_by_streams_what_the_other_stores(
                 await eventually(lambda: _listening(standby), lambda found: found)
 
 
-async def _listening(daemon: daemon_module.Daemon) -> bool:
+async def _listening(daemon: Daemon) -> bool:
     return daemon._source._through
 
 
@@ -164,13 +160,13 @@ async def test_the_database_away_is_said_and_streams_stay(installation: Database
 
 
 async def test_what_the_line_does_and_what_waits_is_told_to_prometheus(
-    installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    installation: Database, settings: Settings
 ) -> None:
-    monkeypatch.setattr(collectors_module, "LOOK_SECONDS", 0.0)
+    always = replace(QUICK, metrics=collectors.Timings(look_seconds=0.0))
     well, ill = MemorySink(), MemorySink()
     ill.failure = SinkUnavailable("not today")
     standby = configured(installation, http=http())
-    async with running(settings, well, ill) as daemon, asking(port(settings)) as client:
+    async with running(settings, well, ill, timings=always) as daemon, asking(port(settings)) as client:
         await until(daemon, "state", "leading")
         for number in range(3):
             installation.run(ADD, [user(number), 1])

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from creditsd.admin.failed_deliveries import FailedDelivery
-from creditsd.admin.inspect import ExplainedRow, Explanation, SinkState, Status
+from creditsd.admin.inspect import ExplainedRow, Explanation, Problem, SetAside, SinkState, Status
 from creditsd.admin.sinks import ListedSink
 from creditsd.admin.verify import Drift
 from creditsd.cli import render
@@ -52,14 +52,16 @@ SCREENS: dict[str, Callable[[Console], None]] = {
     "history": lambda console: render.steps(console, [NASTY_TOTAL]),
     "explain": lambda console: render.explanation(
         console,
+        NASTY,
         Explanation(
             NASTY_TOTAL,
             NASTY_TOTAL,
+            [Problem(NASTY, NASTY, WHEN)],
             [ExplainedRow(Decimal(1), NASTY, NASTY, NASTY, NASTY, None, None, True, NASTY)],
             [(NASTY, NASTY)],
         ),
     ),
-    "explain nobody": lambda console: render.explanation(console, Explanation(NASTY_TOTAL, None, [], [])),
+    "explain nobody": lambda console: render.explanation(console, NASTY, Explanation(None, None, [], [], [])),
     "watch": lambda console: console.print(render.total_line(NASTY_TOTAL)),
     "verify": lambda console: console.print(
         render.drift_line(Drift(NASTY, NASTY, "missing", 1, None, Decimal(1), Decimal(1)))
@@ -71,7 +73,21 @@ SCREENS: dict[str, Callable[[Console], None]] = {
     ),
     "status": lambda console: render.status(
         console,
-        Status(9, 1, NASTY, WHEN, "asleep", 0, NASTY, 0, WHEN, 1, 1, [SinkState("hook", 1, 0, 0, NASTY, WHEN, WHEN)]),
+        Status(
+            9,
+            1,
+            NASTY,
+            WHEN,
+            "asleep",
+            0,
+            NASTY,
+            0,
+            WHEN,
+            1,
+            1,
+            [SinkState("hook", 1, 0, 0, NASTY, WHEN, WHEN)],
+            [SetAside(NASTY, 1, NASTY)],
+        ),
     ),
 }
 
