@@ -17,7 +17,7 @@ from creditsd.daemon.backfill import Backfill
 from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.domain.total import Total
-from creditsd.metrics.counters import LineCounters
+from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.postgres.connections import Connection, translated
 from creditsd.totals.republish import RecentlyPublished
@@ -56,6 +56,7 @@ class Pipeline:
         *,
         backfill: Backfill,
         rates: Rates,
+        metrics: LineMetrics,
         recent: RecentlyPublished,
         timings: Timings,
     ) -> None:
@@ -64,11 +65,11 @@ class Pipeline:
         self._state = state
         self._backfill = backfill
         self._rates = rates
+        self._metrics = metrics
         self._recent = recent
         self._timings = timings
         self._ending = False
         self.leadership: Leadership | None = None
-        self.counters = LineCounters()
 
     @property
     def state(self) -> StateName:
@@ -133,7 +134,7 @@ class Pipeline:
         drained = await leadership.change_reader.drain(limit)
         page = drained.page
         self._rates.read(page["changes"])
-        self.counters.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
+        self._metrics.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
         self._hand_over(drained.totals)
         await asyncio.sleep(0)  # whoever was handed them goes first
         if page["resyncing"] != self._backfill.cause:
@@ -183,10 +184,9 @@ class Pipeline:
         if not totals:
             return
         self._rates.published(len(totals))
+        self._metrics.stored(totals)
         for receiver in self.receivers:
             receiver.offer(totals)
-        for total in totals:
-            self.counters.totals[total.cause] += 1
         self._recent.add(totals)
 
 
