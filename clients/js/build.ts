@@ -1,10 +1,17 @@
 /** Builds the one file that the daemon serves at /creditsd.js. */
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
+import { minify } from "terser";
 
-export const target = fileURLToPath(new URL("../../creditsd/live/static/creditsd.js", import.meta.url));
+const served = ["http", "live"].map((folder) => fileURLToPath(new URL(`../../creditsd/${folder}/static/`, import.meta.url)));
+
+export const target = `${served.find((folder) => existsSync(folder)) ?? served[0]}creditsd.js`;
+
+/** What only the client itself ever sees, never a page, a transport or another tab: it need not be called by its name. */
+const INTERNAL = `apply began changesNothing check controller counted end endIfSilentFor ended era failures firm forget hear hold identity
+  isIn keep listeners looked met moves note nudge over owns recall rest rests sure settings spoke stand stay stop tell truth wait waitMs`;
 
 /** Bundle and minify the client; the same source gives the same bytes on every machine. */
 export async function bundle(): Promise<string> {
@@ -15,12 +22,11 @@ export async function bundle(): Promise<string> {
     format: "esm",
     target: "es2022",
     minify: true,
+    mangleProps: new RegExp(`^(?:${INTERNAL.split(/\s+/).join("|")})$`),
     write: false,
-    banner: { js: "/* The client of creditsd, built from clients/js. MIT. */" },
   });
-  return built.outputFiles[0]!.text;
+  const { code } = await minify(built.outputFiles[0]!.text, { module: true, ecma: 2020, compress: { passes: 3, pure_getters: true } });
+  return `/* creditsd, MIT */\n${code}\n`;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  writeFileSync(target, await bundle());
-}
+if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(target, await bundle());
