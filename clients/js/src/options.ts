@@ -32,7 +32,7 @@ export interface CreditsClientOptions {
   readonly silenceMs?: number | undefined;
   /** How long a stream may say nothing at first before the total is read instead. Default 2 500. */
   readonly patienceMs?: number | undefined;
-  /** How often the total is read where no stream comes through and somebody may be looking. Default 4 000. */
+  /** How often the total is read where no stream comes through and somebody may be looking. Default 3 000. */
   readonly pollMs?: number | undefined;
   /** How long a request may take, and `getToken` twice as long. Default 10 000. */
   readonly timeoutMs?: number | undefined;
