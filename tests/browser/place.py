@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import uuid
@@ -21,7 +22,9 @@ from tests.browser.shop import Shop
 from tests.conftest import Database
 from tests.live.asking import SECRET, token
 from tests.proxy import Proxy
-from tests.servers import REFERENCE_TABLE
+from tests.servers import REFERENCE_TABLE, free_port
+
+API_KEY = "a-server's-key-that-is-long-enough"
 
 SOON: dict[str, Any] = {"maxRetryMs": 400}
 """Options of a client that comes back within a test's time."""
@@ -62,6 +65,8 @@ class Place:
         self.example = directory / "example"
         """What is put here is served at /example/."""
         self.pages = ""
+        self.applications = [free_port(), free_port()]
+        """Where servers of applications may listen; their pages are let in."""
 
     async def __aenter__(self) -> Self:
         self.database.run(REFERENCE_TABLE)
@@ -86,7 +91,10 @@ class Place:
             "CREDITSD_DSN": self.database.dsn,
             "CREDITSD_HTTP__JWT_SECRET": SECRET,
             "CREDITSD_HTTP__JWT_LEEWAY_SECONDS": "0",
-            "CREDITSD_HTTP__CORS_ORIGINS": self.pages,
+            "CREDITSD_HTTP__API_KEYS": API_KEY,
+            "CREDITSD_HTTP__CORS_ORIGINS": json.dumps(
+                [self.pages, *(f"http://127.0.0.1:{port}" for port in self.applications)]
+            ),
             "CREDITSD_HTTP__HEARTBEAT_SECONDS": "0.3",
         }
         self._daemon = await start(self._directory, env=environment(**settings))
