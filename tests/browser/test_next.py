@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from tests.browser import next_app
 from tests.browser.next_app import CLIENT, EXAMPLE, built, html, npm, served, unpacked
@@ -33,7 +33,12 @@ def watched(page: Page) -> list[str]:
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     # No icon, and no history where the daemon keeps none, are 404: a browser writes that down.
-    page.on("console", lambda said: said.type == "error" and "404" not in said.text and wrong.append(said.text))
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type == "error" and "404" not in message.text:
+            wrong.append(message.text)
+
+    page.on("console", said)
     return wrong
 
 
