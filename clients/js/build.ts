@@ -10,8 +10,8 @@ const served = ["http", "live"].map((folder) => fileURLToPath(new URL(`../../cre
 export const target = `${served.find((folder) => existsSync(folder)) ?? served[0]}creditsd.js`;
 
 /** What only the client itself ever sees, never a page, a transport or another tab: it need not be called by its name. */
-const INTERNAL = `apply began changesNothing check controller counted end endIfSilentFor ended era failures firm forget hear hold identity
-  isIn keep listeners looked met moves note nudge over owns recall rest rests sure settings spoke stand stay stop tell truth wait waitMs`;
+const INTERNAL = `answered apply began change check controller counted end endIfSilentFor ended era failures firm forget hear hello hold identity isIn keep lead
+  listeners met moves note nudge open over owns recall rest rests say settings spoke stand state stay sure take tell truth wait waitMs`;
 
 /** Bundle and minify the client; the same source gives the same bytes on every machine. */
 export async function bundle(): Promise<string> {
@@ -26,7 +26,7 @@ export async function bundle(): Promise<string> {
     write: false,
   });
   const { code } = await minify(built.outputFiles[0]!.text, { module: true, ecma: 2020, compress: { passes: 3, pure_getters: true } });
-  return `/* creditsd, MIT */\n${code}\n`;
+  return `${code}\n`;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(target, await bundle());

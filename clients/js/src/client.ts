@@ -11,7 +11,7 @@ import { type Parts, type Settings, settings } from "./parts.ts";
 import type { Change } from "./pending.ts";
 import { backOff } from "./retry.ts";
 import { EMPTY, type Listener, type Snapshot, State, type Status } from "./state.ts";
-import { belong, type Group, type Message, sharing } from "./tabs.ts";
+import { Member, sharing } from "./tabs.ts";
 import { child, FOREVER_MS, Rests, within } from "./timing.ts";
 import { isTotal, type Total } from "./total.ts";
 import type { Ask, Transport } from "./transport.ts";
@@ -44,7 +44,7 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
   #running: AbortController | undefined;
   /** While one user is signed in. */
   #session: AbortController | undefined;
-  #group: Group | undefined;
+  #group: Member | undefined;
   #line: Line | undefined;
   #unwatch: (() => void) | undefined;
   #fetching: Promise<Total> | undefined;
@@ -95,7 +95,7 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
     const { identity, settings } = this;
     const { era } = identity;
     for (let fresh = false; ; fresh = true) {
-      if (this.ended.signal.aborted) throw new CreditsError("closed", "the client was closed");
+      if (this.ended.signal.aborted) throw new CreditsError("closed", "the client is closed");
       const token = await identity.token(fresh);
       const user = identity.user!;
       try {
@@ -180,39 +180,18 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
 
   /** Share the connection of this user, or hold it alone where tabs cannot find each other. */
   async #belong(user: string, signal: AbortSignal): Promise<void> {
-    const { settings: { shareTabs, silenceMs }, transport } = this;
-    const lead = (reign: AbortSignal): Promise<void> => this.#lead(user, reign);
-    if (!user || !shareTabs || !sharing()) {
+    const hold = (reign: AbortSignal): Promise<void> => (this.#line = new Line(this, user, reign)).hold();
+    if (!user || !this.settings.shareTabs || !sharing()) {
       this.state.note({ tabs: 1, leading: true });
-      return lead(signal);
+      return hold(signal);
     }
-    return belong(`creditsd ${transport.name} ${user}`, signal, silenceMs / 8, {
-      lead,
-      hear: (message) => this.#hear(message),
-      tell: () => this.#known(),
-      nudge: () => this.rests.end(),
-      counted: (tabs, leading) => this.state.note({ tabs, leading }),
-    }, (group) => (this.#group = group));
-  }
-
-  #lead(user: string, reign: AbortSignal): Promise<void> {
-    this.#line = new Line(this, user, reign);
-    return this.#line.hold();
-  }
-
-  #hear({ total, status, error }: Message): void {
-    if (isTotal(total)) this.state.accept(total);
-    if (status) this.state.stand(status, error ? new CreditsError(error.kind, error.message) : null);
-  }
-
-  #known(): Message {
-    const { status, error, confirmed: total } = this.snapshot();
-    return { total, status, error: error && { kind: error.kind, message: error.message } };
+    this.#group = new Member(this, user, signal, hold);
+    return this.#group.stay();
   }
 
   stand(status: Status, error?: CreditsError): void {
     this.state.stand(status, error);
-    this.#group?.say(this.#known());
+    this.#group?.tell();
   }
 
   readonly take = (total: Total): void => {

@@ -51,7 +51,7 @@ function address(url: unknown): string {
 
 /** A browser does not tell a page why it got no answer; that the browser itself refused is one of the reasons. */
 function unreachable(): string {
-  return `the server cannot be reached${globalThis.document && navigator.onLine ? ", or CORS (http.cors_origins) or CSP (connect-src) forbids it" : ""}`;
+  return `the server cannot be reached${globalThis.document && navigator.onLine ? ", or CORS or CSP forbids it" : ""}`;
 }
 
 async function listen(on: Listening, open: () => Promise<Response>): Promise<End> {

@@ -64,7 +64,7 @@ export class Identity {
 
   /** Raises CreditsError where somebody else has signed in since. */
   sure(era: number, user = this.user): void {
-    if (era !== this.era || user !== this.user) throw new CreditsError("switched", "somebody else signed in meanwhile");
+    if (era !== this.era || user !== this.user) throw new CreditsError("switched", "another user signed in");
   }
 
   /** Ask again who is signed in; what goes wrong is found by whoever needs the token next. */

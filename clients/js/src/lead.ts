@@ -10,8 +10,6 @@ import { renewalMs } from "./token.ts";
 
 /** How long a total that nobody looks at is not read. */
 const UNSEEN_MS = 30_000;
-/** What a proxy lets through at first says nothing of what follows. */
-const SETTLED_MS = 1000;
 
 /** One stream, from its request to its end. */
 interface Stream {
@@ -33,7 +31,7 @@ export class Line {
   #stepMs = 1000;
   readonly #streams = new Set<Stream>();
   #polling: AbortController | undefined;
-  /** How often in a row a stream said nothing, or nothing more. */
+  /** How often in a row a stream dried up; one that said nothing at all counts twice. */
   #silences = 0;
 
   constructor(on: Parts, user: string, signal: AbortSignal) {
@@ -85,19 +83,15 @@ export class Line {
       if (token === null) return false;
       const stream = this.#open();
       const end = await this.#listen(token, stream);
-      const dried = end === "silent" && stream.spoke;
-      if (end === "mute" || end === "unreadable" || (dried && this.#silences > 0)) {
-        this.#next = afterMute(++this.#silences, maxRetryMs);
-        this.#startPolling();
-      } else {
-        if (dried) this.#silences++;
-        const replaced = end === "replaced";
-        if (replaced) this.#stand("error", new CreditsError("busy", "this user has too many connections elsewhere"));
-        else if (!this.#polling) this.#stand(end === "offline" ? "offline" : "connecting");
-        this.#next = afterEnd(end, this.#next, Date.now() - (stream.spoke || stream.began), this.#stepMs, maxRetryMs);
-        // Where streams are cut off as soon as they begin, reading is better than waiting.
-        if (replaced || this.#next.failures > 2) this.#startPolling();
-      }
+      // One that dries up again and again is kept back on its way, like one that says nothing at all.
+      this.#silences = end === "silent" ? this.#silences + 1 : end === "mute" || end === "unreadable" ? this.#silences + 2 : 0;
+      const replaced = end === "replaced";
+      if (replaced) this.#stand("error", new CreditsError("busy", "too many connections of this user"));
+      else if (!this.#polling) this.#stand(end === "offline" ? "offline" : "connecting");
+      this.#next = this.#silences > 1 ? afterMute(this.#silences, maxRetryMs)
+        : afterEnd(end, this.#next, Date.now() - (stream.spoke || stream.began), this.#stepMs, maxRetryMs);
+      // Where streams are cut off as soon as they begin, reading is better than waiting.
+      if (replaced || this.#silences > 1 || this.#next.failures > 2) this.#startPolling();
     } catch (error) {
       if (this.#signal.aborted) return false;
       if (!(error instanceof CreditsError)) throw error;
@@ -155,7 +149,6 @@ export class Line {
   #heard(stream: Stream, before?: Stream): void {
     if (stream.controller.signal.aborted) return;
     stream.heard = Date.now();
-    if (stream.spoke && stream.heard - stream.spoke > SETTLED_MS) this.#silences = 0;
     stream.spoke ||= stream.heard;
     this.#polling?.abort();
     this.#polling = undefined;

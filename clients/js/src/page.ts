@@ -23,5 +23,5 @@ export function watchPage({ online, offline, awake, asleep }: PageHandlers): () 
 
 /** Tell whether somebody may be looking. */
 export function looking(): boolean {
-  return typeof document === "undefined" || !document.hidden;
+  return !globalThis.document?.hidden;
 }

@@ -51,7 +51,7 @@ export function afterError(error: CreditsError, last: Attempt, stepMs: number, m
 
 /** Decide when to try a stream again after so many that said nothing; meanwhile the total is read. */
 export function afterMute(times: number, maxMs: number): Next {
-  return { failures: 0, fresh: false, waitMs: maxMs * 2 ** Math.min(times - 1, 2) * (0.75 + Math.random() / 2), firm: true };
+  return { failures: 0, fresh: false, waitMs: maxMs * Math.min(times - 1, 4) * (0.75 + Math.random() / 2), firm: true };
 }
 
 function longWait(stepMs: number, maxMs: number): number {

@@ -1,7 +1,7 @@
 /** What listeners see: the newest total, changes not yet confirmed on top of it, and how the line stands. */
 
 import type { CreditsError } from "./errors.ts";
-import { type Change, Pending, type Until, type Written } from "./pending.ts";
+import { type Change, isIn, moves, type Pending, type Until, versionOf, type Written } from "./pending.ts";
 import type { Total } from "./total.ts";
 
 export type Status =
@@ -46,6 +46,9 @@ export function standing(error: CreditsError): Status {
   return error.kind === "network" || globalThis.navigator?.onLine === false ? "offline" : "error";
 }
 
+/** For how many times its usual time a change waits for the answer of its own write. */
+const PATIENCE = 6;
+
 export const EMPTY: Snapshot = Object.freeze({
   total: null, status: "idle", error: null, pending: false, confirmed: null, previous: null, lastSyncedAt: null, tabs: 1, leading: false,
 });
@@ -82,15 +85,41 @@ export class State {
   /** Show a change before it is true. Returns a function that takes it back. */
   change(change: Change, until: Until, forMs: number, written: Written): () => void {
     if (!this.truth) return () => {};
-    const pending = new Pending(change, forMs, (over) => {
-      if (!this.#changes.includes(pending)) return;
-      if (over || (this.truth && pending.isIn(this.truth))) this.#changes = this.#changes.filter((other) => other !== pending);
-      this.#tell();
-    });
+    const promise = typeof until === "object" && until;
+    const pending: Pending = {
+      apply: typeof change === "number" ? (total) => ({ ...total, credits: total.credits + change }) : change,
+      until: promise ? undefined : (until as number | undefined),
+      met: false,
+      answered: !promise,
+    };
+    let timer: ReturnType<typeof setTimeout>;
+    const limit = (ms: number): void => {
+      clearTimeout(timer);
+      timer = setTimeout(end, ms);
+    };
+    const end = (): void => {
+      clearTimeout(timer);
+      if (this.#changes.includes(pending)) this.#keep((other) => other !== pending);
+    };
     this.#changes = [...this.#changes, pending];
-    pending.wait(until, written);
+    limit(promise ? forMs * PATIENCE : forMs);
+    if (promise) {
+      promise.then((answer) => {
+        pending.answered = true;
+        pending.until = versionOf(answer);
+        if (pending.until !== undefined) pending.met = false;
+        limit(forMs);
+        this.#keep((other) => !this.truth || !isIn(other, this.truth));
+        written(answer, pending.until);
+      }, end);
+    }
     this.#tell();
-    return () => pending.end();
+    return end;
+  }
+
+  #keep(which: (change: Pending) => boolean): void {
+    this.#changes = this.#changes.filter(which);
+    this.#tell();
   }
 
   /** Say how the line stands. The same trouble met again is no news. */
@@ -109,16 +138,16 @@ export class State {
   #settle(old: Total, now: Total): void {
     let moved = now.credits - old.credits;
     const guessed = this.#changes.filter((change) => {
-      if (!change.isIn(now)) return !change.met && change.until === undefined;
-      if (!change.met) moved -= change.moves(old);
+      if (!isIn(change, now)) return !change.met && change.until === undefined;
+      if (!change.met) moved -= moves(change, old);
       return false;
     });
     // Whose version is not known is recognised by its size, alone or with those before it.
     let sum = 0;
-    const last = guessed.findIndex((change) => (sum += change.moves(old)) === moved);
-    const alone = guessed.filter((change) => change.moves(old) === moved).slice(0, 1);
+    const last = guessed.findIndex((change) => (sum += moves(change, old)) === moved);
+    const alone = guessed.filter((change) => moves(change, old) === moved).slice(0, 1);
     if (moved) for (const change of last < 0 ? alone : guessed.slice(0, last + 1)) change.met = true;
-    this.#changes = this.#changes.filter((change) => !change.isIn(now));
+    this.#changes = this.#changes.filter((change) => !isIn(change, now));
   }
 
   #tell(news: Partial<Snapshot> = {}): void {

@@ -1,10 +1,11 @@
 /** All tabs of one user as a group: one of them, the leader, holds the connection and tells the others. */
 
-import type { CreditsErrorKind } from "./errors.ts";
+import { CreditsError, type CreditsErrorKind } from "./errors.ts";
 import { looking } from "./page.ts";
+import type { Parts } from "./parts.ts";
 import type { Status } from "./state.ts";
 import { aborted, child } from "./timing.ts";
-import type { Total } from "./total.ts";
+import { isTotal, type Total } from "./total.ts";
 
 export interface Message {
   /** The newest total the sender knows. */
@@ -21,49 +22,28 @@ interface Hello {
   readonly eager: boolean;
 }
 
-export interface Tab {
-  /** Hold the connection until the signal. To return earlier is to leave the group. */
-  lead(signal: AbortSignal): Promise<void>;
-  hear(message: Message): void;
-  /** What a leader answers a tab that has just come. */
-  tell(): Message;
-  /** Somebody asks to try now. */
-  nudge(): void;
-  /** How many share, and whether this one leads. */
-  counted(tabs: number, leading: boolean): void;
-}
-
-export interface Group {
-  say(message: Message): void;
-  hello(eager: boolean): void;
-}
-
 /** How many questions of a visible follower may stay unanswered. */
 const UNANSWERED = 3;
 
 /** Tell whether this browser lets tabs find each other; where it does not, each has a connection of its own. */
 export function sharing(): boolean {
-  return typeof BroadcastChannel === "function" && typeof navigator === "object" && !!navigator.locks;
+  return typeof BroadcastChannel === "function" && !!globalThis.navigator?.locks;
 }
 
 /** How long after it came or went a tab is counted: the lock of one that has just come may not be asked for yet. */
 const COUNT_MS = 50;
 
 /**
- * Belong to the group of this name until the signal, or until `lead` returns; `joined` is given the way to talk. A visible
- * follower makes sure every `askMs` that there is a leader.
+ * One tab in the group of this name, until the signal, or until `lead` returns. A visible follower makes sure every `askMs`
+ * that there is a leader.
  */
-export async function belong(name: string, signal: AbortSignal, askMs: number, tab: Tab, joined: (group: Group) => void): Promise<void> {
-  const member = new Member(name, signal, askMs, tab);
-  joined(member);
-  await member.stay();
-}
-
-class Member implements Group {
+export class Member {
   readonly #name: string;
   readonly #signal: AbortSignal;
   readonly #askMs: number;
-  readonly #tab: Tab;
+  readonly #of: Parts;
+  /** Hold the connection until the signal. To return earlier is to leave the group. */
+  readonly #hold: (signal: AbortSignal) => Promise<void>;
   readonly #channel: BroadcastChannel;
   #leading = false;
   #unanswered = 0;
@@ -72,19 +52,26 @@ class Member implements Group {
   #asking: AbortController;
   #tabs = 0;
 
-  constructor(name: string, signal: AbortSignal, askMs: number, tab: Tab) {
-    this.#name = name;
+  constructor(of: Parts, user: string, signal: AbortSignal, hold: (signal: AbortSignal) => Promise<void>) {
+    this.#of = of;
+    this.#hold = hold;
     this.#signal = signal;
-    this.#askMs = askMs;
-    this.#tab = tab;
+    this.#name = `creditsd ${of.transport.name} ${user}`;
+    this.#askMs = of.settings.silenceMs / 8;
     this.#asking = child(signal);
-    this.#channel = new BroadcastChannel(name);
+    this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }: MessageEvent<Message | Hello>) => this.#heard(data);
   }
 
   say = (message: Message | Hello): void => {
     if (!this.#signal.aborted) this.#channel.postMessage(message);
   };
+
+  /** Say all there is to say: the total, and for a leader how the line stands. */
+  tell(): void {
+    const { status, error, confirmed: total } = this.#of.state.snapshot;
+    this.say({ total, status, error: error && { kind: error.kind, message: error.message }, tabs: this.#tabs });
+  }
 
   hello(eager: boolean): void {
     if (!this.#leading) this.say({ eager });
@@ -104,7 +91,7 @@ class Member implements Group {
           return;
         } catch (error) {
           // Given up waiting, or another tab took the lock. Anything else: this page may have no locks after all.
-          if ((error as Error).name !== "AbortError") return await this.#tab.lead(this.#signal);
+          if ((error as Error).name !== "AbortError") return await this.#hold(this.#signal);
         } finally {
           this.#leading = false;
           this.#unanswered = 0;
@@ -117,7 +104,7 @@ class Member implements Group {
       this.#channel.postMessage({ eager: false } satisfies Hello);
       this.#channel.close();
       this.say = () => {};
-      this.#tab.counted(1, false);
+      this.#of.state.note({ tabs: 1, leading: false });
     }
   }
 
@@ -126,20 +113,26 @@ class Member implements Group {
     this.#unanswered = 0;
     this.#count();
     // Not `lead` alone: a tab about to be frozen has no time to wait until that has tidied up.
-    await Promise.race([this.#tab.lead(signal), aborted(signal)]);
+    await Promise.race([this.#hold(signal), aborted(signal)]);
   }
 
   #heard(data: Message | Hello): void {
     if (this.#signal.aborted) return;
     if (!("eager" in data)) {
       if (data.status) this.#unanswered = 0;
-      if (data.tabs) this.#tab.counted(data.tabs, false);
-      return this.#tab.hear(data);
+      return this.#hear(data);
     }
     if (!this.#leading) return;
-    if (data.eager) this.#tab.nudge();
-    this.say({ ...this.#tab.tell(), ...(this.#tabs && { tabs: this.#tabs }) });
+    if (data.eager) this.#of.rests.end();
+    this.tell();
     setTimeout(() => this.#count(), COUNT_MS);
+  }
+
+  #hear({ total, status, error, tabs }: Message): void {
+    const { state } = this.#of;
+    if (isTotal(total)) state.accept(total);
+    if (tabs) state.note({ tabs, leading: false });
+    if (status) state.stand(status, error && new CreditsError(error.kind, error.message));
   }
 
   /** A leader that the browser froze or that hangs holds its lock all the same. Who is looked at takes it over. */
@@ -150,7 +143,7 @@ class Member implements Group {
       this.#steal = true;
       this.#asking.abort();
       // A leader that nobody looks at reads seldom, unless it is asked to.
-    } else if (this.#unanswered > 0) this.hello(this.#tab.tell().status === "polling");
+    } else if (this.#unanswered > 0) this.hello(this.#of.state.snapshot.status === "polling");
   }
 
   /** Count who holds the lock or waits for it: a tab that crashed does neither. */
@@ -159,7 +152,7 @@ class Member implements Group {
     const { held = [], pending = [] } = await navigator.locks.query().catch((): LockManagerSnapshot => ({}));
     const tabs = [...held, ...pending].filter(({ name }) => name === this.#name).length;
     if (!this.#leading || this.#signal.aborted || tabs === 0) return;
-    this.#tab.counted(tabs, true);
+    this.#of.state.note({ tabs, leading: true });
     if (tabs === this.#tabs) return;
     this.#tabs = tabs;
     this.say({ tabs });

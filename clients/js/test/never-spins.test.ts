@@ -154,7 +154,7 @@ test("a page that is refused by its browser is told of that possibility", async 
     if (online) Object.defineProperty(navigator, "onLine", online);
     else delete (navigator as { onLine?: unknown }).onLine;
   });
-  await assert.rejects(client(t, server).refetch(), { kind: "network", message: /CORS \(http\.cors_origins\) or CSP \(connect-src\)/ });
+  await assert.rejects(client(t, server).refetch(), { kind: "network", message: /CORS or CSP forbids it/ });
 });
 
 test("what the page was rendered with is shown until more is known", async (t) => {
