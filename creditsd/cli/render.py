@@ -199,6 +199,9 @@ def verdict(console: Console, found: Verdict, *, unseen: int) -> None:
     else:
         rest = f", {found.mended} mended" if found.mended else ""
         console.print(Text(f"{found.users} users: {_totals(found.drifted)} drifted{rest}", style="red"))
+    if found.set_aside:
+        told = f"{found.set_aside} users could not be compared: their rows cannot be summed up; see `creditsd status`"
+        console.print(Text(told, style="red"))
     if found.waiting:
         why = (
             "news is on its way to them, or their sink stands still"
