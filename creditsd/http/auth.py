@@ -1,4 +1,4 @@
-"""Who asks, and what they may read: a server with a key everyone's credits, a user with a token the own."""
+"""Who asks, and what they may read: a server with a key everyone's credits, a user with a token their own."""
 
 from __future__ import annotations
 
