@@ -121,7 +121,7 @@ BEGIN
         INSERT INTO creditsd.changes (user_id)
         VALUES (marked);
     END IF;
-    IF left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL) THEN
+    IF (left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL)) THEN
         INSERT INTO creditsd.changes (user_id)
         VALUES (left_behind);
     END IF;
@@ -1063,6 +1063,13 @@ DECLARE
     able uuid[] := ARRAY[]::uuid[];
 BEGIN
     FOREACH each_user IN ARRAY users LOOP
+        IF octet_length(each_user::text) > 2600 THEN
+            PERFORM creditsd.note_problem(
+                left(each_user::text, 100)::uuid, 'id too long',
+                format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), 2600)
+            );
+            CONTINUE;
+        END IF;
         BEGIN
             PERFORM creditsd.totals(ARRAY[each_user], instant, can_buy_policy, expire_empty);
             able := able || each_user;
@@ -1354,7 +1361,7 @@ CREATE TABLE creditsd.problems (
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.problems IS 'Users that are set aside while all others go on; a row goes by itself once the user''s rows are as they should be.';
-COMMENT ON COLUMN creditsd.problems.problem IS 'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status.';
+COMMENT ON COLUMN creditsd.problems.problem IS 'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status. id too long: no index holds it; user_id is its beginning.';
 COMMENT ON COLUMN creditsd.problems.reason IS 'What PostgreSQL said.';
 COMMENT ON COLUMN creditsd.problems.seen_at IS 'When it was so the last time.';
 CREATE TABLE creditsd.reader (
