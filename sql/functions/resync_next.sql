@@ -17,9 +17,10 @@ DECLARE
     last_done text;
     after_user {user_id_type};
     users {user_id_type}[];
+    republishes boolean;
 BEGIN
-    SELECT r.resync_cause, r.resync_after
-    INTO cause, last_done
+    SELECT r.resync_cause, r.resync_after, r.resync_republishes
+    INTO cause, last_done, republishes
     FROM creditsd.reader AS r;
     IF last_done IS NULL THEN
         users := ARRAY(
@@ -48,10 +49,13 @@ BEGIN
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+        FROM creditsd.recompute(
+            users, CASE WHEN republishes THEN 'repair' ELSE 'backfill' END,
+            can_buy_policy, expire_empty, event_policy, republishes, history_days
+        ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
-        UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
+        UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL, resync_republishes = false;
     ELSE
         UPDATE creditsd.reader SET resync_after = users[max_users]::text, resync_users = resync_users + max_users;
     END IF;
