@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from creditsd.admin.sink_names import sink_names
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import RowsError, SinkUnavailable
@@ -192,7 +193,7 @@ class Inspector:
             rows=[ExplainedRow(*each) for each in explained],
             sinks=[
                 (name, await self._held(name, user_id, stored, (cursors or {}).get(name, 0)))
-                for name in await self._sink_names()
+                for name in await sink_names(self._connection, self._settings)
             ],
         )
 
@@ -229,16 +230,20 @@ class Inspector:
             if not found.totals:
                 await asyncio.sleep(WATCH_SECONDS)
 
-    async def backfill(self, progress: Callable[[int, int, bool], None]) -> bool:
-        """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it."""
+    async def backfill(self, progress: Callable[[int, int, bool], None], *, republish: bool = False) -> bool:
+        """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it.
+
+        With `republish` everyone gets a new version, changed or not, so that every sink takes it.
+        """
+        cause = {"cause": "republish" if republish else "backfill"}
         installed = self._installation
         recomputer = Recomputer(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
         users = await recomputer.count_users(self._settings.source)
         found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if found is not None and found[0]:
-            await self._backfill_here(recomputer, lambda done, over: progress(done, users, over))
+            await self._backfill_here(recomputer, cause, lambda done, over: progress(done, users, over))
             return False
-        await row(self._connection, sql_files.sql("queries/resync_asked"))
+        await row(self._connection, sql_files.sql("queries/resync_asked"), cause)
         if self._settings.wakeup == "doorbell":
             await row(self._connection, sql_files.sql("queries/rung"))
         over, done = False, 0
@@ -250,32 +255,29 @@ class Inspector:
             progress(users if over else done, users, over)
         return True
 
-    async def _backfill_here(self, recomputer: Recomputer, progress: Callable[[int, bool], None]) -> None:
+    async def _backfill_here(
+        self, recomputer: Recomputer, cause: Mapping[str, str], progress: Callable[[int, bool], None]
+    ) -> None:
         """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
         installed = self._installation
         change_reader = ChangeReader(
             self._connection, digest=installed.digest, user_id_type=installed.user_id_type, policy=self._policy
         )
         await change_reader.resume()
-        await recomputer.begin_resync("backfill", republish=False)
+        await recomputer.begin_resync(cause["cause"])
         over, done = False, 0
         while not over:
             page = (await recomputer.resync_next(self._settings.max_batch_users)).page
             over, done = page["done"], done + int(page["users"])
             progress(done, over)
 
-    async def _sink_names(self) -> list[str]:
-        known = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
-        return list(dict.fromkeys([each.name for each in self._settings.sinks] + [each[0] for each in known]))
-
     async def _held(self, name: str, user_id: str, stored: Total | None, known: int) -> str:
         """Say what a sink has: what it answers where it can be asked, else what its cursor tells."""
-        configured = next((each for each in self._settings.sinks if each.name == name), None)
         states = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
         cursor = max(known, next((each[1] for each in states if each[0] == name), 0))
         held: int | None = None
-        if configured is not None:
-            sink = make(configured)
+        if name in self._settings.sink_names:
+            sink = make(self._settings.sink(name))
             if isinstance(sink, Choosing) and "credits.updated" not in sink.events:
                 return f"is told of no totals, only of {', '.join(sink.events)}"
             try:

@@ -23,14 +23,18 @@ from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.tasks import ended
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ungrouped
+from creditsd.http import operator, server
 from creditsd.http.database_source import DatabaseSource
 from creditsd.http.operator import PageBeside
 from creditsd.http.operator.backend import Backend
 from creditsd.http.operator.recent_totals import RecentTotals
 from creditsd.http.operator.routes import OperatorRoutes
 from creditsd.http.server import HttpServer, Part
+from creditsd.metrics import collectors
 from creditsd.metrics.collectors import DaemonCollector
+from creditsd.metrics.counters import LineMetrics, SinksMetrics
 from creditsd.metrics.rates import Rates
+from creditsd.metrics.registry import registry as metrics
 from creditsd.postgres import connections
 from creditsd.postgres.connections import Pool
 from creditsd.sinks import Sink, make
@@ -57,6 +61,9 @@ class Timings:
     republish: republish.Timings = field(default_factory=republish.Timings)
     election: election.Timings = field(default_factory=election.Timings)
     pipeline: pipeline.Timings = field(default_factory=pipeline.Timings)
+    http: server.Timings = field(default_factory=server.Timings)
+    operator: operator.Timings = field(default_factory=operator.Timings)
+    metrics: collectors.Timings = field(default_factory=collectors.Timings)
     stuck_seconds: float = 600.0
     close_seconds: float = 1.0
 
@@ -78,8 +85,8 @@ class Daemon:
         self._timings = timings = timings or Timings()
         self._state = DaemonState(timings.stuck_seconds)
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
-        rates, recent = Rates(), RecentTotals()
-        self._publishers = _publishers(settings, extra, self._pool, rates)
+        rates, recent, registry = Rates(), RecentTotals(), metrics()
+        self._publishers = _publishers(settings, extra, self._pool, rates, SinksMetrics(registry))
         self._source = DatabaseSource(settings)
         receivers: list[Receiver] = [*self._publishers, self._source, recent]
         self._pipeline = Pipeline(
@@ -88,6 +95,7 @@ class Daemon:
             self._state,
             backfill=Backfill(progress),
             rates=rates,
+            metrics=LineMetrics(registry),
             recent=RecentlyPublished(timings.republish),
             timings=timings.pipeline,
         )
@@ -95,14 +103,22 @@ class Daemon:
         self._election = Election(
             settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._source.see
         )
-        self._http = HttpServer(settings.http, self._source.hub, self.health)
-        self._backend = Backend(settings, rates, self._publishers, self.health)
-        self._operator = OperatorRoutes(settings.http, self._http.counts, self._backend, recent, beside=beside)
+        self._http = HttpServer(settings.http, self._source.hub, self.health, registry, timings=timings.http)
+        self._backend = Backend(settings, rates, self._publishers, self.health, timings.operator)
+        self._operator = OperatorRoutes(
+            settings.http, self._http.metrics, self._backend, recent, timings.operator, beside=beside
+        )
         for part in (self._operator, *parts):
             self._http.add(part)
-        self._http.metrics.add(
-            DaemonCollector(self._pipeline, self._publishers, lambda: self._pipeline.doorbell, self._source.pool)
+        collector = DaemonCollector(
+            registry,
+            self._publishers,
+            state=lambda: self.state,
+            doorbell=lambda: self._pipeline.doorbell,
+            pool=self._source.pool,
+            timings=timings.metrics,
         )
+        self._http.before_each_scrape(collector.look)
         self._stopping = asyncio.Event()
 
     @property
@@ -179,8 +195,12 @@ class Daemon:
         log.info("daemon.stopped")
 
 
-def _publishers(settings: Settings, extra: Sequence[tuple[str, Sink]], pool: Pool, rates: Rates) -> Sequence[Publisher]:
+def _publishers(
+    settings: Settings, extra: Sequence[tuple[str, Sink]], pool: Pool, rates: Rates, told: SinksMetrics
+) -> Sequence[Publisher]:
     """Make a publisher for each sink of the settings, and for those that are given beside them."""
     sinks = [(each.name, make(each), each.mode == "every") for each in settings.sinks]
     sinks += [(name, sink, False) for name, sink in extra]
-    return [Publisher(name, sink, pool, rates.arrived, every=every) for name, sink, every in sinks]
+    return [
+        Publisher(name, sink, pool, rates.arrived, told.of(name).settled, every=every) for name, sink, every in sinks
+    ]

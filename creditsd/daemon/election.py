@@ -15,7 +15,7 @@ from creditsd.config.settings import Settings
 from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.state import DaemonState
-from creditsd.delivery.backoff import Backoff
+from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, ungrouped
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, translated

@@ -18,7 +18,7 @@ from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.server_clock import ServerClock
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.domain.total import Total
-from creditsd.metrics.counters import LineCounters
+from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.postgres.connections import Connection, translated
 from creditsd.totals.republish import RecentlyPublished
@@ -57,6 +57,7 @@ class Pipeline:
         *,
         backfill: Backfill,
         rates: Rates,
+        metrics: LineMetrics,
         recent: RecentlyPublished,
         timings: Timings,
     ) -> None:
@@ -65,13 +66,13 @@ class Pipeline:
         self._state = state
         self._backfill = backfill
         self._rates = rates
+        self._metrics = metrics
         self.recent = recent
         self._timings = timings
         self._clock = ServerClock()
         self._ending = False
         self._said_coarse = False
         self.leadership: Leadership | None = None
-        self.counters = LineCounters()
 
     @property
     def state(self) -> StateName:
@@ -144,7 +145,7 @@ class Pipeline:
         drained = await leadership.change_reader.drain(limit)
         ended, page = time.monotonic(), drained.page
         self._rates.read(page["changes"])
-        self.counters.drained(changes=page["changes"], users=page["users"], seconds=ended - began)
+        self._metrics.drained(changes=page["changes"], users=page["users"], seconds=ended - began)
         self._hand_over(drained.totals)
         await asyncio.sleep(0)  # whoever was handed them goes first
         if self._clock.went_back(float(page["clock"]), asked_at=began, answered_at=ended):
@@ -211,10 +212,9 @@ class Pipeline:
         if not totals:
             return
         self._rates.published(len(totals))
+        self._metrics.stored(totals)
         for receiver in self.receivers:
             receiver.offer(totals)
-        for total in totals:
-            self.counters.totals[total.cause] += 1
         self.recent.add(totals)
 
 

@@ -14,6 +14,8 @@ from creditsd.gateway import sources
 from creditsd.gateway.upstream import Upstream
 from creditsd.http.hub import Hub
 from creditsd.http.server import HttpServer
+from creditsd.metrics.counters import FeedMetrics
+from creditsd.metrics.registry import registry as metrics
 
 log = structlog.get_logger()
 
@@ -26,13 +28,15 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         if settings.http.address is None:
             raise ConfigError("creditsd serve has nowhere to listen: set CREDITSD_HTTP__LISTEN to host:port")
-        serve = settings.serve
+        serve, registry = settings.serve, metrics()
         self._upstream = Upstream(
-            sources.make(serve), user_id_type=serve.user_id_type, sweep_seconds=serve.sweep_seconds
+            sources.make(serve),
+            FeedMetrics(registry),
+            user_id_type=serve.user_id_type,
+            sweep_seconds=serve.sweep_seconds,
         )
         self._hub = Hub(self._upstream)
-        self._http = HttpServer(settings.http, self._hub, self.health)
-        self._http.metrics.add(self._upstream)
+        self._http = HttpServer(settings.http, self._hub, self.health, registry)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:

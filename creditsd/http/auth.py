@@ -16,7 +16,7 @@ from creditsd.domain.errors import InputError
 from creditsd.http.errors import RequestRefused
 from creditsd.http.hub import Hub
 from creditsd.http.rate_limit import RateLimit
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
 if TYPE_CHECKING:
     from creditsd.http.jwt import JwtVerifier
@@ -44,14 +44,31 @@ class Caller:
     """In seconds since 1970; what is open then must be closed."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeyTimings:
+    """How long the keys that tokens are verified by are believed.
+
+    They are read again after `fresh_seconds`; while their endpoint is down they are believed for `stale_seconds`, so a
+    withdrawn key lives no longer. Between two readings lie `retry_seconds`, whatever tokens come: strangers can make up
+    any key's name.
+    """
+
+    fresh_seconds: float = 300.0
+    stale_seconds: float = 3600.0
+    retry_seconds: float = 10.0
+    fetch_seconds: float = 5.0
+
+
 class Auth:
     """Tells callers apart, and keeps them to their own. Every refusal is counted, and says what to do."""
 
-    def __init__(self, settings: HttpSettings, hub: Hub, counts: HttpCounters) -> None:
+    def __init__(
+        self, settings: HttpSettings, hub: Hub, metrics: HttpMetrics, timings: KeyTimings | None = None
+    ) -> None:
         self._hub = hub
-        self._counts = counts
+        self._metrics = metrics
         self._digests = [digest(key) for key in settings.api_keys]
-        self._verifier = _verifier(settings)
+        self._verifier = _verifier(settings, timings or KeyTimings())
         self._buckets = RateLimit(settings.requests_per_second_per_caller)
         if any(len(key) < SHORT_BYTES for key in settings.api_keys):
             log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
@@ -66,11 +83,11 @@ class Auth:
         try:
             caller = await self._identified(request)
         except RequestRefused as refused:
-            self._counts.auth_failures[str(refused.status)] += 1
+            self._metrics.auth_failures.labels(str(refused.status)).inc()
             raise
         wait = self._buckets.take(caller.name)
         if wait:
-            self._counts.limited["caller"] += 1
+            self._metrics.limited.labels("caller").inc()
             raise RequestRefused.later(429, "too many requests of this caller: slow down", wait)
         return caller
 
@@ -130,7 +147,7 @@ class Auth:
             raise self._denied(f"this token's sub is none of our users: {error}") from None
 
     def _denied(self, error: str) -> RequestRefused:
-        self._counts.auth_failures["403"] += 1
+        self._metrics.auth_failures.labels("403").inc()
         return RequestRefused(403, error)
 
 
@@ -163,9 +180,9 @@ def matching(credential: str, digests: Sequence[bytes]) -> int | None:
     return found[0] if found else None
 
 
-def _verifier(settings: HttpSettings) -> JwtVerifier | None:
+def _verifier(settings: HttpSettings, timings: KeyTimings) -> JwtVerifier | None:
     if not settings.jwt_secret and not settings.jwks_url:
         return None
     from creditsd.http.jwt import JwtVerifier  # noqa: PLC0415  8 MB of cryptography, where no user signs in
 
-    return JwtVerifier(settings)
+    return JwtVerifier(settings, timings)

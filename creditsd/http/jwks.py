@@ -12,16 +12,13 @@ import jwt
 import orjson
 import structlog
 
+from creditsd.http.auth import KeyTimings
 from creditsd.http.errors import RequestRefused
 
 log = structlog.get_logger()
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
-FRESH_SECONDS = 300.0  # then they are read again
-STALE_SECONDS = 3600.0  # while the endpoint is down they are believed for so long; a withdrawn key lives no longer
-RETRY_SECONDS = 10.0  # between two readings, whatever tokens come: strangers can make up any kid
-FETCH_SECONDS = 5.0
 LONGEST_BYTES = 1 << 20
 
 _KINDS: Mapping[tuple[str, str | None], str] = {
@@ -34,8 +31,9 @@ _KINDS: Mapping[tuple[str, str | None], str] = {
 class Jwks:
     """One endpoint's keys. Whoever asks first when they should be read again does it; the others take what there is."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timings: KeyTimings) -> None:
         self._url = url
+        self._timings = timings
         self._keys: Sequence[jwt.PyJWK] = ()
         self._read_at: float | None = None
         self._tried_at: float | None = None
@@ -49,11 +47,13 @@ class Jwks:
         Raises RequestRefused: 401 where there is none, 503 where the keys have never been read, or not for too long.
         """
         found = self._find(algorithm, kid)
-        if self._age > FRESH_SECONDS or found is None:
-            await self._refresh(wait=found is None or self._age > STALE_SECONDS)
+        if self._age > self._timings.fresh_seconds or found is None:
+            await self._refresh(wait=found is None or self._age > self._timings.stale_seconds)
             found = self._find(algorithm, kid)
-        if self._age > STALE_SECONDS:
-            raise RequestRefused.later(503, "the keys that tokens are verified by cannot be read now", RETRY_SECONDS)
+        if self._age > self._timings.stale_seconds:
+            raise RequestRefused.later(
+                503, "the keys that tokens are verified by cannot be read now", self._timings.retry_seconds
+            )
         if found is None:
             raise RequestRefused.unauthorized("the token is signed by a key that is not known here", "invalid_token")
         return found.key
@@ -77,7 +77,7 @@ class Jwks:
         if self._lock.locked() and not wait:
             return
         async with self._lock:
-            if self._tried_at is not None and time.monotonic() - self._tried_at < RETRY_SECONDS:
+            if self._tried_at is not None and time.monotonic() - self._tried_at < self._timings.retry_seconds:
                 return
             self._tried_at = time.monotonic()
             try:
@@ -93,7 +93,7 @@ class Jwks:
 
     async def _fetch(self) -> bytes:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS))
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timings.fetch_seconds))
         async with self._session.get(self._url, allow_redirects=False) as response:
             if response.status != 200:
                 raise ValueError(f"answered {response.status}")

@@ -12,6 +12,7 @@ import structlog
 from jwt.exceptions import InvalidSubjectError
 
 from creditsd.config.settings import HttpSettings
+from creditsd.http.auth import KeyTimings
 from creditsd.http.errors import RequestRefused
 from creditsd.http.jwks import ALGORITHMS, Jwks
 
@@ -44,9 +45,9 @@ class VerifiedToken:
 class JwtVerifier:
     """Verifies tokens, HS256 by our secret and the others by the published keys; never one by the other's."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, timings: KeyTimings) -> None:
         self._settings = settings
-        self._keys = Jwks(settings.jwks_url) if settings.jwks_url else None
+        self._keys = Jwks(settings.jwks_url, timings) if settings.jwks_url else None
         if settings.jwt_secret and len(settings.jwt_secret.encode()) < SHORT_BYTES:
             log.warning("access.secret_found_short", hint=f"let http.jwt_secret be {SHORT_BYTES} random bytes or more")
             warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # said once is enough

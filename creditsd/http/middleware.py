@@ -14,7 +14,7 @@ from creditsd.http.errors import RequestRefused, error_response
 from creditsd.http.hub import Closing
 from creditsd.http.rate_limit import RateLimit
 from creditsd.http.tcp import NOT_EXPECTED
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
 log = structlog.get_logger()
 
@@ -29,8 +29,8 @@ ASKED_HEADERS = "Authorization, X-API-Key, Last-Event-ID, Cache-Control, Content
 class Middleware:
     """Stands before all routes."""
 
-    def __init__(self, settings: HttpSettings, counts: HttpCounters) -> None:
-        self._counts = counts
+    def __init__(self, settings: HttpSettings, metrics: HttpMetrics) -> None:
+        self._metrics = metrics
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._buckets = RateLimit(settings.requests_per_second_per_address)
         self._origins = frozenset(settings.cors_origins)
@@ -49,7 +49,7 @@ class Middleware:
             return response
         finally:
             resource = request.match_info.route.resource
-            self._counts.answers[resource.canonical if resource else "none", status] += 1
+            self._metrics.answers.labels(resource.canonical if resource else "none", status).inc()
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -78,7 +78,7 @@ class Middleware:
             return
         wait = self._buckets.take(self._proxies.client(request))
         if wait:
-            self._counts.limited["address"] += 1
+            self._metrics.limited.labels("address").inc()
             raise RequestRefused.later(429, "too many requests from this address: slow down", wait)
 
     def _preflight(self, request: web.Request) -> web.Response:

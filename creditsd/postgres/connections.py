@@ -52,11 +52,12 @@ CONNECT_SECONDS = 10
 
 # Whoever is gone without a word is noticed within 20 s on both ends (the server's is part of SESSION): whether it is to
 # speak, which keepalives find out, or has yet to acknowledge something, which keeps keepalives from being sent.
-_PATIENCE: Mapping[str, Any] = {
+_PARAMETERS: Mapping[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 2,
     "tcp_user_timeout": 20_000,
+    "client_encoding": "utf8",  # whatever the database's; a pooler passes it on
 }
 POOL_SECONDS = 30.0
 
@@ -178,7 +179,7 @@ async def connect(dsn: str, *, purpose: str, shared: bool = False) -> Connection
             connect_timeout=CONNECT_SECONDS,
             application_name=f"creditsd {purpose}",
             prepare_threshold=None if shared else 5,
-            **_PATIENCE,
+            **_PARAMETERS,
         )
     except psycopg.OperationalError as error:
         raise _not_connected(error) from error
@@ -218,7 +219,7 @@ def pool(
             "connect_timeout": CONNECT_SECONDS,
             "application_name": f"creditsd {purpose}",
             "prepare_threshold": None,  # old transaction poolers cannot
-            **_PATIENCE,
+            **_PARAMETERS,
         },
         configure=_configure_shared if shared else _configure,
         check=AsyncConnectionPool.check_connection,

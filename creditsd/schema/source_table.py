@@ -99,6 +99,8 @@ class SourceTable:
             columns={column.name: column for column in columns},
         )
         made.check(settings)
+        if made.zoneless and not await row(connection, sql_files.sql("queries/timezone"), {"name": source.timezone}):
+            raise SchemaError(f"PostgreSQL knows no time zone {source.timezone!r}: set source.timezone")
         return made
 
     def check(self, settings: Settings) -> None:
@@ -188,14 +190,20 @@ class SourceTable:
         if column is None:
             return sql.SQL("NULL::timestamptz")
         value: Fragment = sql.SQL("t.{}").format(sql.Identifier(column.name))
-        if column.base != "timestamptz":
-            value = sql.SQL("({}::timestamp AT TIME ZONE 'UTC')").format(value)
-        # Beyond the years that clients can hold, an end never comes, and a beginning always was.
+        instant = _INSTANTS["day's end" if (key, column.base) == ("expires_at", "date") else column.base]
+        # Beyond the years that clients can hold, an end never comes, and a beginning always was. Compared as it is
+        # written: PostgreSQL's dates reach further than its instants.
         return sql.SQL(
-            "CASE WHEN {0} >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL "
-            "WHEN {0} < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz "
-            "ELSE {0}::timestamptz END"
-        ).format(value)
+            "CASE WHEN {0} >= '9999-12-31 00:00:00+00'::{1} THEN NULL "
+            "WHEN {0} < '0001-01-03 00:00:00+00'::{1} THEN '0001-01-02 00:00:00+00'::timestamptz "
+            "ELSE {2} END"
+        ).format(value, sql.SQL(column.base), sql.SQL(instant).format(value, sql.Literal(self.settings.timezone)))
+
+    @property
+    def zoneless(self) -> list[str]:
+        """The columns of times that say no time zone."""
+        found = (self.column(key) for key in ("expires_at", "created_at"))
+        return [column.name for column in found if column is not None and column.base != "timestamptz"]
 
     def _check_expired_status(self) -> None:
         status = self._required("status")
@@ -216,6 +224,14 @@ class SourceTable:
     def _wrong_type(self, column: TableColumn, wanted: str) -> SchemaError:
         return SchemaError(f"column {column.name} of {self.settings.table} is {column.type}: creditsd needs {wanted}")
 
+
+# How a time of the table's becomes an instant; a date ends with its day.
+_INSTANTS: Mapping[str, str] = {
+    "timestamptz": "{0}::timestamptz",
+    "timestamp": "({0}::timestamp AT TIME ZONE {1})",
+    "date": "({0}::timestamp AT TIME ZONE {1})",
+    "day's end": "(({0}::date + 1)::timestamp AT TIME ZONE {1})",
+}
 
 _OPTIONAL = ("plan_type", "membership", "subscription_id", "expires_at", "created_at")
 

@@ -58,7 +58,7 @@ class Recomputer:
         )
         return [user_id for (user_id,) in found]
 
-    async def begin_resync(self, cause: str, *, republish: bool) -> None:
+    async def begin_resync(self, cause: str, *, republish: bool = False) -> None:
         """Have everyone recomputed from the beginning; with `republish` each gets a new version, changed or not."""
         asked = {"cause": cause, "republish": republish}
         await row(self._connection, sql_files.sql("queries/resync_begun"), asked)

@@ -50,8 +50,7 @@ BEGIN
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(
-            users, CASE WHEN republishes THEN 'repair' ELSE 'backfill' END,
-            can_buy_policy, expire_empty, event_policy, republishes, history_days
+            users, 'backfill', can_buy_policy, expire_empty, event_policy, republishes, history_days
         ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
@@ -70,4 +69,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.resync_next IS
-'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+'Recomputes the next max_users users of the resync under way and notes how far it came; where it republishes, each gets a new version. Rows: the totals that changed, then one with the page.';

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from playwright.async_api import Browser, Page
@@ -12,11 +13,10 @@ from playwright.async_api import Browser, Page
 from creditsd.config.settings import HttpSettings, Settings
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
-from creditsd.http.operator import backend as backend_module
-from creditsd.http.operator import routes as routes_module
+from creditsd.http.operator import Timings
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
-from tests.integration.running import running, until
+from tests.integration.running import QUICK, running, until
 from tests.servers import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,10 +27,7 @@ HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.
 ADD = "INSERT INTO user_credits (user_id, credits, status, membership) VALUES (%s, %s, 'active', %s)"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes_module, "STATE_SECONDS", 0.1)
-    monkeypatch.setattr(backend_module, "LOOK_SECONDS", 0.1)
+OFTEN = replace(QUICK, operator=Timings(look_seconds=0.1))
 
 
 async def open_to_operators(database: Database) -> Settings:
@@ -39,7 +36,7 @@ async def open_to_operators(database: Database) -> Settings:
 
 @asynccontextmanager
 async def led(settings: Settings, sink: MemorySink) -> AsyncIterator[tuple[Daemon, str]]:
-    async with running(settings, sink) as daemon:
+    async with running(settings, sink, timings=OFTEN) as daemon:
         await until(daemon, "state", "leading")
         yield daemon, f"http://{settings.http.listen}/"
 

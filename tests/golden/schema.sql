@@ -37,9 +37,9 @@ CREATE FUNCTION creditsd.begin_resync(cause text, republish boolean DEFAULT fals
     SET resync_cause = cause,
         resync_after = NULL,
         resync_users = 0,
-        resync_republishes = republish OR (resync_republishes AND resync_cause IS NOT NULL)
+        resync_republishes = republish OR cause = 'republish' OR (resync_republishes AND resync_cause IS NOT NULL)
 $$;
-COMMENT ON FUNCTION creditsd.begin_resync(cause text, republish boolean) IS 'Notes that everyone must be recomputed, from the beginning; with republish each gets a new version, changed or not.';
+COMMENT ON FUNCTION creditsd.begin_resync(cause text, republish boolean) IS 'Notes that everyone must be recomputed, from the beginning; with republish, or for that cause, each gets a new version, changed or not.';
 CREATE FUNCTION creditsd.capture_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1035,8 +1035,7 @@ BEGIN
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(
-            users, CASE WHEN republishes THEN 'repair' ELSE 'backfill' END,
-            can_buy_policy, expire_empty, event_policy, republishes, history_days
+            users, 'backfill', can_buy_policy, expire_empty, event_policy, republishes, history_days
         ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
@@ -1053,7 +1052,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came; where it republishes, each gets a new version. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.search_path_of_owner() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1490,12 +1489,12 @@ CREATE VIEW creditsd.source AS
     subscription_id,
         CASE
             WHEN (expires_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
-            WHEN (expires_at < '0001-01-02 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
+            WHEN (expires_at < '0001-01-03 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
             ELSE expires_at
         END AS expires_at,
         CASE
             WHEN (created_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
-            WHEN (created_at < '0001-01-02 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
+            WHEN (created_at < '0001-01-03 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
             ELSE created_at
         END AS created_at
    FROM public.user_credits t;

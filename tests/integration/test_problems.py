@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from creditsd.admin.inspect import Inspector
+from creditsd.admin.verify import Verifier
 from creditsd.domain.errors import RowsError
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, as_role, installed, user
@@ -44,6 +45,9 @@ async def test_whose_rows_cannot_be_summed_is_set_aside_and_named_and_nobody_els
             assert [(each.problem, each.users, each.one) for each in (await inspector.status()).set_aside] == [
                 ("not summed", 1, user(3))
             ]
+            async with Verifier.opened(settings, []) as verifier:
+                verdict = await verifier.run(repair=True, progress=lambda *_: None, report=lambda _: None)
+                assert (verdict.users, verdict.set_aside, verdict.drifted, verdict.clean) == (5, 1, 0, False)
             with pytest.raises(RowsError, match=f"the rows of '{user(3)}' cannot be summed up: value overflows"):
                 await inspector.total(user(3))
         # Their next change is tried again, and no other change is held up by them.

@@ -19,6 +19,7 @@ from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError, SchemaError
 from creditsd.domain.total import Total, encode
+from creditsd.schema import install as schema
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, configured, installed, said, user
 from tests.servers import Reachable
@@ -522,15 +523,71 @@ async def test_optional_columns_can_be_said_to_be_missing(reference_table: Datab
         assert await line.settle() == []
 
 
-@pytest.mark.parametrize("type_", ["timestamp", "date"])
-async def test_times_without_a_zone_are_utc(database: Database, type_: str) -> None:
+@pytest.mark.parametrize(
+    ("type_", "timezone", "ends"),
+    [
+        ("timestamp", "UTC", "2999-12-31T00:00:00Z"),
+        ("timestamp", "America/New_York", "2999-12-31T05:00:00Z"),
+        ("date", "UTC", "3000-01-01T00:00:00Z"),
+        ("date", "America/New_York", "3000-01-01T05:00:00Z"),
+        ("timestamptz", "America/New_York", "2999-12-30T11:00:00Z"),
+    ],
+)
+async def test_times_without_a_zone_are_read_in_the_one_that_is_set_and_a_date_counts_through_its_day(
+    database: Database, type_: str, timezone: str, ends: str
+) -> None:
     database.run(f"CREATE TABLE user_credits (user_id int, credits smallint, status text, expires_at {type_})")
     database.run(f"ALTER DATABASE {database.name} SET timezone = 'Pacific/Auckland'")
-    settings = await installed(database)
+    settings = configured(database, source={"timezone": timezone})
+    told = [note for note in (await schema.install(settings)).notes if "time zone" in note]
+    assert told == (
+        []
+        if type_ == "timestamptz"
+        else [f"expires_at of public.user_credits says no time zone: read as {timezone} (source.timezone)"]
+    )
     async with Line.settled(settings) as line:
         database.run("INSERT INTO user_credits VALUES (1, 5, 'active', '2999-12-31')")
         (total,) = await line.settle()
-        assert total.expires_at == datetime.fromisoformat("2999-12-31T00:00:00Z")
+        assert total.expires_at == datetime.fromisoformat(ends)
+
+
+async def test_a_time_zone_that_nobody_knows_is_refused(database: Database) -> None:
+    database.run("CREATE TABLE user_credits (user_id int, credits smallint, status text, expires_at date)")
+    with pytest.raises(SchemaError, match=r"knows no time zone 'Europe/Pariss': set source\.timezone"):
+        await installed(database, source={"timezone": "Europe/Pariss"})
+
+
+@pytest.mark.parametrize("type_", ["timestamp", "date", "timestamptz"])
+async def test_times_beyond_all_years_stop_nobody(database: Database, type_: str) -> None:
+    database.run(f"CREATE TABLE user_credits (user_id int, credits int, status text, expires_at {type_})")
+    latest = "5874000-01-01" if type_ == "date" else "294000-01-01"
+    async with Line.settled(await installed(database, source={"timezone": "Asia/Tokyo"})) as line:
+        for user_id, ends in enumerate((latest, "infinity", "-infinity", "0044-03-15 BC", "4700-01-01 BC")):
+            database.run("INSERT INTO user_credits VALUES (%s, 5, 'active', %s)", [user_id, ends])
+        stored = {total.user_id: said(total, "credits", "expires_at") for total in await line.settle()}
+        assert stored == {"0": (5, None), "1": (5, None)} | {str(each): (0, None) for each in (2, 3, 4)}
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_database_of_another_encoding_works_all_the_way(postgres_server: Reachable, encoding: str) -> None:
+    name = f"encoded_{encoding.lower()}_{os.getpid()}_{postgres_server.version}"
+    with postgres_server.connect() as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    database = Database(postgres_server, name, postgres_server.dsn(name, client_encoding="utf8"))
+    try:
+        database.run("CREATE TABLE user_credits (user_id text, credits int, status text, membership text)")
+        plain = Database(postgres_server, name, postgres_server.dsn(name))
+        async with Line.settled(await installed(plain)) as line:
+            for user_id in ("a", "é", "z"):
+                database.run("INSERT INTO user_credits VALUES (%s, 5, 'active', 'Crédit')", [user_id])
+            await line.settle(max_users=1)
+            assert await line.stored() == dict.fromkeys(("a", "é", "z"), 5)
+            async with Inspector.opened(configured(plain), purpose="test") as inspector:
+                assert (await inspector.total("é")).membership == "Crédit"
+    finally:
+        postgres_server.drop_database(name)
 
 
 @pytest.mark.parametrize(

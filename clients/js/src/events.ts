@@ -33,7 +33,7 @@ export function eventReader(on: EventHandlers): (piece: string) => void {
     // A CR at the very end may be the first half of CRLF: it waits for what follows.
     const lines = (rest + piece).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop()!;
-    if (rest.length > LONGEST_LINE) throw new CreditsError("malformed", "the stream sent a line without end");
+    if (rest.length > LONGEST_LINE) throw new CreditsError("malformed", "the line is too long");
     lines.forEach(take);
   };
 }

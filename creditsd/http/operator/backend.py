@@ -18,17 +18,14 @@ from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode
+from creditsd.http.operator import Timings
 from creditsd.metrics.rates import Rates
 from creditsd.postgres import connections
 from creditsd.postgres.connections import Connection, borrowed
 from creditsd.schema import install as schema
 from creditsd.schema.install import Installation
 
-LOOK_SECONDS = 1.0
 LOOK_SHARE = 10  # looking at the database takes at most one part in so many of the time
-STATE_PATIENCE_SECONDS = 5.0
-PATIENCE_SECONDS = 15.0
-FLOWING_SECONDS = 2.0  # who is told what is younger than this is not behind
 COUNTED = 10_000  # what waits is counted up to here
 
 
@@ -59,8 +56,10 @@ class Backend:
         rates: Rates,
         publishers: Sequence[PublisherView],
         health: Callable[[], Mapping[str, object]],
+        timings: Timings | None = None,
     ) -> None:
         self._settings = settings
+        self._timings = timings or Timings()
         self._pool = connections.pool(settings.dsn, purpose="operator", max_size=2, shared=bool(settings.listen_dsn))
         self._rates = rates
         self._publishers = publishers
@@ -84,36 +83,36 @@ class Backend:
         """Return the state of everything as JSON, the same bytes for whoever asks within a second."""
         async with self._looking:
             began = time.monotonic()
-            if began - self._state_at >= LOOK_SECONDS * 0.9:
+            if began - self._state_at >= self._timings.look_seconds * 0.9:
                 if began >= self._next_look:
                     self._look = await self._looked()
                     took = time.monotonic() - began
-                    self._next_look = began + max(LOOK_SECONDS * 0.9, took * LOOK_SHARE)
+                    self._next_look = began + max(self._timings.look_seconds * 0.9, took * LOOK_SHARE)
                 self._state = encode({**self._known(), **self._look})
                 self._state_at = began
         return self._state
 
     async def explain(self, user_id: str) -> dict[str, Any]:
         """Say of each of a user's rows whether it counts, and why; the total; and what each sink has."""
-        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
             inspector = Inspector(connection, self._settings, installation)
             cursors = {each.name: each.cursor for each in self._publishers}
             return (await inspector.explain(user_id, cursors)).document()
 
     async def failed_deliveries(self, sink: str | None, *, dead: bool, limit: int) -> Sequence[FailedDelivery]:
         """List refused deliveries, those tried next first, the dead last."""
-        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
             failed = FailedDeliveries(connection, self._settings, installation.user_id_type)
             return await failed.list(sink, dead=dead, limit=limit)
 
     async def retry(self, sink: str, user_id: str | None) -> int:
         """Have one user's or everybody's tried again now; return how many."""
-        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
             return await FailedDeliveries(connection, self._settings, installation.user_id_type).retry(sink, user_id)
 
     async def drop(self, sink: str, user_id: str | None) -> int:
         """Give up one user's or everybody's; return how many."""
-        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
             return await FailedDeliveries(connection, self._settings, installation.user_id_type).drop(sink, user_id)
 
     def _known(self) -> dict[str, Any]:
@@ -130,7 +129,7 @@ class Backend:
     async def _looked(self) -> dict[str, Any]:
         """Ask the database how the line and its sinks are; where it does not answer, say so beside the last answer."""
         try:
-            async with self._asking(STATE_PATIENCE_SECONDS) as (connection, installation):
+            async with self._asking(self._timings.state_patience_seconds) as (connection, installation):
                 status = await Inspector(connection, self._settings, installation).status(counted=COUNTED)
                 control = SinkControl(connection, self._settings, installation.user_id_type)
                 sinks = [self._shown(each) for each in await control.list(counted=COUNTED)]
@@ -151,7 +150,7 @@ class Backend:
 
     def _flow(self, own: PublisherView, shown: Mapping[str, Any]) -> dict[str, Any]:
         """Tell what stands still from what flows: something is always under way while much changes."""
-        late = time.time() - own.cursor / 1_000_000 > FLOWING_SECONDS
+        late = time.time() - own.cursor / 1_000_000 > self._timings.flowing_seconds
         behind = own.behind and late and own.name in self._behind
         (self._behind.add if own.behind and late else self._behind.discard)(own.name)
         state = shown["state"]
