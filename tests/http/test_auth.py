@@ -161,7 +161,7 @@ async def test_a_foreign_token_is_refused_where_it_is_asked_whom_it_is_for_and_f
         assert (await client.read(ONE, token(aud="anybody", iss="anybody"))).status == 200
 
 
-async def test_a_user_reads_the_own_credits_and_nobody_elses() -> None:
+async def test_a_user_reads_their_own_credits_and_nobody_elses() -> None:
     shelf = Shelf()
     for user_id in (ONE, TWO):
         shelf.put(user_id, 7)
