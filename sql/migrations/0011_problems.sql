@@ -15,3 +15,8 @@ COMMENT ON COLUMN creditsd.problems.problem IS
 'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status.';
 COMMENT ON COLUMN creditsd.problems.reason IS 'What PostgreSQL said.';
 COMMENT ON COLUMN creditsd.problems.seen_at IS 'When it was so the last time.';
+
+COMMENT ON POLICY balances_own ON creditsd.balances IS
+'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own row.';
+COMMENT ON POLICY history_own ON creditsd.history IS
+'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own steps.';

@@ -1505,10 +1505,10 @@ CREATE TRIGGER creditsd_update AFTER UPDATE ON public.user_credits FOR EACH ROW 
 ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_update;
 ALTER TABLE creditsd.balances ENABLE ROW LEVEL SECURITY;
 CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
-COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own row.';
+COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own row.';
 ALTER TABLE creditsd.history ENABLE ROW LEVEL SECURITY;
 CREATE POLICY history_own ON creditsd.history FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
-COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own steps.';
+COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own steps.';
 ALTER TABLE creditsd.history_rest ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_delete() FROM PUBLIC;

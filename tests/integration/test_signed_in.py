@@ -109,7 +109,7 @@ async def test_who_reads_may_not_write_and_sees_nothing_else(reference_table: Da
 
 async def test_the_reader_is_granted_once_and_keeps_it_over_installs(reference_table: Database, role: str) -> None:
     settings = configured(reference_table, reader=role)
-    assert f"granted {role} the reading of their own balance" in (await schema.install(settings)).done
+    assert f"let the users of {role} read their own balance" in (await schema.install(settings)).done
     assert (await schema.install(settings)).done == []
     assert (await schema.install(configured(reference_table, can_buy="always", wakeup="poll"))).done
     assert as_role(reference_table, role).run("SELECT FROM creditsd.balances") == []
