@@ -65,7 +65,7 @@ class RedisOptions(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True, slots=True)
 class RedisBroker:
-    """Whom to talk to: one server, the primary that sentinels name, or all nodes of a cluster."""
+    """A client of one server, of the primary that sentinels name, or of a cluster."""
 
     address: str
     client: Any  # redis.asyncio.Redis or RedisCluster: the same calls, without a common type

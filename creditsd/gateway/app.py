@@ -23,7 +23,7 @@ STATUS_SECONDS = 1.0
 
 
 class Gateway:
-    """Serves totals that a daemon elsewhere publishes. Losing the feed is never fatal; many run side by side."""
+    """Serves totals that a daemon elsewhere publishes. Losing the feed is never fatal; many may run side by side."""
 
     def __init__(self, settings: Settings) -> None:
         if settings.http.address is None:
@@ -62,7 +62,7 @@ class Gateway:
         self._stopping.set()
 
     def health(self) -> dict[str, object]:
-        """Say how it is, for /livez and /readyz: alive while it answers, ready while it hears the feed."""
+        """Return the health for /livez and /readyz: alive while it answers, ready while it follows the feed."""
         problem = self._upstream.error
         return {
             "state": "serving" if problem is None else "waiting",

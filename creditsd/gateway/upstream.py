@@ -1,4 +1,4 @@
-"""Keeps listeners at the truth without a database: hears of those somebody listens to, and of nobody else."""
+"""Follows a broker for the users somebody listens to, and feeds the hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOT_YET = "serve.feed: not connected yet"
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The pauses between tries, which grow to few seconds: people look at what waits here.
+    """The pauses between reconnects, which stay short: people look at what waits here.
 
     A connection that lasted longer than `steady_seconds` was a good one: the pauses begin anew.
     """
@@ -39,7 +39,7 @@ class Timings:
 
 
 class Upstream:
-    """The source of a hub, and the loop that feeds it: connect, subscribe, read, hear; after a loss all of it again.
+    """The hub's source of totals, and the loop that feeds it: connect, subscribe, read, receive; after a loss again.
 
     A user is subscribed with the first listener and left with the last. Whoever is watched is read once the
     subscription holds, and again every `sweep_seconds`: feeds tell a total at most once.
@@ -99,13 +99,13 @@ class Upstream:
             raise SinkUnavailable(problem)
 
     def unwatch(self, user_id: str) -> None:
-        """Leave the user, unless somebody comes back before that is done."""
+        """Unsubscribe, unless somebody comes back before that is done."""
         if self._watched.pop(user_id, None) is not None:
             self._changed.add(user_id)
             self._interest.set()
 
     async def run(self, offer: Offer) -> NoReturn:
-        """Keep the feed until cancelled; losing it is told in the log, and in `error` while it lasts."""
+        """Follow the feed until cancelled; a loss is logged, and stands in `error` while it lasts."""
         timings, problem = self._timings, ""
         backoff = Backoff(timings.first_pause_seconds, timings.longest_pause_seconds)
         while True:
@@ -125,7 +125,7 @@ class Upstream:
             await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        """Let go of the feed."""
+        """Close the feed."""
         self._lose("this process is about to end")
         await self._source.close()
 
@@ -217,7 +217,7 @@ class Upstream:
         return [users[start : start + size] for start in range(0, len(users), size)]
 
     def _lose(self, problem: str) -> None:
-        """Tell those who wait; those who listen already go on listening."""
+        """Fail those who wait; those who listen already go on listening."""
         self.error = problem
         self._subscribed.clear()
         for watching in self._watched.values():
@@ -228,7 +228,7 @@ class Upstream:
 
 
 def _give_way() -> None:
-    """End a task that was cancelled before: an error of that moment hides it, or `wait_for` of Python 3.11 loses it."""
+    """Raise a cancellation that an error hid, or that `wait_for` of Python 3.11 lost."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -1,4 +1,4 @@
-"""Who asks, and what they may read: a server with a key everyone's credits, a user with a token their own."""
+"""Authenticates callers, and authorizes reads: an API key reads everyone, a token its own user alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NO_USERS = "users cannot sign in here: set CREDITSD_HTTP__JWT_SECRET or CREDITS
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks. Without a user it is a server, which may read everyone; with one, that user alone."""
+    """An authenticated caller: a server, which may read everyone, or with `user_id` that user alone."""
 
     name: str
     """For limits and logs; nobody else has it, and it is no secret."""
@@ -46,7 +46,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class KeyTimings:
-    """How long the keys that tokens are verified by are believed.
+    """How long fetched verification keys (JWKS) are used, and how often they are fetched.
 
     They are read again after `fresh_seconds`; while their endpoint is down they are believed for `stale_seconds`, so a
     withdrawn key lives no longer. Between two readings lie `retry_seconds`, whatever tokens come: strangers can make up
@@ -60,7 +60,7 @@ class KeyTimings:
 
 
 class Auth:
-    """Tells callers apart, and keeps them to their own. Every refusal is counted, and says what to do."""
+    """Checks API keys and tokens, and rate-limits each caller. Every refusal is counted and says what to do."""
 
     def __init__(
         self, settings: HttpSettings, hub: Hub, metrics: HttpMetrics, timings: KeyTimings | None = None
@@ -74,12 +74,12 @@ class Auth:
             log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
 
     async def close(self) -> None:
-        """Let go of the connection to the keys' endpoint."""
+        """Close the connection to the JWKS endpoint."""
         if self._verifier is not None:
             await self._verifier.close()
 
     async def caller(self, request: web.Request) -> Caller:
-        """Return who asks. Raises RequestRefused: 401 for nobody we know, 429 for somebody who asks too often."""
+        """Authenticate a request. Raises RequestRefused: 401 for an unknown credential, 429 above the caller's rate."""
         try:
             caller = await self._identified(request)
         except RequestRefused as refused:
@@ -92,7 +92,7 @@ class Auth:
         return caller
 
     async def server(self, request: web.Request) -> Caller:
-        """Return the server that asks. Raises RequestRefused: 403 for a user, and where no server may ask."""
+        """Authenticate a server. Raises RequestRefused: 403 for a user, and where no API key is configured."""
         if not self._digests:
             raise self._denied(_NO_SERVERS)
         caller = await self.caller(request)
@@ -101,9 +101,9 @@ class Auth:
         return caller
 
     async def user(self, request: web.Request) -> tuple[Caller, str]:
-        """Return the user who asks, and their own id.
+        """Authenticate a user; return the caller and their id as it is stored.
 
-        Raises RequestRefused: 403 for a server, and where no user may ask.
+        Raises RequestRefused: 403 for a server, and where no token can be verified.
         """
         if self._verifier is None:
             raise self._denied(_NO_USERS if self._digests else _NOTHING_OPENS)
@@ -113,7 +113,7 @@ class Auth:
         return caller, self._own(caller.user_id)
 
     async def reader(self, request: web.Request, user_id: str) -> tuple[Caller, str]:
-        """Return who asks for a user's credits and may read them, and that user's id as it is stored.
+        """Authorize the read of one user's credits; return the caller and that user's id as it is stored.
 
         Raises RequestRefused: 403 for another user's, 400 for what cannot be a user's id.
         """
@@ -152,7 +152,7 @@ class Auth:
 
 
 def sent(request: web.Request) -> str:
-    """Return the key or token that was sent. In the headers alone: addresses end up in logs and histories."""
+    """Extract the API key or token from the headers, never from the URL: that ends up in logs and histories."""
     keys = request.headers.getall("X-API-Key", [])
     tokens = request.headers.getall("Authorization", [])
     if len(keys) > 1 or (not keys and len(tokens) > 1):
@@ -166,14 +166,14 @@ def sent(request: web.Request) -> str:
 
 
 def digest(key: str) -> bytes:
-    """Return what a key is known by; as `sha256:…` that is what was configured."""
+    """Return the SHA-256 digest of a configured key, which may itself be written as `sha256:…`."""
     if key.startswith("sha256:"):
         return bytes.fromhex(key.removeprefix("sha256:"))
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def matching(credential: str, digests: Sequence[bytes]) -> int | None:
-    """Return the number of the key that was sent, from one; None for a key that is none of these."""
+    """Return which configured key was sent, counted from one; None if none was."""
     mine = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
     # Each is compared, in constant time: how long it took tells neither which nor how much of it was right.
     found = [number for number, known in enumerate(digests, 1) if hmac.compare_digest(known, mine)]

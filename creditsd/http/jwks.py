@@ -1,4 +1,4 @@
-"""The keys that users' tokens are verified by, as their issuer publishes them (JWKS): read, kept, changed in time."""
+"""Fetches and caches the keys that verify users' tokens (JWKS)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KINDS: Mapping[tuple[str, str | None], str] = {
 
 
 class Jwks:
-    """One endpoint's keys. Whoever asks first when they should be read again does it; the others take what there is."""
+    """Single-flight refresh of one endpoint's key set; concurrent callers use the cached one."""
 
     def __init__(self, url: str, timings: KeyTimings) -> None:
         self._url = url
@@ -42,7 +42,7 @@ class Jwks:
         self._session: aiohttp.ClientSession | None = None
 
     async def find(self, algorithm: str, kid: str | None) -> Any:
-        """Return the key of this name and kind; a token without a name means the only one of its kind.
+        """Return the key for an algorithm and kid; without a kid the only key of that algorithm.
 
         Raises RequestRefused: 401 where there is none, 503 where the keys have never been read, or not for too long.
         """
@@ -59,7 +59,7 @@ class Jwks:
         return found.key
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -73,7 +73,7 @@ class Jwks:
         return fitting[0] if len(fitting) == 1 or (fitting and kid is not None) else None
 
     async def _refresh(self, *, wait: bool) -> None:
-        """Read the keys, unless that was tried a moment ago; without `wait` also unless somebody is doing it."""
+        """Fetch the keys, unless that was tried a moment ago; without `wait` also unless a fetch is under way."""
         if self._lock.locked() and not wait:
             return
         async with self._lock:
@@ -104,7 +104,7 @@ class Jwks:
 
 
 def _usable(body: bytes) -> list[jwt.PyJWK]:
-    """Return the keys that can verify; one that is for something else, secret or broken is none of ours."""
+    """Return the keys that can verify signatures; skip those for other uses, secret ones and broken ones."""
     document = orjson.loads(body)
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
@@ -124,7 +124,7 @@ def _usable(body: bytes) -> list[jwt.PyJWK]:
 
 
 def _algorithm(key: Mapping[str, Any]) -> str | None:
-    """Tell what a published key verifies, by what it is; None for what we take no tokens of."""
+    """Return the algorithm a published key verifies; None for those we do not accept."""
     kind, curve = key.get("kty"), key.get("crv")
     algorithm = _KINDS.get((str(kind), None if kind == "RSA" else str(curve)))
     fits = key.get("use", "sig") == "sig" and key.get("alg", algorithm) == algorithm

@@ -1,4 +1,4 @@
-"""Everything that is counted, for Prometheus at `/metrics`."""
+"""Serves the metrics to Prometheus at `/metrics`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Look = Callable[[], Awaitable[None]]
 
 
 class MetricsEndpoint:
-    """Answers a scrape; without `public` only one with an API key."""
+    """Answers scrapes; unless `public`, only those with an API key."""
 
     def __init__(self, auth: Auth, registry: CollectorRegistry, *, public: bool) -> None:
         self._auth = auth
@@ -23,11 +23,11 @@ class MetricsEndpoint:
         self._looks: list[Look] = []
 
     def before_each(self, look: Look) -> None:
-        """Await this before each scrape is answered."""
+        """Register a coroutine to await before each scrape."""
         self._looks.append(look)
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Contribute the one path."""
+        """Return the route."""
         return [web.get("/metrics", self._answer)]
 
     async def _answer(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""What every request passes, whatever it is for: limits, origins (CORS), and errors as one clear line of JSON."""
+"""What every request passes through: the rate limit of its address, CORS, and errors as JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKED_HEADERS = "Authorization, X-API-Key, Last-Event-ID, Cache-Control, Content
 
 
 class Middleware:
-    """Stands before all routes."""
+    """Limits, counts and marks every request and answer."""
 
     def __init__(self, settings: HttpSettings, metrics: HttpMetrics) -> None:
         self._metrics = metrics
@@ -36,7 +36,7 @@ class Middleware:
         self._origins = frozenset(settings.cors_origins)
 
     def attach(self, application: web.Application) -> None:
-        """Stand before an application's routes."""
+        """Add it to an application."""
         application.middlewares.append(self._receive)
         application.on_response_prepare.append(self._mark)
 
@@ -82,7 +82,7 @@ class Middleware:
             raise RequestRefused.later(429, "too many requests from this address: slow down", wait)
 
     def _preflight(self, request: web.Request) -> web.Response:
-        """Tell a browser that it may ask; the origin itself is said with every answer."""
+        """Answer a CORS preflight; the allowed origin itself is in every answer."""
         if not self._allows(request):
             return error_response(403, "pages of this origin may not ask here: add it to http.cors_origins")
         headers = {
@@ -96,7 +96,7 @@ class Middleware:
         return bool(self._origins & {"*", request.headers.get("Origin", "")})
 
     async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Add what every answer carries. No cookie opens anything here, so credentials need not be allowed."""
+        """Set the headers of every answer. No cookie opens anything here, so CORS credentials need not be allowed."""
         headers = response.headers
         if isinstance(response, web.HTTPExpectationFailed):  # which is raised before anything of ours is asked
             response.body = error_response(417, NOT_EXPECTED).body
@@ -115,7 +115,7 @@ class Middleware:
 
 
 def _in_json(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
-    """Turn what the router says into our form; leave redirects as they are."""
+    """Turn the router's own errors into JSON; leave redirects as they are."""
     if error.status < 400:
         return error
     if error.status == 404:

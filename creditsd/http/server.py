@@ -1,4 +1,4 @@
-"""The HTTP surface: reads, streams, health and whatever else is added, on one address.
+"""The HTTP server: reads, streams, probes, metrics and added parts, on one address.
 
 It knows nothing of the daemon: what it tells comes through a hub, which any process can fill. Something new is a part:
 a class in a file of its own that contributes routes, takes `HttpServer.auth` to ask who the caller is, and is added
@@ -41,7 +41,7 @@ LONGEST_BODY_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How long what is being answered may take at the end, and all streams together to be told.
+    """How long shutting down may take: for requests under way, and for all streams together.
 
     A client that does not read is cut off long before `farewell_seconds`.
     """
@@ -54,14 +54,14 @@ class Timings:
 
 
 class Part(Protocol):
-    """Something that is served. A refusal is a `RequestRefused`, raised from its handlers."""
+    """A set of routes. Its handlers refuse a request by raising `RequestRefused`."""
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
-        """Contribute routes; asked for once, when the surface is opened."""
+        """Return the routes; called once, when the server is opened."""
 
 
 class HttpServer:
-    """Serves its parts for as long as it is open; serves nothing where `http.listen` is empty."""
+    """Serves its parts while it is open; nothing where `http.listen` is empty."""
 
     def __init__(
         self,
@@ -94,15 +94,15 @@ class HttpServer:
 
     @property
     def port(self) -> int | None:
-        """The port it listens on, None where it does not."""
+        """The port it listens on; None while it does not."""
         return self._site.port if self._site is not None else None
 
     def add(self, part: Part) -> None:
-        """Serve something more; before it is opened."""
+        """Add a part, before the server is opened."""
         self._parts.append(part)
 
     def before_each_scrape(self, look: Look) -> None:
-        """Await this before each answer of `/metrics`."""
+        """Register a coroutine to await before each answer of `/metrics`."""
         self._endpoint.before_each(look)
 
     async def __aenter__(self) -> Self:
@@ -142,7 +142,7 @@ class HttpServer:
 
 
 def _most_connections(wanted: int) -> int:
-    """Return how many connections can be open, having asked the system for as many as may be needed."""
+    """Raise the limit of open files as far as needed and allowed; return how many connections fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
@@ -162,5 +162,5 @@ def _most_connections(wanted: int) -> int:
 
 
 def _reason(error: OSError) -> str:
-    """Say it in the system's few words; asyncio's own repeat the address."""
+    """Return the system's words for an error; asyncio's own repeat the address."""
     return os.strerror(error.errno) if error.errno else str(error)

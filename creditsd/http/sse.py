@@ -1,4 +1,4 @@
-"""Totals as they change: server-sent events at `/v1/users/{id}/credits/stream` and `/v1/me/credits/stream`.
+"""Streams totals as server-sent events: `/v1/users/{id}/credits/stream` and `/v1/me/credits/stream`.
 
 First the total of now, then every newer one: `id:` is its version, `data:` its JSON, and it has no event name. An event
 called `close` says why the stream ends. A reader that is slow is told of the newest total only.
@@ -48,7 +48,7 @@ class Timings:
 
 
 class Streams:
-    """The open streams, at most so many in all and so many a caller: one more replaces that caller's oldest."""
+    """The open streams, bounded in all and for each caller and user, where one more replaces the oldest."""
 
     def __init__(
         self, settings: HttpSettings, hub: Hub, auth: Auth, metrics: HttpMetrics, timings: Timings | None = None
@@ -64,14 +64,14 @@ class Streams:
         self._over.set()
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Contribute the two paths."""
+        """Return the routes."""
         return [
             web.get("/v1/users/{id:[^/]+}/credits/stream", self._of_user, allow_head=False),
             web.get("/v1/me/credits/stream", self._of_me, allow_head=False),
         ]
 
     async def ended(self) -> None:
-        """Wait until no stream is open. Once the hub is closed that takes a moment, whatever clients do."""
+        """Wait until no stream is open; bounded once the hub is closed, whatever clients do."""
         await self._over.wait()
 
     async def _of_user(self, request: web.Request) -> web.StreamResponse:
@@ -101,7 +101,7 @@ class Streams:
                 self._over.set()
 
     async def _send(self, request: web.Request, caller: Caller, listener: Listener) -> web.StreamResponse:
-        """Send what there is until the stream is closed, by us or by the client."""
+        """Send totals until the stream is closed, by us or by the client."""
         connection = request.protocol
         assert isinstance(connection, ClientConnection)
         connection.when_lost(lambda: listener.close("gone"))
@@ -165,7 +165,7 @@ class Streams:
 
 
 class _Wire:
-    """What goes to one client, in pieces, each when it has read enough of what went before."""
+    """Writes to one client, and waits for it to read."""
 
     def __init__(
         self, request: web.Request, response: web.StreamResponse, listener: Listener, timings: Timings
@@ -177,7 +177,7 @@ class _Wire:
         self._transport = request.transport
 
     async def write(self, data: bytes) -> None:
-        """Write; a client that does not read has less time once the stream is closed. Raises TimeoutError."""
+        """Write and drain; a client that does not read has less time once the stream is closed. Raises TimeoutError."""
         loop, farewell_seconds = asyncio.get_running_loop(), self._timings.farewell_seconds
         seconds = farewell_seconds if self._listener.closed else self._timings.write_seconds
         async with asyncio.timeout(seconds) as patience:
@@ -189,7 +189,7 @@ class _Wire:
                 self._listener.when_closed = None
 
     async def say_farewell(self, reason: str) -> None:
-        """Say why the stream ends, to a client that reads; one that does not is cut off."""
+        """Send the `close` event; abort the connection of a client that does not read it."""
         retry = b""
         if reason == "shutdown":
             retry = b"retry: %d\n" % random.randint(RETRY_MILLISECONDS, LONGEST_RETRY_MILLISECONDS)
@@ -203,13 +203,13 @@ class _Wire:
             self.cut()
 
     def cut(self) -> None:
-        """End the connection, whatever has not been read."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
 
 def _last_event_id(request: web.Request) -> int | None:
-    """Return the version that a client says it has; None for none, or for what no version of ours can be."""
+    """Parse Last-Event-ID; None without one, or for what cannot be a version of ours."""
     text = request.headers.get("Last-Event-ID", "")
     if not text.isascii() or not text.isdigit() or len(text) > 19:
         return None
@@ -218,7 +218,7 @@ def _last_event_id(request: web.Request) -> int | None:
 
 
 def _limit_buffers(request: web.Request) -> None:
-    """Keep little for a client that does not read."""
+    """Bound the send buffers, here and in the kernel, of a client that does not read."""
     transport = request.transport
     if transport is None:  # it has gone meanwhile
         return

@@ -1,4 +1,4 @@
-"""Clients' connections: at most so many, found out when the other end is gone, and every answer JSON."""
+"""Accepts client connections: bounded in number, with keepalives, and every protocol error answered as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FULL = (
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How long a connection may say nothing, and how soon it is noticed that somebody has vanished without a word.
+    """How long a connection may be idle, and how soon a vanished client is noticed.
 
     A load balancer keeps its own connections for about 60 s. With a heartbeat under way or without, who has vanished is
     noticed in about half a minute.
@@ -45,7 +45,7 @@ class Timings:
 
 
 class OpenConnections:
-    """Counts the connections that are open, of which there are at most so many."""
+    """Counts open connections, against a maximum."""
 
     def __init__(self, metrics: HttpMetrics, most: int) -> None:
         self._metrics = metrics
@@ -53,7 +53,7 @@ class OpenConnections:
         self._open = 0
 
     def has_place(self) -> bool:
-        """Tell whether there is place for one more; count that there was none."""
+        """Return whether one more fits; count the refusal if not."""
         if self._open >= self._most:
             self._metrics.connections_refused.inc()
             return False
@@ -66,7 +66,7 @@ class OpenConnections:
 
 
 class ClientConnection(web.RequestHandler):
-    """One connection of a client; knows who must be told when it is lost."""
+    """One client connection, which calls back when it is lost."""
 
     __slots__ = ("_connections", "_timings", "_told")
 
@@ -87,17 +87,17 @@ class ClientConnection(web.RequestHandler):
         self._told: Callable[[], None] | None = None
 
     def when_lost(self, told: Callable[[], None]) -> None:
-        """Call this when the connection is lost, at once: who waits to write would notice late."""
+        """Register what to call when the connection is lost: who waits to write would notice late."""
         self._told = told
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve."""
+        """Count the connection, and set its keepalives."""
         self._connections.count(1)
         _set_patience(transport, self._timings)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell whoever must know."""
+        """Count it out, and call back."""
         self._connections.count(-1)
         super().connection_lost(exc)
         if self._told is not None:
@@ -110,7 +110,7 @@ class ClientConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002  may quote what was sent
     ) -> web.StreamResponse:
-        """Answer what could not be read, or what a bug of ours left without an answer."""
+        """Answer a request that could not be parsed, or that a bug of ours left unanswered, with JSON."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("an answer is under way already, or nobody hears it")
         if isinstance(exc, UnicodeEncodeError) and "Expect" in request.headers:
@@ -131,7 +131,7 @@ class ClientConnection(web.RequestHandler):
 
 
 class TcpSite(web.BaseSite):
-    """Listens, and lets in at most so many connections; one more is told so, and costs nothing."""
+    """Listens and accepts connections up to the maximum; answers one more with 503 at no cost."""
 
     def __init__(
         self, runner: web.AppRunner, host: str, port: int, connections: OpenConnections, timings: Timings
@@ -144,12 +144,12 @@ class TcpSite(web.BaseSite):
 
     @property
     def name(self) -> str:
-        """Where it listens."""
+        """The address it listens on."""
         return f"http://{self._host}:{self._port}"
 
     @property
     def port(self) -> int:
-        """The port it listens on, also where any was asked for."""
+        """The port it listens on, also where port 0 was asked for."""
         server: Any = self._server
         return int(server.sockets[0].getsockname()[1]) if server is not None and server.sockets else self._port
 
@@ -167,7 +167,7 @@ class TcpSite(web.BaseSite):
 
 
 class _Full(asyncio.Protocol):
-    """Says that there is no place, and hangs up."""
+    """Answers 503 and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         link = cast("asyncio.Transport", transport)  # uvloop's own is none by inheritance

@@ -1,4 +1,4 @@
-"""How the daemon is when it is asked: its state, how far each sink is, and what waits."""
+"""Gauges read at scrape time: the daemon's state, each sink's, and the queues in the database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Timings:
 
 
 class MeasuredPublisher(Protocol):
-    """A publisher, as far as it is measured."""
+    """What is measured of a publisher."""
 
     name: str
 
@@ -47,7 +47,7 @@ class MeasuredPublisher(Protocol):
 
 
 class _Waiting(NamedTuple):
-    """What waits for one sink."""
+    """The queue of one sink."""
 
     queued: int = 0
     lag_seconds: float = 0.0
@@ -56,7 +56,7 @@ class _Waiting(NamedTuple):
 
 
 class DaemonCollector:
-    """Tells them of one daemon. What stands in the database is told by the one that leads, so that sums are right."""
+    """Registers the gauges of one daemon. The leader alone exports queues, so that sums over daemons are right."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class DaemonCollector:
         self._dead = _by_sink(registry, "creditsd_deliveries_dead", f"Dead letters, up to {COUNTED}.")
 
     async def look(self) -> None:
-        """Ask the database what waits, before a scrape; what it cannot tell now is left out."""
+        """Query the queues before a scrape; export none while the database does not answer."""
         now = time.monotonic()
         if not self._leads():
             self._looked_at = None
@@ -104,7 +104,7 @@ class DaemonCollector:
         return self._state() in LEADING
 
     def _show(self, waiting: Mapping[str, _Waiting]) -> None:
-        """Put what waits in place of what was shown before, in one step: others may scrape meanwhile."""
+        """Replace the exported queues without an await in between: others may scrape meanwhile."""
         gauges = (self._queue, self._lag, self._refused, self._dead)
         for gauge in gauges:
             gauge.clear()
@@ -113,7 +113,7 @@ class DaemonCollector:
                 gauge.labels(sink).set(fact)
 
     async def _counted(self) -> Mapping[str, _Waiting]:
-        """Count what waits; of a sink that is current there is nothing to ask."""
+        """Count each sink's queue; a current one needs no query."""
         found: dict[str, _Waiting] = {}
         async with borrowed(self._pool) as connection:
             for each in self._publishers:
@@ -141,7 +141,7 @@ def _by_sink(registry: CollectorRegistry, name: str, documentation: str) -> Gaug
 def _one_of(
     registry: CollectorRegistry, name: str, documentation: str, states: Sequence[str], now: Callable[[], str]
 ) -> None:
-    """Tell a state as one gauge each, of which one is 1."""
+    """Export a state as one gauge for each value, of which one is 1."""
 
     def is_now(state: str) -> bool:
         return now() == state

@@ -1,4 +1,4 @@
-"""What has happened since the start: over HTTP, on the line, at each sink, and at a gateway's feed."""
+"""Counters of HTTP, the line, each sink, and a gateway's feed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DRAIN_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 
 
 class HttpMetrics:
-    """Requests, refusals, connections and streams. Labels are of our own making, so there are few."""
+    """Counts requests, refusals, connections and streams. Labels never hold what a client made up."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.answers = Counter(
@@ -37,7 +37,7 @@ class HttpMetrics:
 
 
 class LineMetrics:
-    """What the daemon that leads reads, recomputes and stores."""
+    """Counts what the leader reads, recomputes and stores."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._changes = Counter("creditsd_changes_read", "Changes that were read.", registry=registry)
@@ -51,20 +51,20 @@ class LineMetrics:
         )
 
     def drained(self, *, changes: int, users: int, seconds: float) -> None:
-        """Count a drain; how long one took that found nothing does not matter."""
+        """Count a drain that found changes, and time it."""
         if changes:
             self._changes.inc(changes)
             self._users.inc(users)
             self._drains.observe(seconds)
 
     def stored(self, totals: Sequence[Total]) -> None:
-        """Count new totals."""
+        """Count new totals by cause."""
         for cause, number in Tally(total.cause for total in totals).items():
             self._totals.labels(cause).inc(number)
 
 
 class SinkMetrics:
-    """What became of the deliveries of one sink."""
+    """Counts the deliveries of one sink."""
 
     def __init__(self, delivered: Counter, refused: Counter) -> None:
         self._delivered = delivered
@@ -77,7 +77,7 @@ class SinkMetrics:
 
 
 class SinksMetrics:
-    """The same of every sink."""
+    """Makes the counters of each sink."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._delivered = Counter(
@@ -91,12 +91,12 @@ class SinksMetrics:
         )
 
     def of(self, sink: str) -> SinkMetrics:
-        """Return one sink's, which are 0 from now on."""
+        """Return one sink's counters, exported as 0 from now on."""
         return SinkMetrics(self._delivered.labels(sink), self._refused.labels(sink))
 
 
 class FeedMetrics:
-    """How a gateway hears its feed."""
+    """Measures a gateway's feed."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.connected = Gauge("creditsd_feed_connected", "1 while the feed is heard.", registry=registry)

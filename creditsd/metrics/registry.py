@@ -1,4 +1,4 @@
-"""The registry of one process: what is counted in it, and the process itself."""
+"""Makes the registry of a process, with the process's own metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 
 
 def registry() -> CollectorRegistry:
-    """Make one; two daemons in one process, as in tests, count apart."""
+    """Make a registry; two daemons in one process, as in tests, each have their own."""
     disable_created_metrics()  # type: ignore[no-untyped-call]  # when each counter was made doubles their number and tells nothing: `process_` has it
     made = CollectorRegistry()
     ProcessCollector(registry=made)

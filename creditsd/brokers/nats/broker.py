@@ -26,7 +26,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class NatsBroker:
-    """The servers of one url, and the stream (or bucket) there; connected when first needed, and again after a loss."""
+    """Connects to the servers of one url when needed, and again after a loss; knows the stream (or bucket)."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class NatsBroker:
         return message.seq or 0, message.data or b""
 
     async def together(self, link: NatsConnection, jobs: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """Run all at once; the first failure that is not of one total's own ends the connection and is raised."""
+        """Run coroutines concurrently; the first failure closes the connection and is raised."""
         work = asyncio.gather(*jobs, return_exceptions=True)
         done: set[asyncio.Future[Any]] = set()
         try:

@@ -1,4 +1,4 @@
-"""What the operator's page is told: the daemon's own memory, and bounded questions to the database."""
+"""Answers the operator's page from the daemon's memory and from bounded queries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COUNTED = 10_000  # what waits is counted up to here
 
 
 class PublisherView(Protocol):
-    """A publisher, as far as it is looked at."""
+    """What the page shows of a publisher."""
 
     name: str
 
@@ -48,7 +48,7 @@ class PublisherView(Protocol):
 
 
 class Backend:
-    """Answers every viewer from one look a second at most; asks nothing when nobody looks."""
+    """Queries the database once a second at most, however many viewers there are, and not at all without one."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Backend:
             return await FailedDeliveries(connection, self._settings, installation.user_id_type).drop(sink, user_id)
 
     def _known(self) -> dict[str, Any]:
-        """Say what needs no question."""
+        """Return what is known without a query."""
         health = self._health()
         return {
             "at": datetime.now(UTC),
@@ -127,7 +127,7 @@ class Backend:
         }
 
     async def _looked(self) -> dict[str, Any]:
-        """Ask the database how the line and its sinks are; where it does not answer, say so beside the last answer."""
+        """Query the state of the line and its sinks; where that fails, return the last answer and the problem."""
         try:
             async with self._asking(self._timings.state_patience_seconds) as (connection, installation):
                 status = await Inspector(connection, self._settings, installation).status(counted=COUNTED)
@@ -139,7 +139,7 @@ class Backend:
         return {"problem": None, "counted": COUNTED, "line": line, "sinks": sinks}
 
     def _shown(self, sink: ListedSink) -> dict[str, Any]:
-        """Say how a sink is. The daemon that leads knows better than the database, which it tells once a second."""
+        """Return a sink's state. The leader knows it better than the database, where it is saved once a second."""
         shown = dataclasses.asdict(sink)
         own = next((each for each in self._publishers if each.name == sink.name), None)
         if own is not None and self._health()["state"] in ("leading", "backfilling"):
@@ -149,7 +149,7 @@ class Backend:
         return shown
 
     def _flow(self, own: PublisherView, shown: Mapping[str, Any]) -> dict[str, Any]:
-        """Tell what stands still from what flows: something is always under way while much changes."""
+        """Correct the state by what the publisher does now: a sink under load is not behind as long as it flows."""
         late = time.time() - own.cursor / 1_000_000 > self._timings.flowing_seconds
         behind = own.behind and late and own.name in self._behind
         (self._behind.add if own.behind and late else self._behind.discard)(own.name)
@@ -162,7 +162,7 @@ class Backend:
 
     @asynccontextmanager
     async def _asking(self, seconds: float) -> AsyncIterator[tuple[Connection, Installation]]:
-        """Borrow a connection for so long at most, and know what is installed. Raises DatabaseUnavailable."""
+        """Borrow a connection for at most so many seconds, with what is installed. Raises DatabaseUnavailable."""
         try:
             async with asyncio.timeout(seconds), borrowed(self._pool) as connection:
                 if self._installation is None:

@@ -33,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class OperatorData(Protocol):
-    """Where the page's API has its answers from."""
+    """The backend of the page's API."""
 
     async def state(self) -> bytes:
         """Return the state of everything as JSON."""
@@ -52,7 +52,7 @@ class OperatorData(Protocol):
 
 
 class OperatorRoutes:
-    """Serves the page to everyone, which says nothing by itself, and what it shows to whoever has the key."""
+    """Serves the page to everyone, and its data to whoever sends an operator's key."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class OperatorRoutes:
         self._closing = asyncio.Event()
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
-        """Contribute the page, where a key can open it, and its API."""
+        """Return the routes of the page, where a key can open it, and of its API."""
         page = (
             StaticFiles(Path(__file__).parents[1] / "page", at="/").routes()
             if self._digests
@@ -97,7 +97,7 @@ class OperatorRoutes:
         self._recent.end_waits()
 
     def _behind_key(self, handler: Handler) -> Handler:
-        """Answer only who has a key of the operator's; such a one is told what is wrong, where others are not."""
+        """Require an operator's key; who has one is also told why the database does not answer."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             self._check(request)
@@ -109,7 +109,7 @@ class OperatorRoutes:
         return guarded
 
     def _check(self, request: web.Request) -> None:
-        """Raise RequestRefused for whoever has no key of the operator's, as servers and users have none."""
+        """Raise RequestRefused unless the request carries an operator's key; API keys and tokens are none."""
         if not self._digests:
             self._metrics.auth_failures.labels("403").inc()
             raise RequestRefused(403, _NO_KEY)
@@ -140,7 +140,7 @@ class OperatorRoutes:
         return answer(encode({"deliveries": await self._data.drop(sink, user_id)}))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """Tell the state every second, and changes as they happen; a slow viewer gets the newest, never a queue."""
+        """Stream the state every second and totals as they are stored; a slow viewer gets the newest, never a queue."""
         if self._viewers >= VIEWERS:
             raise RequestRefused.later(503, f"{VIEWERS} look on already", 5)
         self._viewers += 1
@@ -191,7 +191,7 @@ _STREAM = {
 
 
 async def _whose(request: web.Request) -> tuple[str, str | None]:
-    """Read whose deliveries are meant: one user's, or with null everybody's to a sink."""
+    """Parse which deliveries are meant: one user's, or with a null user everybody's to a sink."""
     try:
         asked = orjson.loads(await request.read())
     except orjson.JSONDecodeError:
