@@ -264,7 +264,7 @@ class Inspector:
             self._connection, digest=installed.digest, user_id_type=installed.user_id_type, policy=self._policy
         )
         await change_reader.resume()
-        await row(self._connection, sql_files.sql("queries/resync_begun"), cause)
+        await recomputer.begin_resync(cause["cause"])
         over, done = False, 0
         while not over:
             page = (await recomputer.resync_next(self._settings.max_batch_users)).page

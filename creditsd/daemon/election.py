@@ -112,7 +112,11 @@ class Election:
                     await self._lead(leadership)
 
     async def _gain(self, session: Connection) -> bool:
-        """Wait until no other daemon leads; False when we are to end before that."""
+        """Wait until no other daemon leads; False when we are to end before that.
+
+        Meanwhile note which versions that one gives out: a failover may take them back.
+        """
+        recent = self._pipeline.recent
         while not self._ending.is_set():
             self._state.turned()
             found = await row(session, sql_files.sql("queries/leadership_taken"))
@@ -121,12 +125,17 @@ class Election:
             if self._state.now != "standby":
                 log.info("daemon.stood_by", reason="another daemon leads")
                 self._state.enter("standby")
+                recent.stand_by()
+            newest = await row(session, sql_files.sql("queries/newest_version"))
+            if newest is not None:
+                recent.see(newest[0])
             await self._wait(self._timings.standby_seconds)
         return False
 
     async def _lead(self, leadership: Leadership) -> None:
         """Tell of the gain, work, and keep the lock until it is given back; tell of the loss, however it comes."""
-        resumption = await leadership.change_reader.resume()
+        floor_version = self._pipeline.recent.highest
+        resumption = await leadership.change_reader.resume(floor_version=floor_version)
         try:
             for receiver in self._pipeline.receivers:
                 receiver.lead(resumption.newest, leadership.user_id_type)

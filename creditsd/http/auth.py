@@ -15,6 +15,7 @@ from creditsd.config.settings import HttpSettings
 from creditsd.domain.errors import InputError
 from creditsd.http.errors import RequestRefused
 from creditsd.http.hub import Hub
+from creditsd.http.key_timings import KeyTimings
 from creditsd.http.rate_limit import RateLimit
 from creditsd.metrics.counters import HttpMetrics
 
@@ -42,21 +43,6 @@ class Caller:
     user_id: str | None = None
     expires_at: float | None = None
     """In seconds since 1970; what is open then must be closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyTimings:
-    """How long fetched verification keys (JWKS) are used, and how often they are fetched.
-
-    They are read again after `fresh_seconds`; while their endpoint is down they are believed for `stale_seconds`, so a
-    withdrawn key lives no longer. Between two readings lie `retry_seconds`, whatever tokens come: strangers can make up
-    any key's name.
-    """
-
-    fresh_seconds: float = 300.0
-    stale_seconds: float = 3600.0
-    retry_seconds: float = 10.0
-    fetch_seconds: float = 5.0
 
 
 class Auth:

@@ -12,8 +12,8 @@ import jwt
 import orjson
 import structlog
 
-from creditsd.http.auth import KeyTimings
 from creditsd.http.errors import RequestRefused
+from creditsd.http.key_timings import KeyTimings
 
 log = structlog.get_logger()
 

@@ -12,9 +12,9 @@ import structlog
 from jwt.exceptions import InvalidSubjectError
 
 from creditsd.config.settings import HttpSettings
-from creditsd.http.auth import KeyTimings
 from creditsd.http.errors import RequestRefused
 from creditsd.http.jwks import ALGORITHMS, Jwks
+from creditsd.http.key_timings import KeyTimings
 
 log = structlog.get_logger()
 

@@ -23,9 +23,10 @@ from prometheus_client import CollectorRegistry
 from creditsd.config.settings import HttpSettings
 from creditsd.domain.errors import ConfigError
 from creditsd.http import sse, tcp
-from creditsd.http.auth import Auth, KeyTimings
+from creditsd.http.auth import Auth
 from creditsd.http.client_js import ClientScript
 from creditsd.http.hub import Hub
+from creditsd.http.key_timings import KeyTimings
 from creditsd.http.metrics_endpoint import Look, MetricsEndpoint
 from creditsd.http.middleware import Middleware
 from creditsd.http.probes import Health, Probes

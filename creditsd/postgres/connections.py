@@ -125,14 +125,10 @@ _TRY_AGAIN = (
 )
 
 
+_PROGRAM_LIMITS = (errors.ProgramLimitExceeded, errors.StatementTooComplex)
+
 # What the application's rows hold may raise these: sums beyond numeric, casts, functions of the application's own.
-_OF_THE_ROWS = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    errors.ProgramLimitExceeded,
-    errors.StatementTooComplex,
-    errors.RaiseException,
-)
+_OF_THE_ROWS = (psycopg.DataError, psycopg.IntegrityError, errors.RaiseException, *_PROGRAM_LIMITS)
 
 # A number of credits inside JSON keeps its digits.
 _loads = partial(json.loads, parse_float=Decimal)
@@ -161,6 +157,8 @@ def translated() -> Iterator[None]:
         ) from error
     except _NOT_INSTALLED as error:
         raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
+    except _PROGRAM_LIMITS:
+        raise  # of what a row holds: another try ends the same
     except _TRY_AGAIN as error:
         raise DatabaseUnavailable(_line(error)) from error
 

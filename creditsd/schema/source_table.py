@@ -11,12 +11,14 @@ from psycopg import sql
 
 from creditsd.config.settings import Settings, SourceSettings
 from creditsd.domain.errors import ConfigError, SchemaError
+from creditsd.domain.user_id import LONGEST_BYTES
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, rows
 
 MIN_SERVER_VERSION = 140000
 
 _USER_ID_TYPES = {"uuid", "text", "varchar", "bpchar", "int2", "int4", "int8"}
+_TEXT_TYPES = {"text", "varchar", "bpchar"}
 _WHOLE_TYPES = {"int2", "int4", "int8"}
 _TIME_TYPES = {"timestamptz", "timestamp", "date"}
 _RELATIONS: Mapping[str, str] = {
@@ -31,6 +33,11 @@ _RELATIONS: Mapping[str, str] = {
 }
 
 Fragment = sql.Composable
+
+_LOG_UNFIT = f"""
+    IF octet_length(marked) > {LONGEST_BYTES} THEN
+        RAISE LOG 'creditsd cannot keep totals of an id of % bytes: %', octet_length(marked), left(marked, 60);
+    END IF;"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,9 @@ class SourceTable:
             "table_literal": sql.Literal(sql.Identifier(*words.relation).as_string(None)),
             "user_id": self._name("user_id"),
             "user_id_type": sql.SQL(self._required("user_id").type),
+            "longest_bytes": sql.Literal(LONGEST_BYTES),
             "user_id_collation": self._user_id_collation(),
+            **self._fits(),
             "status": self._name("status"),
             "status_type": sql.SQL(self._required("status").type),
             "credits_value": self._credits(),
@@ -156,6 +165,17 @@ class SourceTable:
             "subscription_types": sql.Literal(_array(words.subscription_types)),
             "one_time_types": sql.Literal(_array(words.one_time_types)),
             "expired_status": sql.Literal(words.expired_status),
+        }
+
+    def _fits(self) -> dict[str, Fragment]:
+        """Return what keeps an id out of our indexes that is longer than they hold, so that the write passes."""
+        if self._required("user_id").base not in _TEXT_TYPES:
+            return dict.fromkeys(("and_marked_fits", "and_left_behind_fits", "log_unfit"), sql.SQL(""))
+        fits = " AND octet_length({}) <= " + str(LONGEST_BYTES)
+        return {
+            "and_marked_fits": sql.SQL(fits.format("marked")),
+            "and_left_behind_fits": sql.SQL(fits.format("left_behind")),
+            "log_unfit": sql.SQL(_LOG_UNFIT),
         }
 
     def _required(self, key: str) -> TableColumn:

@@ -1,5 +1,5 @@
--- Everyone again, from the beginning; also restarts one that is under way.
-CREATE FUNCTION creditsd.begin_resync(cause text)
+-- Everyone again, from the beginning; also restarts one that is under way. One that gives new versions goes on doing so.
+CREATE FUNCTION creditsd.begin_resync(cause text, republish boolean DEFAULT false)
 RETURNS void
 LANGUAGE sql
 VOLATILE
@@ -7,7 +7,11 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
     UPDATE creditsd.reader
-    SET resync_cause = cause, resync_after = NULL, resync_users = 0
+    SET resync_cause = cause,
+        resync_after = NULL,
+        resync_users = 0,
+        resync_republishes = republish OR cause = 'republish' OR (resync_republishes AND resync_cause IS NOT NULL)
 $function$;
 
-COMMENT ON FUNCTION creditsd.begin_resync IS 'Notes that everyone must be recomputed, from the beginning.';
+COMMENT ON FUNCTION creditsd.begin_resync IS
+'Notes that everyone must be recomputed, from the beginning; with republish, or for that cause, each gets a new version, changed or not.';

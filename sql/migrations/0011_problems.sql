@@ -12,7 +12,7 @@ CREATE TABLE creditsd.problems (
 COMMENT ON TABLE creditsd.problems IS
 'Users that are set aside while all others go on; a row goes by itself once the user''s rows are as they should be.';
 COMMENT ON COLUMN creditsd.problems.problem IS
-'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status.';
+'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status. id too long: no index holds it; user_id is its beginning.';
 COMMENT ON COLUMN creditsd.problems.reason IS 'What PostgreSQL said.';
 COMMENT ON COLUMN creditsd.problems.seen_at IS 'When it was so the last time.';
 

@@ -33,7 +33,7 @@ WATCHFUL: dict[str, Any] = {"silenceMs": 1500}
 """Options of one that also notices silence so soon; the daemon's heartbeats are quicker."""
 
 
-SCRIPT = Path(creditsd.__file__).parent / "live" / "static" / "creditsd.js"
+SCRIPT = next(Path(creditsd.__file__).parent.glob("*/static/creditsd.js"))
 """The client, as the daemon serves it; here it comes from the pages, however bad the way to the daemon is."""
 
 

@@ -200,9 +200,8 @@ async def test_whatever_stands_between_the_number_is_there_and_right(
             api = await ends.enter_async_context(way)
             # With the times that a page has which says nothing.
             tabs[name] = await tab(profile, place, people[name], api=api, maxRetryMs=30_000)
-        for name, page in tabs.items():
-            await page.shows(100, "polling" if name == "withholds" else "live")
-            first = await page.says("first")
+            await tabs[name].shows(100, "polling" if name == "withholds" else "live")
+            first = await tabs[name].says("first")
             assert first < PROMISED_SECONDS * 1000, f"{name}: the first number after {first:.0f} ms"
         # Until one of them has been cut off, with changes before and after.
         clock = asyncio.get_running_loop()

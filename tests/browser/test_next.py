@@ -102,7 +102,6 @@ async def test_a_fresh_application_with_the_lines_of_the_readme_is_live(
         (tmp_path / name).write_text(text)
     for name in ("package.json", "package-lock.json", ".npmrc"):
         await asyncio.to_thread(shutil.copy, EXAMPLE / name, tmp_path)
-    await npm("ci", "--silent", "--prefer-offline", "--ignore-scripts", cwd=tmp_path)
     await npm("install", "--silent", "--ignore-scripts", "--prefer-offline", str(tarball), cwd=tmp_path)
     await built(tmp_path, {})
     async with served(tmp_path, place.applications[1], {}) as address:

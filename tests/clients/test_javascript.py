@@ -25,7 +25,7 @@ async def test_the_javascript_client_passes_its_own_tests() -> None:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(180):
+        async with asyncio.timeout(300):
             out, _ = await process.communicate()
     finally:
         if process.returncode is None:

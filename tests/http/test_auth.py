@@ -210,7 +210,7 @@ async def test_a_token_in_the_address_opens_nothing() -> None:
 
 async def test_ids_of_any_text_arrive_as_they_are() -> None:
     shelf = Shelf("text")
-    ids = ["a/b", "a//b", '"quoted"', "it's", "a b", "%2F", "%", "{x}", "ä€💶", "a?b#c", "a;b=c", "..", "x" * 2700]
+    ids = ["a/b", "a//b", '"quoted"', "it's", "a b", "%2F", "%", "{x}", "ä€💶", "a?b#c", "a;b=c", "..", "x" * 2600]
     async with served(shelf) as (_, client):
         for number, user_id in enumerate(ids, 1):
             shelf.put(user_id, number)
@@ -220,7 +220,7 @@ async def test_ids_of_any_text_arrive_as_they_are() -> None:
             answer = await client.read(written, KEY)
             assert (answer.status, answer.body["data"]["user_id"]) == (200, user_id)
             assert (await client.read(written, token(user_id))).status == 200
-        for bad in ("x" * 2701, "a%00b"):
+        for bad in ("x" * 2601, "a%00b"):
             answer = await client.read(bad, KEY)
             assert (answer.status, "is not a user's id" in answer.error) == (400, True)
         assert (await client.read("x" * 10_240, KEY)).status == 431

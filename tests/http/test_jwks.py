@@ -14,7 +14,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from creditsd.http.auth import KeyTimings
+from creditsd.http.key_timings import KeyTimings
 from creditsd.http.server import Timings
 from tests.conftest import eventually
 from tests.http.asking import ONE, SECRET, Asking, Shelf, served, token

@@ -130,13 +130,18 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
   };
 
   #start(): void {
-    this.identity.open();
+    const { identity, rests, settings } = this;
+    identity.open();
     this.#unwatch ??= watchPage({
-      online: () => this.rests.end(),
+      online: () => rests.end(),
       offline: () => this.#line?.endIfSilentFor(0, "offline"),
       awake: () => {
-        if (!this.#running) this.#start();
-        else void this.#check();
+        if (!this.#running) return this.#start();
+        // After a sleep, or when a person comes back to the tab: is the line still what it seems to be?
+        this.#line?.endIfSilentFor(settings.silenceMs / 2, "silent");
+        rests.end();
+        this.#group?.hello(true);
+        void identity.check(false);
       },
       asleep: () => this.#pause(),
     });
@@ -215,14 +220,5 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
       if (!["switched", "token", "signed_out", "closed"].includes((error as CreditsError).kind)) this.state.stand(this.snapshot().status, error as CreditsError);
       throw error;
     }
-  }
-
-  /** After a sleep, or when a person comes back to the tab: is the line still what it seems to be? */
-  async #check(): Promise<void> {
-    const { identity, settings } = this;
-    this.#line?.endIfSilentFor(settings.silenceMs / 2, "silent");
-    this.rests.end();
-    this.#group?.hello(true);
-    await identity.check(false);
   }
 }

@@ -90,9 +90,9 @@ export class Identity {
     const { user } = this;
     const here = this.#tabs;
     this.open();
-    this.#leave();
-    this.#tabs?.postMessage({ user, out: true } satisfies News);
+    this.#say(user, true);
     if (!here) this.close();
+    this.#leave();
   }
 
   /** Whether a total is of the user we know. The server may write an id in small letters that the token has in capitals. */
@@ -104,6 +104,10 @@ export class Identity {
 
   keep(total: Total): void {
     if (this.user) this.#memory.keep(this.user, total);
+  }
+
+  #say(user: News["user"], out: boolean): void {
+    this.#tabs?.postMessage({ user, out } satisfies News);
   }
 
   /** Call `getToken`; what fails or takes too long rejects. */
@@ -128,7 +132,7 @@ export class Identity {
     this.user = user;
     if (!first || (state.truth && !this.owns(state.truth))) state.forget();
     if (!first) this.#of.over();
-    if (user) this.#tabs?.postMessage({ user, out: false } satisfies News);
+    if (user) this.#say(user, false);
     this.#memory.recall(user, (total, at) => {
       if (user === this.user) state.accept(total, at);
     });

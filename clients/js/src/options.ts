@@ -30,7 +30,7 @@ export interface CreditsClientOptions {
   readonly stream?: boolean | undefined;
   /** After how much silence a connection counts as dead. The server sends a heartbeat every 15 s. Default 40 000. */
   readonly silenceMs?: number | undefined;
-  /** How long a stream may say nothing at first before the total is read instead. Default 2 500. */
+  /** How long a stream may say nothing at first before the total is read instead. Default 1 500. */
   readonly patienceMs?: number | undefined;
   /** How often the total is read where no stream comes through and somebody may be looking. Default 3 000. */
   readonly pollMs?: number | undefined;

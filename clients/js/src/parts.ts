@@ -7,7 +7,7 @@ import type { State, Status } from "./state.ts";
 import type { Rests } from "./timing.ts";
 import type { Total } from "./total.ts";
 
-const DEFAULTS = { silenceMs: 40_000, patienceMs: 2_500, pollMs: 3_000, timeoutMs: 10_000, maxRetryMs: 30_000, optimisticMs: 10_000, stream: true, shareTabs: true };
+const DEFAULTS = { silenceMs: 40_000, patienceMs: 1_500, pollMs: 3_000, timeoutMs: 10_000, maxRetryMs: 30_000, optimisticMs: 10_000, stream: true, shareTabs: true };
 
 export type Settings = CreditsClientOptions & typeof DEFAULTS;
 

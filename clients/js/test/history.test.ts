@@ -54,6 +54,12 @@ test("where the server keeps none, it begins with what is seen", async (t) => {
   server.set("ann", 6, 90);
   await shown(() => last!.steps.length === 2 && !last!.isLoading);
   assert.deepEqual([last!.steps.map(({ credits }) => credits), last!.isKept, last!.hasMore], [[90, 100], false, false]);
+  const asked = server.count("/v1/me/credits/history");
+  await act(() => last!.loadMore());
+  server.end("shutdown");
+  await act(() => until(ann, ({ status: now }) => now !== "live"));
+  await act(() => until(ann, status("live")));
+  assert.equal(server.count("/v1/me/credits/history"), asked, "what it has not, it is not asked for again");
 });
 
 test("another user's steps take the place of the first one's, and what fails is said", async (t) => {
