@@ -12,7 +12,7 @@ from creditsd.admin.inspect import Inspector
 from creditsd.domain.errors import SchemaError
 from creditsd.schema import install as schema
 from tests.conftest import Database
-from tests.integration.line import USER, Line, configured, installed, said
+from tests.integration.line import OTHER, USER, Line, configured, installed, said
 from tests.integration.shapes import (
     ODD_TABLE,
     REFERENCE,
@@ -136,6 +136,17 @@ async def test_identifiers_and_words_are_settings(database: Database) -> None:
         await application.execute(f'UPDATE {ODD_TABLE} SET "Until" = now() WHERE "Id" = 2')
         (total,) = await line.settle()
         assert said(total, "credits", "membership", "subscription_id") == (20, "Pro", "sub'1")
+
+
+async def test_a_plan_of_many_megabytes_is_cut_with_a_mark(reference_table: Database) -> None:
+    async with Line.settled(await installed(reference_table)) as line:
+        reference_table.run(
+            "INSERT INTO user_credits (user_id, credits, status, membership, subscription_id) VALUES "
+            "(%s, 5, 'active', repeat('ä', 10000000), repeat('x', 1000)), (%s, 6, 'active', 'Pro', repeat('y', 1001))",
+            [USER, OTHER],
+        )
+        totals = {total.user_id: said(total, "membership", "subscription_id") for total in await line.settle()}
+    assert totals == {USER: ("ä" * 1000 + "...", "x" * 1000), OTHER: ("Pro", "y" * 1000 + "...")}
 
 
 async def test_a_table_of_three_columns_is_enough(database: Database) -> None:
