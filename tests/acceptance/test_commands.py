@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -249,3 +250,25 @@ async def test_a_row_without_a_user_or_without_credits_fails_nothing(installed: 
 
         await eventually(stored, lambda rows: rows == [(0, "none"), (0, "active")])
         assert not daemon.ended
+
+
+async def test_run_says_at_its_start_what_it_runs_with_and_what_of_the_file_is_overridden(tmp_path: Path) -> None:
+    file = tmp_path / "creditsd.toml"
+    file.write_text(
+        'dsn = "postgresql://app:geheim@127.0.0.1:1/app"\ncan_buy = "always"\n'
+        '[[sinks]]\nname = "hook"\nurl = "stdout:"\n'
+    )
+    env = environment(CREDITSD_SINKS="stdout:", CREDITSD_CAN_BUY="no_credits")
+    done = await creditsd("--config", str(file), "run", env=env)
+    assert done.code == 69
+    assert "geheim" not in done.err
+    started, can_buy, sinks = (json.loads(line) for line in done.err.splitlines()[:3])
+    assert {key: started[key] for key in ("event", "config", "table", "sinks", "dsn")} == {
+        "event": "daemon.started",
+        "config": str(file),
+        "table": "public.user_credits",
+        "sinks": ["stdout"],
+        "dsn": "postgresql://app:***@127.0.0.1:1/app",
+    }
+    assert (can_buy["level"], can_buy["used"], can_buy["unused"]) == ("info", "CREDITSD_CAN_BUY", f"{file}: can_buy")
+    assert (sinks["level"], sinks["used"], sinks["unused"]) == ("warning", "CREDITSD_SINKS", f"{file}: sinks")
