@@ -17,6 +17,7 @@ from creditsd.config.settings import Settings
 from creditsd.daemon import election, pipeline
 from creditsd.daemon.backfill import Backfill, Progress
 from creditsd.daemon.election import Election
+from creditsd.daemon.introduction import introduce
 from creditsd.daemon.leadership import Opener
 from creditsd.daemon.pipeline import Pipeline, Receiver
 from creditsd.daemon.state import DaemonState, StateName
@@ -102,7 +103,7 @@ class Daemon:
         )
         opener = Opener(settings, self._pool, self._tell, timings.doorbell, timings.purger, timings.partitions)
         self._election = Election(
-            settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._source.see
+            settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
         )
         self._http = HttpServer(settings.http, self._source.hub, self.health, registry, timings=timings.http)
         self._backend = Backend(settings, rates, self._publishers, self.health, timings.operator)
@@ -121,6 +122,7 @@ class Daemon:
         )
         self._http.before_each_scrape(collector.look)
         self._stopping = asyncio.Event()
+        self._introduced = False
 
     @property
     def state(self) -> StateName:
@@ -165,6 +167,13 @@ class Daemon:
             "doorbell": self._pipeline.doorbell,
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
+
+    def _see(self, user_id_type: str) -> None:
+        """Hear that the database is as it should be; the first time, the start has succeeded."""
+        if not self._introduced:
+            introduce(self._settings, [each.name for each in self._publishers])
+            self._introduced = True
+        self._source.see(user_id_type)
 
     def _tell(self, payload: str) -> None:
         """Pass on what a command has rung."""
