@@ -9,10 +9,17 @@ import signal
 import subprocess
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
+from creditsd.daemon import election, leader_watch
+from creditsd.daemon.app import Timings
 from tests.acceptance.command import COMMAND, Running
-from tests.conftest import eventually
-from tests.faults.conftest import Line
-from tests.servers import free_port
+from tests.conftest import Database, eventually
+from tests.faults.conftest import Line, line_of
+from tests.faults.load import user
+from tests.integration.line import K_HELD, MemorySink, configured
+from tests.integration.running import running, until
+from tests.servers import Valkey, free_port
 
 
 async def test_a_log_that_nobody_reads_stops_nothing(line: Line, tmp_path: Path) -> None:
@@ -38,3 +45,34 @@ async def test_a_log_that_nobody_reads_stops_nothing(line: Line, tmp_path: Path)
         if not daemon.ended:
             daemon.send(signal.SIGKILL)
         await daemon.wait()
+
+
+async def test_a_leader_that_is_frozen_in_its_sleep_is_ended_by_a_standby(
+    prepared: Database, valkey: Valkey, tmp_path: Path
+) -> None:
+    # Sixteen writers kept 8 % of their pace for as long as it lasted, and nobody else could lead.
+    line = line_of(prepared.dsn, valkey, tmp_path)
+    soon = Timings(election=election.Timings(standby_seconds=0.05, leader=leader_watch.Timings(frozen_seconds=2)))
+    sink = MemorySink()
+    async with line.leading() as leader:
+        await eventually(lambda: line.run(K_HELD), lambda locks: ("ExclusiveLock", True) in locks)
+        leader.send(signal.SIGSTOP)
+        with capture_logs() as logs:
+            async with running(configured(prepared), sink, timings=soon) as standby:
+                await until(standby, "state", "leading")
+                name = user(1)
+                prepared.run("UPDATE user_credits SET credits = 70000 WHERE user_id = %s", [name])
+                await sink.until(lambda: name in sink.newest and sink.newest[name].credits >= 70000)
+                sessions = (
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND application_name IN ('creditsd leader', 'creditsd sleep', 'creditsd doorbell')"
+                )
+                await eventually(lambda: line.run(sessions), lambda rows: rows == [(3,)])  # its own
+                leader.send(signal.SIGCONT)
+                await leader.until_state("standby")
+                assert standby.state == "leading"
+        (frozen,) = [event for event in logs if event["event"] == "daemon.leader_frozen"]
+        assert frozen["seconds"] >= 2
+        assert len(next(event["processes"] for event in logs if event["event"] == "daemon.leader_ended")) == 3
+        await leader.until_state("leading")
+        await line.until_true()
