@@ -23,7 +23,7 @@ from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.tasks import ended
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ungrouped
-from creditsd.http import operator, server
+from creditsd.http import database_source, operator, server
 from creditsd.http.database_source import DatabaseSource
 from creditsd.http.operator import PageBeside
 from creditsd.http.operator.backend import Backend
@@ -62,6 +62,7 @@ class Timings:
     republish: republish.Timings = field(default_factory=republish.Timings)
     election: election.Timings = field(default_factory=election.Timings)
     pipeline: pipeline.Timings = field(default_factory=pipeline.Timings)
+    source: database_source.Timings = field(default_factory=database_source.Timings)
     http: server.Timings = field(default_factory=server.Timings)
     operator: operator.Timings = field(default_factory=operator.Timings)
     metrics: collectors.Timings = field(default_factory=collectors.Timings)
@@ -88,7 +89,7 @@ class Daemon:
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         rates, recent, registry = Rates(), RecentTotals(), metrics()
         self._publishers = _publishers(settings, extra, self._pool, rates, SinksMetrics(registry))
-        self._source = DatabaseSource(settings)
+        self._source = DatabaseSource(settings, timings.source)
         receivers: list[Receiver] = [*self._publishers, self._source, recent]
         self._pipeline = Pipeline(
             settings,

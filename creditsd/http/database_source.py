@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -23,9 +24,15 @@ from creditsd.postgres.connections import batch, borrowed, row
 log = structlog.get_logger()
 
 CONNECTIONS = 4
-PATIENCE_SECONDS = 5.0  # of a reader, for a connection
 PAGE_TOTALS = 1000
-RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long a reader waits for a connection, and the pause after the database has failed."""
+
+    patience_seconds: float = 5.0
+    retry_seconds: float = 1.0
 
 
 class DatabaseSource:
@@ -35,14 +42,15 @@ class DatabaseSource:
     it. Otherwise `run` looks for newer versions, and once more after we began to lead: for what another stored last.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timings: Timings | None = None) -> None:
         self.hub = Hub(self)
+        self._timings = timings or Timings()
         self.pool = connections.pool(
             settings.dsn,
             purpose="reader",
             max_size=CONNECTIONS,
             shared=bool(settings.listen_dsn),
-            patience_seconds=PATIENCE_SECONDS,
+            patience_seconds=self._timings.patience_seconds,
         )
         policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
         self.batcher = ReadBatcher(self.pool, policy)
@@ -115,7 +123,7 @@ class DatabaseSource:
                 await self._step()
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("feed.interrupted", reason=str(error))
-                await self._pause(RETRY_SECONDS, deaf=True)
+                await self._pause(self._timings.retry_seconds, deaf=True)
 
     async def _step(self) -> None:
         if not self.hub.users or not self._user_id_type:

@@ -203,7 +203,12 @@ class SourceTable:
         column = self.column(key)
         if column is None:
             return sql.SQL("NULL::text")
-        return sql.SQL("t.{}::text").format(sql.Identifier(column.name))
+        value = sql.SQL("t.{}::text").format(sql.Identifier(column.name))
+        if column.base not in {"text", "varchar"} or key not in _PUBLISHED:
+            return value
+        # Every total carries it, to every sink: one user's must not weigh on all others.
+        shortened = "CASE WHEN octet_length({0}) <= {1} THEN {0} ELSE left({0}, {1}) || '...' END"
+        return sql.SQL(shortened).format(value, sql.Literal(LONGEST_WORDS))
 
     def _time(self, key: str) -> Fragment:
         column = self.column(key)
@@ -252,6 +257,9 @@ _INSTANTS: Mapping[str, str] = {
     "date": "({0}::timestamp AT TIME ZONE {1})",
     "day's end": "(({0}::date + 1)::timestamp AT TIME ZONE {1})",
 }
+
+LONGEST_WORDS = 1000  # bytes of what is published as it stands; what is longer is cut to so many characters
+_PUBLISHED = ("membership", "subscription_id")
 
 _OPTIONAL = ("plan_type", "membership", "subscription_id", "expires_at", "created_at")
 

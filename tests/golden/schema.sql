@@ -1492,8 +1492,14 @@ CREATE VIEW creditsd.source AS
     ((plan_type = ANY ('{subscription}'::text[])) IS TRUE) AS subscription,
     ((plan_type = ANY ('{one_time}'::text[])) IS TRUE) AS one_time,
     (((plan_type = ANY ('{one_time}'::text[])) AND (credits = 0)) IS TRUE) AS empty,
-    membership,
-    subscription_id,
+        CASE
+            WHEN (octet_length(membership) <= 1000) THEN membership
+            ELSE ("left"(membership, 1000) || '...'::text)
+        END AS membership,
+        CASE
+            WHEN (octet_length(subscription_id) <= 1000) THEN subscription_id
+            ELSE ("left"(subscription_id, 1000) || '...'::text)
+        END AS subscription_id,
         CASE
             WHEN (expires_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
             WHEN (expires_at < '0001-01-03 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from creditsd.brokers import redis as broker
+from creditsd.brokers.closing import bounded
 from creditsd.brokers.connection_loss import loss_named
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.gateway.sources import NAME
 
 MAX_BATCH = 500
-_CLOSE_SECONDS = 2.0
 _RIGHTS = "+get +mget +ping +subscribe +unsubscribe on the keys and channels"
 
 
@@ -133,9 +132,8 @@ class RedisSource:
     async def _hang_up(self) -> None:
         line, self._line = self._line, None
         if line is not None:
-            with contextlib.suppress(TimeoutError, *broker.FAILURES):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await line.disconnect(nowait=True)
+            async with bounded(*broker.FAILURES):
+                await line.disconnect(nowait=True)
 
     async def _failed(self, error: Exception) -> SinkUnavailable:
         """Make the one line of an error; a cluster's slots are looked up again next time."""
