@@ -13,6 +13,7 @@ from typing import Any
 
 from creditsd.admin.sink_names import sink_names
 from creditsd.capture.change_reader import ChangeReader
+from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import RowsError, SinkUnavailable
 from creditsd.domain.total import Total
@@ -213,6 +214,10 @@ class Inspector:
         sinks = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": counted})
         set_aside = await rows(self._connection, sql_files.sql("queries/problems_counted"), {"limit": counted})
         return Status(*(*found, [SinkState(*each) for each in sinks], [SetAside(*each) for each in set_aside]))
+
+    async def strangers(self) -> list[str]:
+        """Name who holds a lock of ours without being one of us: the line may stand still because of them."""
+        return sorted(str(each) for each in await strangers_for_sure(self._connection))
 
     async def watch(self, user_ids: Sequence[str]) -> AsyncIterator[Total]:
         """Yield the stored totals of certain users, then every newer one; without users, whatever changes from now."""

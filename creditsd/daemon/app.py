@@ -14,7 +14,7 @@ import structlog
 from creditsd.capture import change_purger, doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
-from creditsd.daemon import election, pipeline
+from creditsd.daemon import election, lock_watch, pipeline
 from creditsd.daemon.backfill import Backfill, Progress
 from creditsd.daemon.election import Election
 from creditsd.daemon.introduction import introduce
@@ -57,6 +57,7 @@ class Timings:
     """
 
     doorbell: doorbell.Timings = field(default_factory=doorbell.Timings)
+    locks: lock_watch.Timings = field(default_factory=lock_watch.Timings)
     purger: change_purger.Timings = field(default_factory=change_purger.Timings)
     partitions: history_partitions.Timings = field(default_factory=history_partitions.Timings)
     republish: republish.Timings = field(default_factory=republish.Timings)
@@ -101,7 +102,16 @@ class Daemon:
             recent=RecentlyPublished(timings.republish),
             timings=timings.pipeline,
         )
-        opener = Opener(settings, self._pool, self._tell, timings.doorbell, timings.purger, timings.partitions)
+        opener = Opener(
+            settings,
+            self._pool,
+            self._tell,
+            self._state,
+            timings.doorbell,
+            timings.locks,
+            timings.purger,
+            timings.partitions,
+        )
         self._election = Election(
             settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
         )
@@ -163,6 +173,7 @@ class Daemon:
         return {
             "state": self._state.now,
             "ready": self._state.ready,
+            "problem": self._state.problem,
             "alive": self._state.alive,
             "doorbell": self._pipeline.doorbell,
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},

@@ -7,11 +7,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from creditsd.config.settings import Settings
+from creditsd.daemon import leader_watch
+from creditsd.daemon.leader_watch import LeaderWatch
 from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.state import DaemonState
@@ -37,6 +39,7 @@ class Timings:
     standby_seconds: float = 1.0
     mending_seconds: float = 5.0
     steady_seconds: float = 10.0
+    leader: leader_watch.Timings = field(default_factory=leader_watch.Timings)
 
 
 class Election:
@@ -116,16 +119,18 @@ class Election:
 
         Meanwhile note which versions that one gives out: a failover may take them back.
         """
-        recent = self._pipeline.recent
+        recent, watch = self._pipeline.recent, LeaderWatch(self._state, self._timings.leader)
         while not self._ending.is_set():
             self._state.turned()
             found = await row(session, sql_files.sql("queries/leadership_taken"))
             if found is not None and found[0]:
+                self._state.note("leader", "")
                 return True
             if self._state.now != "standby":
                 log.info("daemon.stood_by", reason="another daemon leads")
                 self._state.enter("standby")
                 recent.stand_by()
+            await watch.look(session)
             newest = await row(session, sql_files.sql("queries/newest_version"))
             if newest is not None:
                 recent.see(newest[0])
@@ -134,6 +139,7 @@ class Election:
 
     async def _lead(self, leadership: Leadership) -> None:
         """Tell of the gain, work, and keep the lock until it is given back; tell of the loss, however it comes."""
+        self._state.work()
         floor_version = self._pipeline.recent.highest
         resumption = await leadership.change_reader.resume(floor_version=floor_version)
         try:

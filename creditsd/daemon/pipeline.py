@@ -110,12 +110,13 @@ class Pipeline:
             await leadership.change_reader.save()
         finally:
             self.leadership = None
+            self._state.rest()
 
     async def _work(self, leadership: Leadership, partitions: str) -> None:
         reader, bell = leadership.change_reader, leadership.doorbell
         saved_at, save_seconds = time.monotonic(), self._timings.cursor_save_seconds
         while not self._ending:
-            self._state.turned()
+            self._state.work()
             began = time.monotonic()
             if bell.heartbeat_due:
                 beat = await bell.heartbeat(leadership.session)
@@ -128,6 +129,7 @@ class Pipeline:
             if page["full"] or self._backfill.cause is not None:
                 continue
             await bell.heed_queue(leadership.session, read=page["changes"])
+            self._state.rest()
             with _woken_by_its_end(leadership.session, bell.end_rest):
                 await bell.rest(
                     read=page["changes"],

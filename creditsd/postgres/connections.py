@@ -63,8 +63,8 @@ POOL_SECONDS = 30.0
 
 # Ours can all be derived again, so our commits need no flush of their own; nothing that an administrator set for the
 # application, on the role or the database, may cut what is meant to wait, or make our transactions other than they are
-# written for; and a leader that vanished must not keep its lock for the two hours of a usual kernel. Set by a
-# statement: a pooler refuses start-up options.
+# written for; and a process that vanished must not keep its locks for the two hours of a usual kernel, nor a frozen one
+# those of a transaction. Set by a statement: a pooler refuses start-up options.
 SESSION = f"""
 {SEARCH_PATH};
 SET TimeZone = 'UTC';
@@ -72,7 +72,7 @@ SET DateStyle = 'ISO';
 SET synchronous_commit = off;
 SET statement_timeout = 0;
 SET lock_timeout = 0;
-SET idle_in_transaction_session_timeout = 0;
+SET idle_in_transaction_session_timeout = '30s';
 SET idle_session_timeout = 0;
 SET tcp_keepalives_idle = 10;
 SET tcp_keepalives_interval = 5;

@@ -186,7 +186,7 @@ async def test_a_standby_daemon_hands_on_which_versions_were_given_out(own_postg
             await sink.until(all_have(sink, 2))
 
 
-async def test_who_was_forgotten_stays_forgotten_when_the_server_restarts(
+async def test_who_was_forgotten_stays_forgotten_when_the_server_crashes(
     own_postgres: Callable[..., Postgres],
 ) -> None:
     server = await asyncio.to_thread(own_postgres)
