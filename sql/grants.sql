@@ -16,8 +16,11 @@ GRANT EXECUTE ON FUNCTION
     creditsd.recompute_due,
     creditsd.resume,
     creditsd.resync_next,
+    creditsd.source_rows,
     creditsd.tidy_history,
-    creditsd.totals
+    creditsd.totals,
+    creditsd.users_after,
+    creditsd.users_estimated
 TO {role};
 DROP POLICY IF EXISTS balances_daemon ON creditsd.balances;
 CREATE POLICY balances_daemon ON creditsd.balances TO {role} USING (true);

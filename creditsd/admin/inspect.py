@@ -190,7 +190,7 @@ class Inspector:
         """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it."""
         installed = self._installation
         recomputer = Recomputer(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
-        users = await recomputer.count_users(self._settings.source)
+        users = await recomputer.count_users()
         found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if found is not None and found[0]:
             await self._backfill_here(recomputer, lambda done, over: progress(done, users, over))

@@ -153,7 +153,7 @@ class Pipeline:
         if self._progress is None:
             return
         if self._users is None:
-            self._users = await stages.recomputer.count_users(self._settings.source)
+            self._users = await stages.recomputer.count_users()
         self._progress(self._backfilled, self._users, over)
 
     def _enter(self, resyncing: str | None) -> None:

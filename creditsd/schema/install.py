@@ -26,6 +26,9 @@ TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_delete", "creditsd_t
 
 # Types first, then what uses them; PL/pgSQL looks functions up when they run, SQL functions when they are made.
 FUNCTIONS = (
+    "source_rows",
+    "users_after",
+    "users_estimated",
     "counts",
     "totals",
     "differs",
@@ -202,9 +205,9 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
     changed = bool(done) or installed is None or digest != installed.digest or bool(misowned)
     if changed:
         await _replace(connection, source, settings)
-        done.append("made the view and the functions")
+        done.append("made the functions")
     relations = await _relations(connection, source)
-    anew = changed or not relations[0].right
+    anew = not relations[0].right
     if anew:
         await _put_triggers(connection, source)
     for relation in relations:
@@ -241,10 +244,9 @@ async def _uninstall(connection: Connection) -> Installed:
 
 
 async def _replace(connection: Connection, source: SourceTable, settings: Settings) -> None:
-    """Make the view and every function anew; what the triggers hold on to is replaced in place."""
+    """Make every function anew; what triggers, and others' views, hold on to is replaced in place."""
     await _drop_functions(connection)
     await connection.execute("DROP TYPE IF EXISTS creditsd.total")
-    await connection.execute("DROP VIEW IF EXISTS creditsd.source")
     for statement in _repeatable(source, settings):
         await connection.execute(statement)
 
@@ -327,11 +329,10 @@ def _same_user_id_type(source: SourceTable, installed: Installation) -> None:
 
 
 def _repeatable(source: SourceTable, settings: Settings) -> list[str]:
-    """Return what is made anew whenever it differs: the view, the functions, and who may use them."""
+    """Return what is made anew whenever it differs: the functions, and who may use them."""
     ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
     capture = sql_files.filled("capture/functions", **source.fragments(), ring=sql.SQL(sql_files.sql(ring).strip()))
     return [
-        _filled("source", source),
         *(_filled(f"functions/{name}", source) for name in FUNCTIONS),
         capture,
         sql_files.sql("capture/rights"),
@@ -340,7 +341,7 @@ def _repeatable(source: SourceTable, settings: Settings) -> list[str]:
 
 
 def _digest(source: SourceTable, settings: Settings) -> str:
-    """Condense the SQL of view, functions and triggers: it differs exactly when `install` has something to do."""
+    """Condense the SQL of functions and triggers: it differs exactly when `install` has something to do."""
     text = "\n".join([*_repeatable(source, settings), *(_filled(f"capture/{name}", source) for name in TRIGGERS)])
     return hashlib.sha256(text.encode()).hexdigest()
 

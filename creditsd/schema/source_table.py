@@ -134,12 +134,13 @@ class SourceTable:
     def fragments(self) -> dict[str, Fragment]:
         """Return what the templates of `sql/` name, by name."""
         words = self.settings
-        return {
+        mapping: dict[str, Fragment] = {
             "table": sql.Identifier(*words.relation),
             "owner": sql.Identifier(self.owner),
             "owner_literal": sql.Literal(self.owner),
             "table_literal": sql.Literal(sql.Identifier(*words.relation).as_string(None)),
             "user_id": self._name("user_id"),
+            "user_id_literal": sql.Literal(self._required("user_id").name),
             "user_id_type": sql.SQL(self._required("user_id").type),
             "user_id_collation": self._user_id_collation(),
             "status": self._name("status"),
@@ -155,6 +156,7 @@ class SourceTable:
             "one_time_types": sql.Literal(_array(words.one_time_types)),
             "expired_status": sql.Literal(words.expired_status),
         }
+        return mapping | {"source": sql.SQL(_subquery(sql_files.filled("source", **mapping)))}
 
     def _required(self, key: str) -> TableColumn:
         column = self.column(key)
@@ -218,6 +220,13 @@ class SourceTable:
 
 
 _OPTIONAL = ("plan_type", "membership", "subscription_id", "expires_at", "created_at")
+
+
+def _subquery(text: str) -> str:
+    """Return a statement without the comment at its head, deep enough to stand in brackets."""
+    lines = text.strip().splitlines()
+    first = next(number for number, line in enumerate(lines) if not line.startswith("--"))
+    return "\n".join(" " * 16 + line for line in lines[first:])
 
 
 def _array(words: list[str]) -> str:

@@ -23,6 +23,7 @@ STABLE
 ROWS 10
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET row_security = off
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $function$
@@ -81,7 +82,9 @@ BEGIN
                 judged.counts,
                 (line.active AND line.empty) IS TRUE AS empty
             FROM unnest(users) AS asked (user_id)
-            LEFT JOIN creditsd.source AS line ON line.user_id = asked.user_id
+            LEFT JOIN (
+{source}
+            ) AS line ON line.user_id = asked.user_id
             CROSS JOIN LATERAL (
                 SELECT creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
             ) AS judged

@@ -433,6 +433,7 @@ COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired sta
 CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, balances integer, changes integer, deliveries integer, history integer, remaining bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 #variable_conflict use_column
@@ -463,7 +464,7 @@ BEGIN
     WHERE b.user_id = forgotten
     RETURNING b.version INTO version;
     GET DIAGNOSTICS balances = ROW_COUNT;
-    remaining := (SELECT count(*) FROM creditsd.source AS s WHERE s.user_id = forgotten);
+    remaining := (SELECT count(*) FROM "public"."user_credits" AS t WHERE t."user_id" = forgotten);
     RETURN NEXT;
 END
 $$;
@@ -911,36 +912,12 @@ CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, exp
 DECLARE
     cause text;
     last_done text;
-    after_user uuid;
     users uuid[];
 BEGIN
     SELECT r.resync_cause, r.resync_after
     INTO cause, last_done
     FROM creditsd.reader AS r;
-    IF last_done IS NULL THEN
-        users := ARRAY(
-            SELECT both_sides.user_id
-            FROM (
-                (SELECT DISTINCT s.user_id FROM creditsd.source AS s WHERE s.user_id IS NOT NULL ORDER BY s.user_id LIMIT max_users)
-                UNION
-                (SELECT b.user_id FROM creditsd.balances AS b ORDER BY b.user_id LIMIT max_users)
-            ) AS both_sides
-            ORDER BY both_sides.user_id
-            LIMIT max_users
-        );
-    ELSE
-        after_user := last_done;
-        users := ARRAY(
-            SELECT both_sides.user_id
-            FROM (
-                (SELECT DISTINCT s.user_id FROM creditsd.source AS s WHERE s.user_id > after_user ORDER BY s.user_id LIMIT max_users)
-                UNION
-                (SELECT b.user_id FROM creditsd.balances AS b WHERE b.user_id > after_user ORDER BY b.user_id LIMIT max_users)
-            ) AS both_sides
-            ORDER BY both_sides.user_id
-            LIMIT max_users
-        );
-    END IF;
+    users := creditsd.users_after(last_done::uuid, max_users);
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
@@ -974,6 +951,62 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: sub of request.jwt.claims, as PostgREST and Supabase set it; null where nobody is, and never an error.';
+CREATE FUNCTION creditsd.source_rows(asked uuid DEFAULT NULL::uuid) RETURNS TABLE(user_id uuid, credits numeric, status text, active boolean, plan_type text, subscription boolean, one_time boolean, empty boolean, membership text, subscription_id text, expires_at timestamp with time zone, created_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    IF asked IS NULL THEN
+        RETURN QUERY
+        SELECT
+            line.user_id::uuid, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
+            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at
+        FROM (
+                SELECT
+                    t."user_id" AS user_id,
+                    t."credits" AS credits,
+                    t."status"::text AS status,
+                    (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
+                    t."plan_type"::text AS plan_type,
+                    (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
+                    -- Below zero is a debt, which is not empty.
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    t."membership"::text AS membership,
+                    t."subscription_id"::text AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                FROM "public"."user_credits" AS t
+        ) AS line;
+    ELSE
+        RETURN QUERY
+        SELECT
+            line.user_id::uuid, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
+            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at
+        FROM (
+                SELECT
+                    t."user_id" AS user_id,
+                    t."credits" AS credits,
+                    t."status"::text AS status,
+                    (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
+                    t."plan_type"::text AS plan_type,
+                    (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
+                    -- Below zero is a debt, which is not empty.
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    t."membership"::text AS membership,
+                    t."subscription_id"::text AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                FROM "public"."user_credits" AS t
+        ) AS line
+        WHERE line.user_id = asked;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION creditsd.source_rows(asked uuid) IS 'The rows of one user, or (null) all rows, in creditsd''s words. An error where row level security would hide some.';
 CREATE FUNCTION creditsd.tidy_history(history_days integer) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1083,6 +1116,7 @@ COMMENT ON FUNCTION creditsd.tidy_history(history_days integer) IS 'Opens today'
 CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) RETURNS SETOF creditsd.total
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     AS $$
@@ -1141,7 +1175,23 @@ BEGIN
                 judged.counts,
                 (line.active AND line.empty) IS TRUE AS empty
             FROM unnest(users) AS asked (user_id)
-            LEFT JOIN creditsd.source AS line ON line.user_id = asked.user_id
+            LEFT JOIN (
+                SELECT
+                    t."user_id" AS user_id,
+                    t."credits" AS credits,
+                    t."status"::text AS status,
+                    (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
+                    t."plan_type"::text AS plan_type,
+                    (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
+                    -- Below zero is a debt, which is not empty.
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    t."membership"::text AS membership,
+                    t."subscription_id"::text AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                FROM "public"."user_credits" AS t
+            ) AS line ON line.user_id = asked.user_id
             CROSS JOIN LATERAL (
                 SELECT creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
             ) AS judged
@@ -1159,6 +1209,61 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'The rules: the total of each asked user at an instant, of the rows that count (see creditsd.counts).';
+CREATE FUNCTION creditsd.users_after(last_user uuid, max_users integer) RETURNS uuid[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    IF last_user IS NULL THEN
+        RETURN ARRAY(
+            SELECT both_sides.user_id
+            FROM (
+                (SELECT DISTINCT t."user_id" AS user_id FROM "public"."user_credits" AS t WHERE t."user_id" IS NOT NULL ORDER BY 1 LIMIT max_users)
+                UNION
+                (SELECT b.user_id FROM creditsd.balances AS b ORDER BY b.user_id LIMIT max_users)
+            ) AS both_sides
+            ORDER BY both_sides.user_id
+            LIMIT max_users
+        );
+    END IF;
+    RETURN ARRAY(
+        SELECT both_sides.user_id
+        FROM (
+            (SELECT DISTINCT t."user_id" AS user_id FROM "public"."user_credits" AS t WHERE t."user_id" > last_user ORDER BY 1 LIMIT max_users)
+            UNION
+            (SELECT b.user_id FROM creditsd.balances AS b WHERE b.user_id > last_user ORDER BY b.user_id LIMIT max_users)
+        ) AS both_sides
+        ORDER BY both_sides.user_id
+        LIMIT max_users
+    );
+END
+$$;
+COMMENT ON FUNCTION creditsd.users_after(last_user uuid, max_users integer) IS 'The next max_users users after one (null: the first), in order: whoever has rows in the table, and whoever had.';
+CREATE FUNCTION creditsd.users_estimated() RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+BEGIN
+    IF coalesce((SELECT c.reltuples FROM pg_class AS c WHERE c.oid = '"public"."user_credits"'::regclass), -1) < 3000000 THEN
+        RETURN (SELECT count(DISTINCT t."user_id") FROM "public"."user_credits" AS t);
+    END IF;
+    RETURN (
+        SELECT GREATEST(1, CASE WHEN p.n_distinct < 0 THEN -p.n_distinct * c.reltuples ELSE p.n_distinct END)::bigint
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_stats AS p ON p.schemaname = n.nspname AND p.tablename = c.relname
+        WHERE c.oid = '"public"."user_credits"'::regclass
+        AND p.attname = 'user_id'
+        ORDER BY p.inherited DESC
+        LIMIT 1
+    );
+END
+$$;
+COMMENT ON FUNCTION creditsd.users_estimated() IS 'About how many users there are: counted where that is quick, else from the statistics.';
 CREATE TABLE creditsd.changes (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     user_id uuid NOT NULL
@@ -1312,6 +1417,21 @@ COMMENT ON COLUMN creditsd.sinks.paused_at IS 'Since when nothing is delivered, 
 COMMENT ON COLUMN creditsd.sinks.disabled_reason IS 'Why we stopped by ourselves; null where we did not.';
 COMMENT ON COLUMN creditsd.sinks.failing_since IS 'The first failure after which nothing has arrived; null once something does.';
 COMMENT ON COLUMN creditsd.sinks.events_after IS 'Whatever happened up to this version has been told there. Behind cursor while the sink catches up: a total further on may still carry what happened before. Null: the same as cursor.';
+CREATE VIEW creditsd.source AS
+ SELECT user_id,
+    credits,
+    status,
+    active,
+    plan_type,
+    subscription,
+    one_time,
+    empty,
+    membership,
+    subscription_id,
+    expires_at,
+    created_at
+   FROM creditsd.source_rows() line(user_id, credits, status, active, plan_type, subscription, one_time, empty, membership, subscription_id, expires_at, created_at);
+COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Reads the whole table; creditsd.source_rows(user_id) reads one user''s rows by an index. Nothing here keeps the application from altering its table.';
 CREATE TABLE public.user_credits (
     id bigint NOT NULL,
     user_id uuid,
@@ -1323,29 +1443,6 @@ CREATE TABLE public.user_credits (
     expires_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now()
 );
-CREATE VIEW creditsd.source AS
- SELECT user_id,
-    credits,
-    status,
-    ((status = ANY ('{active}'::text[])) IS TRUE) AS active,
-    plan_type,
-    ((plan_type = ANY ('{subscription}'::text[])) IS TRUE) AS subscription,
-    ((plan_type = ANY ('{one_time}'::text[])) IS TRUE) AS one_time,
-    (((plan_type = ANY ('{one_time}'::text[])) AND (credits = 0)) IS TRUE) AS empty,
-    membership,
-    subscription_id,
-        CASE
-            WHEN (expires_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
-            WHEN (expires_at < '0001-01-02 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
-            ELSE expires_at
-        END AS expires_at,
-        CASE
-            WHEN (created_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
-            WHEN (created_at < '0001-01-02 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
-            ELSE created_at
-        END AS created_at
-   FROM public.user_credits t;
-COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Drop it to alter those columns, then run "creditsd install".';
 CREATE SEQUENCE public.user_credits_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -1425,5 +1522,8 @@ REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_pol
 REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.resume(policy_now text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.source_rows(asked uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.tidy_history(history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.users_after(last_user uuid, max_users integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.users_estimated() FROM PUBLIC;

@@ -338,7 +338,7 @@ async def test_users_are_counted_for_the_bar(installation: Database, settings: S
     for number in range(4):
         installation.run(ADD, [user(number % 3), 1])
     async with Line.opened(settings) as line:
-        assert await line.recomputer.count_users(settings.source) == 3
+        assert await line.recomputer.count_users() == 3
 
 
 @pytest.mark.parametrize("led", [False, True])
