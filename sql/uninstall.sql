@@ -14,6 +14,7 @@ DROP TYPE IF EXISTS creditsd.total;
 DROP TABLE IF EXISTS
     creditsd.history_kept,
     creditsd.history,
+    creditsd.problems,
     creditsd.repairs,
     creditsd.deliveries,
     creditsd.sinks,

@@ -13,10 +13,10 @@ from typing import Any
 
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.errors import RowsError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows
+from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows, summed
 from creditsd.schema import install as schema
 from creditsd.sinks import Choosing, make
 from creditsd.totals.recompute import Recomputer
@@ -63,6 +63,24 @@ class SinkState:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a user is set aside: `not summed` or `not expired`, what PostgreSQL said, and since when."""
+
+    problem: str
+    reason: str
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """How many users have a problem, and one of them; counted up to COUNTED."""
+
+    problem: str
+    users: int
+    one: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The line at a glance; `unread` changes are counted up to COUNTED, `users` is PostgreSQL's own estimate."""
 
@@ -78,22 +96,28 @@ class Status:
     users: int
     newest: int | None
     sinks: list[SinkState]
+    set_aside: list[SetAside]
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything about one user: the rows, the total now, the stored total, and what each sink has."""
+    """Everything about one user: the rows, the total now, the stored total, what is wrong, and what each sink has.
 
-    total: Total
+    There is no total where the rows cannot be summed up.
+    """
+
+    total: Total | None
     stored: Total | None
+    problems: list[Problem]
     rows: list[ExplainedRow]
     sinks: list[tuple[str, str]]
 
     def document(self) -> dict[str, Any]:
         """Give it under the keys of `creditsd explain --json`, ready for `encode`."""
         return {
-            "total": self.total.document(),
+            "total": None if self.total is None else self.total.document(),
             "stored": None if self.stored is None else self.stored.document(),
+            "problems": [asdict(each) for each in self.problems],
             "rows": [asdict(each) for each in self.rows],
             "sinks": dict(self.sinks),
         }
@@ -121,8 +145,13 @@ class Inspector:
             yield cls(connection, settings, await schema.missing(connection, settings))
 
     async def total(self, user_id: str) -> Total:
-        """Compute a user's total now; nobody's is zero. Raises InputError for what cannot be a user's id."""
+        """Compute a user's total now; nobody's is zero.
+
+        Raises InputError for what cannot be a user's id, RowsError where the user's rows cannot be summed up.
+        """
         with read_as(self._installation.user_id_type, user_id):
+            await row(self._connection, sql_files.sql("queries/user_id_read"), {"user_id": user_id})
+        with summed(user_id):
             found = await batch(
                 self._connection, self._typed("queries/totals_now"), {"user_ids": [user_id], **self._policy}
             )
@@ -147,15 +176,19 @@ class Inspector:
 
         `cursors` are what a daemon knows of its sinks' own, which it saves only now and then.
         """
-        total, stored = await self.total(user_id), await self.stored(user_id)
-        explained = await rows(
-            self._connection,
-            self._typed("queries/rows_explained"),
-            {"user_id": user_id, "expire_empty": self._settings.expire_empty},
-        )
+        total, problems = await self._total_or_problem(user_id)
+        stored = await self.stored(user_id)
+        explained = []
+        with contextlib.suppress(RowsError), summed(user_id):
+            explained = await rows(
+                self._connection,
+                self._typed("queries/rows_explained"),
+                {"user_id": user_id, "expire_empty": self._settings.expire_empty},
+            )
         return Explanation(
             total=total,
             stored=stored,
+            problems=problems,
             rows=[ExplainedRow(*each) for each in explained],
             sinks=[
                 (name, await self._held(name, user_id, stored, (cursors or {}).get(name, 0)))
@@ -163,12 +196,22 @@ class Inspector:
             ],
         )
 
+    async def _total_or_problem(self, user_id: str) -> tuple[Total | None, list[Problem]]:
+        """Return the total, or None where the rows cannot be summed up, and why the user is set aside, if so."""
+        try:
+            total, wrong = await self.total(user_id), []
+        except RowsError as error:
+            total, wrong = None, [Problem("not summed", str(error), None)]
+        noted = await rows(self._connection, sql_files.sql("queries/problems_of_user"), {"user_id": user_id})
+        return total, [Problem(*each) for each in noted] or wrong
+
     async def status(self, *, counted: int = COUNTED) -> Status:
         """Tell who leads, what waits (counted up to a limit), and how each sink is."""
         found = await row(self._connection, sql_files.sql("queries/status"), {"limit": counted})
         assert found is not None
         sinks = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": counted})
-        return Status(*(*found, [SinkState(*each) for each in sinks]))
+        set_aside = await rows(self._connection, sql_files.sql("queries/problems_counted"), {"limit": counted})
+        return Status(*(*found, [SinkState(*each) for each in sinks], [SetAside(*each) for each in set_aside]))
 
     async def watch(self, user_ids: Sequence[str]) -> AsyncIterator[Total]:
         """Yield the stored totals of certain users, then every newer one; without users, whatever changes from now."""

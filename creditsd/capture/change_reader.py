@@ -8,7 +8,7 @@ from typing import Any
 
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Batch, Connection, batch, row
+from creditsd.postgres.connections import Batch, Connection, recomputed, row
 
 # What a page hands on to the next of its pass: where both read on, and the newest version from before the pass.
 _NEW_PASS = {"upto": None, "xid": None, "user_id": None, "version": None}
@@ -67,7 +67,7 @@ class ChangeReader:
         `due_seconds` until time changes a total (None for never).
         """
         parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
-        found = await batch(self._connection, self._drained, parameters)
+        found = await recomputed(self._connection, self._drained, parameters)
         page = found.page
         self._unsaved = self._unsaved or page["changes"] > 0
         if page["full"]:

@@ -18,6 +18,6 @@ def explain(user_id: UserId, json: Json = False) -> None:
 
     found = finish(ask())
     if not json and console.is_terminal:
-        render.explanation(console, found)
+        render.explanation(console, user_id, found)
         return
     say_json(found.document())

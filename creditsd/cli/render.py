@@ -46,9 +46,9 @@ def total_line(total: Total, *, before: Total | None = None) -> Text:
     return line
 
 
-def explanation(console: Console, found: Explanation) -> None:
+def explanation(console: Console, user_id: str, found: Explanation) -> None:
     """Show a user's rows with their reasons, the total, and what each sink has."""
-    rows = Table(title=f"rows of {found.total.user_id}", title_justify="left", title_style="bold")
+    rows = Table(title=f"rows of {user_id}", title_justify="left", title_style="bold")
     for name in ("", "credits", "status", "plan", "membership", "because"):
         rows.add_column(name, justify="right" if name == "credits" else "left", overflow="fold")
     for each in found.rows:
@@ -58,14 +58,17 @@ def explanation(console: Console, found: Explanation) -> None:
     if found.rows:
         console.print(rows)
     else:
-        console.print(f"{found.total.user_id} has no rows.")
+        console.print(f"{user_id} has no rows that could be shown.")
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("total now", Text(found.total.message, style="bold"))
-    facts.add_row("can buy", "yes" if found.total.can_buy else "no")
+    for problem in found.problems:
+        facts.add_row(problem.problem, Text(problem.reason, style="red"))
+    if found.total is not None:
+        facts.add_row("total now", Text(found.total.message, style="bold"))
+        facts.add_row("can buy", "yes" if found.total.can_buy else "no")
     if found.stored is None:
         facts.add_row("stored", Text("nothing yet", style="yellow"))
     else:
-        same = found.stored.credits == found.total.credits
+        same = found.total is not None and found.stored.credits == found.total.credits
         told = "the same" if same else f"{digits(found.stored.credits)} credits: news is on its way"
         facts.add_row("stored", f"{told}, version {found.stored.version} ({found.stored.cause})")
     for name, holds in found.sinks:
@@ -104,6 +107,9 @@ def status(console: Console, found: Status) -> None:
         facts.add_row("resync", Text(f"{found.resyncing}: {found.resynced_users} users done", style="yellow"))
     facts.add_row("users", f"about {max(found.users, 0)}")
     facts.add_row("schema", f"migration {found.migration}")
+    for aside in found.set_aside:
+        told = f"{_counted(aside.users)}, e.g. {aside.one}: see `creditsd explain {aside.one}`"
+        facts.add_row(aside.problem, Text(told, style="red"))
     console.print(facts)
     sinks = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("sink", "queue", "delivered", "state"):

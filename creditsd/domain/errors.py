@@ -43,6 +43,12 @@ class SinkRejected(CreditsdError):  # noqa: N818  reads as the state it reports
     exit_code = 69  # EX_UNAVAILABLE
 
 
+class RowsError(CreditsdError):
+    """One user's rows cannot be summed up: do not try again before they change. All others can."""
+
+    exit_code = 65  # EX_DATAERR
+
+
 class InputError(CreditsdError):
     """What was asked for is not there, or cannot be: an id that is none, a sink nobody knows."""
 

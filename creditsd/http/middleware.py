@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 
 from creditsd.config.settings import HttpSettings
-from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError, SinkUnavailable
+from creditsd.domain.errors import DatabaseUnavailable, InputError, RowsError, SchemaError, SinkUnavailable
 from creditsd.http.client_ip import TrustedProxies
 from creditsd.http.errors import RequestRefused, error_response
 from creditsd.http.hub import Closing
@@ -60,6 +60,9 @@ class Middleware:
             return _in_json(request, error)
         except InputError as error:
             return error_response(400, str(error))
+        except RowsError as error:
+            log.warning("live.unsummed", reason=str(error))
+            return error_response(500, "this user's credits cannot be summed up: see creditsd's log")
         except (Closing, DatabaseUnavailable, SchemaError, SinkUnavailable) as error:
             log.debug("live.unanswered", reason=str(error))
             return RequestRefused.later(503, "this cannot be told at the moment: try again", RETRY_SECONDS).response()

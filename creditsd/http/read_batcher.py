@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from creditsd.domain.errors import CreditsdError, DatabaseUnavailable, InputError, SchemaError
+from creditsd.domain.errors import CreditsdError, DatabaseUnavailable, InputError, RowsError, SchemaError
 from creditsd.http.hub import Current
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Pool, batch, borrowed, read_as
+from creditsd.postgres.connections import Pool, batch, borrowed, read_as, summed
 
 PAGE_USERS = 500
 WAITING = 20_000  # more than that are refused at once
@@ -55,7 +55,7 @@ class ReadBatcher:
     async def _answer(self, page: Mapping[str, asyncio.Future[Current | None]]) -> None:
         try:
             found = await self._found(list(page))
-        except InputError as error:
+        except (InputError, RowsError) as error:
             if len(page) == 1:
                 self._refuse(page, error)
                 return
@@ -80,7 +80,8 @@ class ReadBatcher:
                 missing = [user_id for user_id in user_ids if user_id not in found]
                 if missing:
                     asked = {"user_ids": missing, **self._policy}
-                    computed = await batch(connection, self._typed("queries/totals_now"), asked)
+                    with summed(shown):
+                        computed = await batch(connection, self._typed("queries/totals_now"), asked)
                     found |= {total.user_id: (total.version, total.json()) for total in computed.totals}
         return found
 

@@ -19,7 +19,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from creditsd.config.redact import redact_dsn
-from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, SchemaError
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError
 from creditsd.domain.total import Total
 
 log = structlog.get_logger()
@@ -114,6 +114,15 @@ _TRY_AGAIN = (
     errors.ObjectNotInPrerequisiteState,
 )
 
+
+# What the application's rows hold may raise these: sums beyond numeric, casts, functions of the application's own.
+_OF_THE_ROWS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    errors.ProgramLimitExceeded,
+    errors.StatementTooComplex,
+    errors.RaiseException,
+)
 
 # A number of credits inside JSON keeps its digits.
 _loads = partial(json.loads, parse_float=Decimal)
@@ -233,6 +242,20 @@ async def row(connection: Connection, query: str, parameters: Any = None) -> Tup
     return found[0] if found else None
 
 
+async def recomputed(connection: Connection, query: str, parameters: Any) -> Batch:
+    """Run a statement that recomputes users, as `batch` does; users whose rows raise an error are set aside.
+
+    They stop nobody else: the statement is run again, and the database then tries each of them apart.
+    """
+    try:
+        return await batch(connection, query, parameters)
+    except _OF_THE_ROWS as error:
+        log.warning("balances.tried_apart", reason=_line(error))
+    async with connection.transaction():
+        await connection.execute("SET LOCAL creditsd.careful = on")
+        return await batch(connection, query, parameters)
+
+
 async def batch(connection: Connection, query: str, parameters: Any) -> Batch:
     """Run a statement whose rows are (page, total …), where a row with a page has no total."""
     totals: list[Total] = []
@@ -243,6 +266,15 @@ async def batch(connection: Connection, query: str, parameters: Any) -> Batch:
         else:
             page = found[0]
     return Batch(totals, page)
+
+
+@contextmanager
+def summed(user_id: str) -> Iterator[None]:
+    """Raise RowsError where what a user's rows hold raises an error."""
+    try:
+        yield
+    except _OF_THE_ROWS as error:
+        raise RowsError(f"the rows of {user_id!r} cannot be summed up: {_line(error)}") from error
 
 
 @contextmanager

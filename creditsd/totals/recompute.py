@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Batch, Connection, batch, row, rows
+from creditsd.postgres.connections import Batch, Connection, recomputed, row, rows
 
 
 class Recomputer:
@@ -18,19 +18,19 @@ class Recomputer:
 
     async def resync_next(self, max_users: int) -> Batch:
         """Recompute the next page of everyone; the page says `users`, `done` and `due_seconds`."""
-        return await batch(
+        return await recomputed(
             self._connection, sql_files.sql("queries/resynced"), {"max_users": max_users, **self._policy}
         )
 
     async def recompute_due(self, max_users: int) -> Batch:
         """Recompute those whose time has come; the page says `users` and `due_seconds`."""
-        return await batch(
+        return await recomputed(
             self._connection, sql_files.sql("queries/due_recomputed"), {"max_users": max_users, **self._policy}
         )
 
     async def recompute(self, user_ids: Sequence[str], *, cause: str, republish: bool) -> Batch:
         """Recompute certain users; with `republish` each gets a new version, changed or not."""
-        return await batch(
+        return await recomputed(
             self._connection,
             self._recomputed,
             {

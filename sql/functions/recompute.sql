@@ -25,7 +25,7 @@ DECLARE
     asked {user_id_type}[] := users;
     emptied {user_id_type}[];
     again boolean := false;
-    retry_after interval := '1 second';
+    refused {user_id_type}[] := ARRAY[]::{user_id_type}[];
     unkept boolean;
     low_at numeric := event_policy ->> 'low_credits';
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
@@ -63,6 +63,10 @@ BEGIN
         (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
     );
     version := newest;
+    IF current_setting('creditsd.careful', true) = 'on' THEN
+        asked := creditsd.summable(asked, instant, can_buy_policy, expire_empty);
+        users := asked;
+    END IF;
     LOOP
         -- 2. Compare. User by user, but each statement once for all: PostgreSQL prepares what a statement might compute at every start
         -- of it, which for one user would be most of the work. What is decided here costs little, and nothing where it is not asked.
@@ -108,7 +112,10 @@ BEGIN
             next_look := LEAST(
                 computed.ends_at,
                 CASE WHEN computed.expires_at - soon > instant THEN computed.expires_at - soon END,
-                CASE WHEN again AND computed.empties > 0 THEN instant + retry_after END
+                -- Somebody holds the row, or the table refuses what we would write.
+                CASE WHEN again AND computed.empties > 0 THEN
+                    instant + CASE WHEN computed.user_id = ANY (refused) THEN interval '1 minute' ELSE interval '1 second' END
+                END
             );
             standing := CASE WHEN crossing IS NOT NULL OR has_expired OR is_ending OR stored.events IS NOT NULL THEN
                 creditsd.events_after(
@@ -156,13 +163,16 @@ BEGIN
             RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
             EXIT;
         END IF;
-        IF NOT creditsd.expire_empty(emptied) THEN
-            retry_after := '1 minute';
-        END IF;
+        refused := creditsd.expire_empty(emptied);
         -- Once more, with whatever triggers of the table's own did on the way.
         asked := emptied;
         again := true;
     END LOOP;
+    IF EXISTS (SELECT FROM creditsd.problems) THEN
+        DELETE FROM creditsd.problems AS p
+        WHERE p.user_id = ANY (users)
+        AND NOT (p.problem = 'not expired' AND p.user_id = ANY (refused));
+    END IF;
     -- 4. Store.
     IF version > newest THEN
         UPDATE creditsd.balances AS b

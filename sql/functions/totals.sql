@@ -30,22 +30,23 @@ AS $function$
 BEGIN
     RETURN QUERY
     SELECT
-        summed.user_id,
+        asked.user_id,
         trim_scale(coalesce(summed.credits, 0)::numeric),
-        (summed.first).membership_status,
-        (summed.first).plan_type,
+        CASE WHEN summed.user_id IS NULL THEN 'none' ELSE (summed.first).membership_status END,
+        CASE WHEN summed.user_id IS NULL THEN 'none' ELSE (summed.first).plan_type END,
         CASE can_buy_policy
             WHEN 'always' THEN true
             WHEN 'no_credits' THEN coalesce(summed.credits, 0) <= 0
-            ELSE (summed.first).can_buy
+            ELSE (summed.first).can_buy IS NOT FALSE
         END,
-        summed.has_ever_had_subscription,
+        summed.has_ever_had_subscription IS TRUE,
         (summed.first).subscription_id,
         (summed.first).membership,
         (summed.first).expires_at,
         summed.ends_at,
-        summed.empties
-    FROM (
+        coalesce(summed.empties, 0)
+    FROM unnest(users) AS asked (user_id)
+    LEFT JOIN (
         SELECT
             rated.user_id,
             -- The primary row comes first, if any counts. As a total of its own it says what the user has, but for the sums.
@@ -58,39 +59,27 @@ BEGIN
                         rated.subscription_id, rated.membership, rated.expires_at, rated.expires_at, 0
                     )::creditsd.total
                 ELSE
-                    ROW(
-                        rated.user_id, 0, CASE WHEN rated.row_of IS NULL THEN 'none' ELSE 'expired' END,
-                        'none', true, false, NULL, NULL, NULL, NULL, 0
-                    )::creditsd.total
+                    ROW(rated.user_id, 0, 'expired', 'none', true, false, NULL, NULL, NULL, NULL, 0)::creditsd.total
                 END
             ))[1] AS first,
             sum(rated.credits) FILTER (WHERE rated.counts) AS credits,
-            bool_or(rated.subscription) IS TRUE AS has_ever_had_subscription,
+            bool_or(rated.subscription) AS has_ever_had_subscription,
             min(rated.expires_at) FILTER (WHERE rated.counts) AS ends_at,
-            count(*) FILTER (WHERE rated.empty) AS empties
+            count(*) FILTER (WHERE rated.active AND rated.empty) AS empties
         FROM (
-            -- One sort for the whole batch finds every user's primary row; an ordered aggregate would sort once a user.
+            -- Not an outer join: below one, the rows of users nobody asked for may be read in our words as well, and what they
+            -- hold may raise an error. One sort for the whole batch finds every user's primary row; an ordered aggregate would
+            -- sort once a user.
             SELECT
-                asked.user_id,
-                line.user_id AS row_of,
-                line.credits,
-                line.subscription,
-                line.one_time,
-                line.subscription_id,
-                line.membership,
-                line.expires_at,
-                judged.counts,
-                (line.active AND line.empty) IS TRUE AS empty
-            FROM unnest(users) AS asked (user_id)
-            LEFT JOIN (
+                line.*,
+                creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
+            FROM unnest(users) AS wanted (user_id)
+            JOIN (
 {source}
-            ) AS line ON line.user_id = asked.user_id
-            CROSS JOIN LATERAL (
-                SELECT creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
-            ) AS judged
+            ) AS line ON line.user_id = wanted.user_id
             ORDER BY
-                asked.user_id,
-                judged.counts DESC,
+                line.user_id,
+                counts DESC,
                 line.subscription DESC,
                 line.expires_at DESC NULLS FIRST,
                 line.created_at DESC NULLS LAST,
@@ -98,7 +87,7 @@ BEGIN
                 line.membership
         ) AS rated
         GROUP BY rated.user_id
-    ) AS summed;
+    ) AS summed ON summed.user_id = asked.user_id;
 END
 $function$;
 

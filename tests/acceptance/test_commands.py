@@ -116,7 +116,7 @@ async def test_explain_as_json(installed: Operator, tmp_path: Path) -> None:
         await daemon.until_ready()
         await daemon.until("/livez", lambda answer: answer[1]["sinks"]["redis"] == "current")
         explained = (await installed.creditsd("explain", ONE)).json
-    assert list(explained) == ["total", "stored", "rows", "sinks"]
+    assert list(explained) == ["total", "stored", "problems", "rows", "sinks"]
     assert [(row["credits"], row["counts"]) for row in explained["rows"]] == [(100, True), (20, True), (55, False)]
     assert "ended at 2020-01-01" in explained["rows"][2]["why"]
     assert list(explained["total"]) == list(explained["stored"]) == KEYS

@@ -393,43 +393,63 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_status text, now_expires_at timestamp with time zone, next_version bigint, is_news boolean, level text, crossing text, low_at numeric, recovered_at numeric, expired boolean, ending boolean) IS 'Event type to the version of its happening, and what else is to be told of it; null for nothing.';
-CREATE FUNCTION creditsd.expire_empty(users uuid[]) RETURNS boolean
+CREATE FUNCTION creditsd.expire_empty(users uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET lock_timeout TO '100ms'
     AS $$
+DECLARE
+    relations oid[];
+    places tid[];
+    of_users uuid[];
+    refused uuid[] := ARRAY[]::uuid[];
 BEGIN
     -- The table's deferred triggers, too, fire in here: at the end of the transaction, before 18, they would run as the daemon.
     SET CONSTRAINTS ALL IMMEDIATE;
-    WITH empty AS (
-        SELECT t.tableoid AS relation, t.ctid AS place
+    SELECT array_agg(empty.relation), array_agg(empty.place), array_agg(empty.user_id)
+    INTO relations, places, of_users
+    FROM (
+        SELECT t.tableoid AS relation, t.ctid AS place, t."user_id" AS user_id
         FROM "public"."user_credits" AS t
         WHERE t."user_id" = ANY (users)
         AND t."status"::text = ANY ('{"active"}'::text[])
         AND t."plan_type"::text = ANY ('{"one_time"}'::text[])
         AND t."credits" = 0
         FOR UPDATE SKIP LOCKED
-    )
-    UPDATE "public"."user_credits" AS t
-    SET "status" = 'expired'::text
-    FROM empty
-    WHERE t.ctid = empty.place
-    AND t.tableoid = empty.relation;
+    ) AS empty;
+    IF places IS NULL THEN
+        RETURN refused;
+    END IF;
+    BEGIN
+        PERFORM creditsd.set_expired(relations, places);
+    EXCEPTION
+        WHEN OTHERS THEN
+            -- One by one, so that the row that is refused stands alone.
+            FOR i IN 1 .. cardinality(places) LOOP
+                BEGIN
+                    PERFORM creditsd.set_expired(relations[i:i], places[i:i]);
+                EXCEPTION
+                    WHEN OTHERS THEN
+                        refused := refused || of_users[i];
+                        PERFORM creditsd.note_problem(of_users[i], 'not expired', SQLERRM);
+                END;
+            END LOOP;
+    END;
     -- Whatever path a trigger has left behind, the daemon's session goes on with its own.
     SET search_path = pg_catalog, pg_temp;
     -- Our own write marks nobody: whoever called sums these users up after it.
     DELETE FROM creditsd.changes AS c
     WHERE c.xid = pg_current_xact_id()
     AND c.user_id = ANY (users);
-    RETURN true;
+    RETURN refused;
 EXCEPTION
     WHEN OTHERS THEN
         RAISE WARNING 'creditsd could not expire empty one-time rows: %', SQLERRM;
-        RETURN false;
+        RETURN users;
 END
 $$;
-COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows with zero credits, except those that somebody holds; false where the table refused. Sum the users up afterwards: no change marks them.';
+COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows with zero credits, except those that somebody holds; returns the users of whom the table refused one, each noted in problems. Sum the users up afterwards: no change marks them.';
 CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, balances integer, changes integer, deliveries integer, history integer, remaining bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -499,6 +519,20 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.mark_everyone() IS 'Marks everyone, once a transaction, where a capture trigger does not find a column any more: the application''s write passes all the same.';
+CREATE FUNCTION creditsd.note_problem(whose uuid, what text, why text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO creditsd.problems AS p (user_id, problem, reason)
+    VALUES (whose, what, why)
+    ON CONFLICT (user_id, problem) DO UPDATE
+    SET reason = excluded.reason,
+        seen_at = now();
+    RAISE WARNING 'creditsd sets % aside (%): %', whose, what, why;
+END
+$$;
+COMMENT ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) IS 'Notes in problems, and in a warning, why a user is set aside.';
 CREATE FUNCTION creditsd.partitions() RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -627,7 +661,7 @@ DECLARE
     asked uuid[] := users;
     emptied uuid[];
     again boolean := false;
-    retry_after interval := '1 second';
+    refused uuid[] := ARRAY[]::uuid[];
     unkept boolean;
     low_at numeric := event_policy ->> 'low_credits';
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
@@ -665,6 +699,10 @@ BEGIN
         (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
     );
     version := newest;
+    IF current_setting('creditsd.careful', true) = 'on' THEN
+        asked := creditsd.summable(asked, instant, can_buy_policy, expire_empty);
+        users := asked;
+    END IF;
     LOOP
         -- 2. Compare. User by user, but each statement once for all: PostgreSQL prepares what a statement might compute at every start
         -- of it, which for one user would be most of the work. What is decided here costs little, and nothing where it is not asked.
@@ -710,7 +748,10 @@ BEGIN
             next_look := LEAST(
                 computed.ends_at,
                 CASE WHEN computed.expires_at - soon > instant THEN computed.expires_at - soon END,
-                CASE WHEN again AND computed.empties > 0 THEN instant + retry_after END
+                -- Somebody holds the row, or the table refuses what we would write.
+                CASE WHEN again AND computed.empties > 0 THEN
+                    instant + CASE WHEN computed.user_id = ANY (refused) THEN interval '1 minute' ELSE interval '1 second' END
+                END
             );
             standing := CASE WHEN crossing IS NOT NULL OR has_expired OR is_ending OR stored.events IS NOT NULL THEN
                 creditsd.events_after(
@@ -758,13 +799,16 @@ BEGIN
             RAISE NOTICE 'creditsd would expire the empty one-time rows of % (expire_empty = dry_run)', emptied[1:10];
             EXIT;
         END IF;
-        IF NOT creditsd.expire_empty(emptied) THEN
-            retry_after := '1 minute';
-        END IF;
+        refused := creditsd.expire_empty(emptied);
         -- Once more, with whatever triggers of the table's own did on the way.
         asked := emptied;
         again := true;
     END LOOP;
+    IF EXISTS (SELECT FROM creditsd.problems) THEN
+        DELETE FROM creditsd.problems AS p
+        WHERE p.user_id = ANY (users)
+        AND NOT (p.problem = 'not expired' AND p.user_id = ANY (refused));
+    END IF;
     -- 4. Store.
     IF version > newest THEN
         UPDATE creditsd.balances AS b
@@ -938,6 +982,40 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+CREATE FUNCTION creditsd.search_path_of_owner() RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT coalesce(
+        (
+            SELECT substr(setting, length('search_path=') + 1)
+            FROM pg_db_role_setting AS s
+            CROSS JOIN LATERAL unnest(s.setconfig) AS setting
+            WHERE s.setrole IN (0, (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = 'postgres'))
+            AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))
+            AND starts_with(setting, 'search_path=')
+            ORDER BY s.setrole = 0, s.setdatabase = 0
+            LIMIT 1
+        ),
+        (SELECT p.reset_val FROM pg_settings AS p WHERE p.name = 'search_path')
+    )
+$$;
+COMMENT ON FUNCTION creditsd.search_path_of_owner() IS 'The search_path a session of the table''s owner begins with: of the role in this database, the role, the database or the server.';
+CREATE FUNCTION creditsd.set_expired(relations oid[], places tid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    PERFORM set_config('search_path', 'pg_catalog, ' || creditsd.search_path_of_owner(), true);
+    UPDATE "public"."user_credits" AS t
+    SET "status" = 'expired'::text
+    FROM ROWS FROM (pg_catalog.unnest(relations), pg_catalog.unnest(places)) AS empty (relation, place)
+    WHERE t.ctid OPERATOR(pg_catalog.=) empty.place
+    AND t.tableoid OPERATOR(pg_catalog.=) empty.relation;
+END
+$$;
+COMMENT ON FUNCTION creditsd.set_expired(relations oid[], places tid[]) IS 'Sets the expired status on rows by their place, with the search_path the owner of the table has. Called by creditsd.expire_empty.';
 CREATE FUNCTION creditsd.signed_in() RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1007,6 +1085,28 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.source_rows(asked uuid) IS 'The rows of one user, or (null) all rows, in creditsd''s words. An error where row level security would hide some.';
+CREATE FUNCTION creditsd.summable(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    each_user uuid;
+    able uuid[] := ARRAY[]::uuid[];
+BEGIN
+    FOREACH each_user IN ARRAY users LOOP
+        BEGIN
+            PERFORM creditsd.totals(ARRAY[each_user], instant, can_buy_policy, expire_empty);
+            able := able || each_user;
+        EXCEPTION
+            -- What the rows hold, not what the table is: that would be everyone's.
+            WHEN data_exception OR program_limit_exceeded OR integrity_constraint_violation OR raise_exception THEN
+                PERFORM creditsd.note_problem(each_user, 'not summed', SQLERRM);
+        END;
+    END LOOP;
+    RETURN able;
+END
+$$;
+COMMENT ON FUNCTION creditsd.summable(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'Those of the users whose rows can be summed up; the others are noted in problems, and keep the total they have.';
 CREATE FUNCTION creditsd.tidy_history(history_days integer) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1123,22 +1223,23 @@ CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, 
 BEGIN
     RETURN QUERY
     SELECT
-        summed.user_id,
+        asked.user_id,
         trim_scale(coalesce(summed.credits, 0)::numeric),
-        (summed.first).membership_status,
-        (summed.first).plan_type,
+        CASE WHEN summed.user_id IS NULL THEN 'none' ELSE (summed.first).membership_status END,
+        CASE WHEN summed.user_id IS NULL THEN 'none' ELSE (summed.first).plan_type END,
         CASE can_buy_policy
             WHEN 'always' THEN true
             WHEN 'no_credits' THEN coalesce(summed.credits, 0) <= 0
-            ELSE (summed.first).can_buy
+            ELSE (summed.first).can_buy IS NOT FALSE
         END,
-        summed.has_ever_had_subscription,
+        summed.has_ever_had_subscription IS TRUE,
         (summed.first).subscription_id,
         (summed.first).membership,
         (summed.first).expires_at,
         summed.ends_at,
-        summed.empties
-    FROM (
+        coalesce(summed.empties, 0)
+    FROM unnest(users) AS asked (user_id)
+    LEFT JOIN (
         SELECT
             rated.user_id,
             -- The primary row comes first, if any counts. As a total of its own it says what the user has, but for the sums.
@@ -1151,31 +1252,22 @@ BEGIN
                         rated.subscription_id, rated.membership, rated.expires_at, rated.expires_at, 0
                     )::creditsd.total
                 ELSE
-                    ROW(
-                        rated.user_id, 0, CASE WHEN rated.row_of IS NULL THEN 'none' ELSE 'expired' END,
-                        'none', true, false, NULL, NULL, NULL, NULL, 0
-                    )::creditsd.total
+                    ROW(rated.user_id, 0, 'expired', 'none', true, false, NULL, NULL, NULL, NULL, 0)::creditsd.total
                 END
             ))[1] AS first,
             sum(rated.credits) FILTER (WHERE rated.counts) AS credits,
-            bool_or(rated.subscription) IS TRUE AS has_ever_had_subscription,
+            bool_or(rated.subscription) AS has_ever_had_subscription,
             min(rated.expires_at) FILTER (WHERE rated.counts) AS ends_at,
-            count(*) FILTER (WHERE rated.empty) AS empties
+            count(*) FILTER (WHERE rated.active AND rated.empty) AS empties
         FROM (
-            -- One sort for the whole batch finds every user's primary row; an ordered aggregate would sort once a user.
+            -- Not an outer join: below one, the rows of users nobody asked for may be read in our words as well, and what they
+            -- hold may raise an error. One sort for the whole batch finds every user's primary row; an ordered aggregate would
+            -- sort once a user.
             SELECT
-                asked.user_id,
-                line.user_id AS row_of,
-                line.credits,
-                line.subscription,
-                line.one_time,
-                line.subscription_id,
-                line.membership,
-                line.expires_at,
-                judged.counts,
-                (line.active AND line.empty) IS TRUE AS empty
-            FROM unnest(users) AS asked (user_id)
-            LEFT JOIN (
+                line.*,
+                creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
+            FROM unnest(users) AS wanted (user_id)
+            JOIN (
                 SELECT
                     t."user_id" AS user_id,
                     t."credits" AS credits,
@@ -1191,13 +1283,10 @@ BEGIN
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
                     CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
                 FROM "public"."user_credits" AS t
-            ) AS line ON line.user_id = asked.user_id
-            CROSS JOIN LATERAL (
-                SELECT creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
-            ) AS judged
+            ) AS line ON line.user_id = wanted.user_id
             ORDER BY
-                asked.user_id,
-                judged.counts DESC,
+                line.user_id,
+                counts DESC,
                 line.subscription DESC,
                 line.expires_at DESC NULLS FIRST,
                 line.created_at DESC NULLS LAST,
@@ -1205,7 +1294,7 @@ BEGIN
                 line.membership
         ) AS rated
         GROUP BY rated.user_id
-    ) AS summed;
+    ) AS summed ON summed.user_id = asked.user_id;
 END
 $$;
 COMMENT ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'The rules: the total of each asked user at an instant, of the rows that count (see creditsd.counts).';
@@ -1359,6 +1448,18 @@ COMMENT ON COLUMN creditsd.installation.migration IS 'The number of the newest m
 COMMENT ON COLUMN creditsd.installation.digest IS 'Of the SQL of the view, the functions and the triggers.';
 COMMENT ON COLUMN creditsd.installation.source IS 'The table, columns and words that the view source and the triggers were made from.';
 COMMENT ON COLUMN creditsd.installation.role IS 'The restricted role that was granted what the daemon needs; empty for none.';
+CREATE TABLE creditsd.problems (
+    user_id uuid NOT NULL,
+    problem text NOT NULL,
+    reason text NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+COMMENT ON TABLE creditsd.problems IS 'Users that are set aside while all others go on; a row goes by itself once the user''s rows are as they should be.';
+COMMENT ON COLUMN creditsd.problems.problem IS 'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status.';
+COMMENT ON COLUMN creditsd.problems.reason IS 'What PostgreSQL said.';
+COMMENT ON COLUMN creditsd.problems.seen_at IS 'When it was so the last time.';
 CREATE TABLE creditsd.reader (
     single boolean DEFAULT true NOT NULL,
     snapshot pg_snapshot NOT NULL,
@@ -1464,6 +1565,8 @@ ALTER TABLE ONLY creditsd.history_rest
     ADD CONSTRAINT history_rest_pkey PRIMARY KEY (version);
 ALTER TABLE ONLY creditsd.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (single);
+ALTER TABLE ONLY creditsd.problems
+    ADD CONSTRAINT problems_pkey PRIMARY KEY (user_id, problem);
 ALTER TABLE ONLY creditsd.reader
     ADD CONSTRAINT reader_pkey PRIMARY KEY (single);
 ALTER TABLE ONLY creditsd.repairs
@@ -1516,13 +1619,17 @@ REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.forget(forgotten uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.partitions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.resume(policy_now text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.search_path_of_owner() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.set_expired(relations oid[], places tid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.source_rows(asked uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.summable(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.tidy_history(history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.users_after(last_user uuid, max_users integer) FROM PUBLIC;

@@ -374,6 +374,7 @@ async def test_an_explanation_agrees_with_the_total(reference: Installed) -> Non
             await put(application, name, row)
         async with Inspector.opened(reference.settings, purpose="test") as inspector:
             explained = await inspector.explain(name)
+            assert explained.total is not None
             assert sum(row.credits or 0 for row in explained.rows if row.counts) == explained.total.credits
             leader = explained.rows[0]
             assert (leader.membership, leader.expires_at) == (explained.total.membership, explained.total.expires_at)

@@ -1,0 +1,17 @@
+-- Who needs a person: users whose rows cannot be summed up, or whose empty plan the table refuses to have expired.
+
+CREATE TABLE creditsd.problems (
+    user_id {user_id_type}{user_id_collation} NOT NULL,
+    problem text NOT NULL,
+    reason text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, problem)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+COMMENT ON TABLE creditsd.problems IS
+'Users that are set aside while all others go on; a row goes by itself once the user''s rows are as they should be.';
+COMMENT ON COLUMN creditsd.problems.problem IS
+'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status.';
+COMMENT ON COLUMN creditsd.problems.reason IS 'What PostgreSQL said.';
+COMMENT ON COLUMN creditsd.problems.seen_at IS 'When it was so the last time.';
