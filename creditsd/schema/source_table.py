@@ -30,6 +30,8 @@ _RELATIONS: Mapping[str, str] = {
     "t": "a TOAST table",
 }
 
+_VIRTUAL = "v"
+
 Fragment = sql.Composable
 
 
@@ -43,6 +45,7 @@ class TableColumn:
     collation: str | None
     deterministic: bool
     labels: list[str] | None
+    generated: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class SourceTable:
         )
         if found is None:
             await _no_such_table(connection, schema, table)
-        oid, relkind, hidden, owner, may_install, me, standby, server_version, indexed = found
+        oid, relkind, hidden, owner, may_install, standby, server_version, indexed = found
         if server_version < MIN_SERVER_VERSION:
             raise SchemaError(f"PostgreSQL {server_version // 10000} is too old: creditsd needs 14 or newer")
         if standby:
@@ -82,9 +85,10 @@ class SourceTable:
         if relkind not in ("r", "p"):
             kind = _RELATIONS.get(relkind, "not a table")
             raise SchemaError(f"{source.table} is {kind}: set source.table to the table that is written to")
-        if hidden and me == owner:
+        if hidden:
             raise SchemaError(
-                f"row level security of {source.table} is forced on its owner {owner}: creditsd would not see every row"
+                f"row level security of {source.table} is forced on its owner {owner}, and would hide rows from creditsd: "
+                f"ALTER TABLE {source.table} NO FORCE ROW LEVEL SECURITY, or give {owner} BYPASSRLS"
             )
         columns = [
             TableColumn(*values)
@@ -124,12 +128,27 @@ class SourceTable:
             column = self.column(key)
             if column is not None and column.base not in _TIME_TYPES:
                 raise self._wrong_type(column, "timestamp with time zone")
+        if user_id.generated == _VIRTUAL:
+            raise SchemaError(
+                f"column {user_id.name} of {self.settings.table} is generated and VIRTUAL, which is null in a trigger: "
+                "make it STORED"
+            )
         if settings.expire_empty == "on":
             self._check_expired_status()
 
     def column(self, key: str) -> TableColumn | None:
         """Return the column that plays a part in our words, or None where the table has none."""
         return self.columns.get(getattr(self.settings.columns, key))
+
+    @property
+    def user_id_type(self) -> tuple[str, str | None]:
+        """Return the type of a user's id, and its collation where that is not the type's usual one."""
+        column = self._required("user_id")
+        return column.type, column.collation
+
+    def filled(self, name: str, **others: Fragment) -> str:
+        """Return the text of `sql/<name>.sql` as it reads for this table, but for some fragments."""
+        return sql_files.filled(name, **(self.fragments() | others))
 
     def fragments(self) -> dict[str, Fragment]:
         """Return what the templates of `sql/` name, by name."""
@@ -138,6 +157,9 @@ class SourceTable:
             "table": sql.Identifier(*words.relation),
             "owner": sql.Identifier(self.owner),
             "owner_literal": sql.Literal(self.owner),
+            "schema_literal": sql.Literal(words.relation[0]),
+            "name_literal": sql.Literal(words.relation[1]),
+            "columns_literal": sql.Literal(_array([column.name for column in self._mapped()])),
             "table_literal": sql.Literal(sql.Identifier(*words.relation).as_string(None)),
             "user_id": self._name("user_id"),
             "user_id_literal": sql.Literal(self._required("user_id").name),
@@ -157,6 +179,9 @@ class SourceTable:
             "expired_status": sql.Literal(words.expired_status),
         }
         return mapping | {"source": sql.SQL(_subquery(sql_files.filled("source", **mapping)))}
+
+    def _mapped(self) -> list[TableColumn]:
+        return [self.columns[name] for name in self.settings.columns.model_dump().values() if name in self.columns]
 
     def _required(self, key: str) -> TableColumn:
         column = self.column(key)
@@ -202,6 +227,11 @@ class SourceTable:
     def _check_expired_status(self) -> None:
         status = self._required("status")
         word = self.settings.expired_status
+        if status.generated:
+            raise SchemaError(
+                f"column {status.name} of {self.settings.table} is generated, so no empty plan can be set to {word!r}: "
+                'set expire_empty = "off"'
+            )
         if status.labels is not None and word not in status.labels:
             raise SchemaError(
                 f"column {status.name} of {self.settings.table} has no value {word!r} (it has "

@@ -7,7 +7,10 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
     UPDATE creditsd.reader
-    SET resync_cause = cause, resync_after = NULL, resync_users = 0
+    SET resync_cause = cause,
+        resync_after = NULL,
+        resync_users = 0,
+        fingerprint = creditsd.fingerprint()
 $function$;
 
-COMMENT ON FUNCTION creditsd.begin_resync IS 'Notes that everyone must be recomputed, from the beginning.';
+COMMENT ON FUNCTION creditsd.begin_resync IS 'Notes that everyone must be recomputed, from the beginning, and how the table is now: what it has lost before, the resync finds.';

@@ -22,8 +22,8 @@ BEGIN
         reason := 'cursor in the future';
     ELSIF known.policy <> policy_now THEN
         reason := 'policy changed';
-    ELSIF known.partitions <> beat ->> 'partitions' THEN
-        reason := 'partitions changed';
+    ELSIF known.fingerprint <> creditsd.fingerprint() THEN
+        reason := 'table changed';
     END IF;
     restarted := known.started_at IS NOT NULL AND (
         known.started_at <> (beat ->> 'started_at')::timestamptz
@@ -35,16 +35,15 @@ BEGIN
         DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
-            snapshot, purged, system_identifier, timeline, started_at, policy, partitions
+            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint
         )
         VALUES (
             here, here, (beat ->> 'system_identifier')::bigint, (beat ->> 'timeline')::integer,
-            (beat ->> 'started_at')::timestamptz, policy_now, beat ->> 'partitions'
+            (beat ->> 'started_at')::timestamptz, policy_now, ''
         );
     ELSE
         UPDATE creditsd.reader
-        SET policy = policy_now,
-            partitions = beat ->> 'partitions';
+        SET policy = policy_now;
     END IF;
     IF reason IS NOT NULL THEN
         PERFORM creditsd.begin_resync(reason);
@@ -63,4 +62,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.resume IS
-'Loads the cursor, begins a resync where the text of the policy, the partitions or the server''s history differ from those noted, and tells whether the server restarted since.';
+'Loads the cursor, begins a resync where the text of the policy, the table or the server''s history differ from those noted, and tells whether the server restarted since.';
