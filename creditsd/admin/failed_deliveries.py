@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from creditsd.admin.sink_names import check_sink
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError
 from creditsd.postgres import sql_files
@@ -52,12 +53,12 @@ class FailedDeliveries:
     ) -> Sequence[FailedDelivery]:
         """List refused deliveries, those tried next first, the dead last; of a sink that is known."""
         if sink is not None:
-            await self._check_sink(sink)
+            await check_sink(self._connection, self._settings, sink)
         return await self._listed(sink, user_id, dead=dead, limit=limit)
 
     async def show(self, sink: str, user_id: str) -> FailedDelivery:
         """Return one; raises InputError where that sink has refused nothing of that user."""
-        await self._check_sink(sink)
+        await check_sink(self._connection, self._settings, sink)
         found = await self._listed(sink, user_id, dead=False, limit=1)
         if not found:
             raise await self._unknown_user(sink, user_id)
@@ -72,7 +73,7 @@ class FailedDeliveries:
         return await self._decide("queries/deliveries_dropped", sink, user_id)
 
     async def _decide(self, query: str, sink: str, user_id: str | None) -> int:
-        await self._check_sink(sink)
+        await check_sink(self._connection, self._settings, sink)
         with read_as(self._user_id_type, user_id or ""):
             found = await rows(self._connection, self._typed(query), {"sink": sink, "user_id": user_id})
         if user_id is not None and not found:
@@ -88,12 +89,6 @@ class FailedDeliveries:
         with read_as(self._user_id_type, user_id or ""):
             found = await rows(self._connection, self._typed("queries/deliveries_listed"), parameters)
         return [FailedDelivery(*each) for each in found]
-
-    async def _check_sink(self, name: str) -> None:
-        known = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
-        names = list(dict.fromkeys([*(each.name for each in self._settings.sinks), *(each[0] for each in known)]))
-        if name not in names:
-            raise InputError.unknown("sink is called", name, names)
 
     async def _unknown_user(self, sink: str, user_id: str) -> InputError:
         others = [each.user_id for each in await self._listed(sink, None, dead=False, limit=NEAR)]

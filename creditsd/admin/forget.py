@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from creditsd.admin.sink_names import sink_names
 from creditsd.config.settings import Settings, SinkSettings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.postgres import sql_files
@@ -86,12 +87,10 @@ class Eraser:
             await self._until_arrived(erased.version)
         reached = [await self._reached(each, sink, erased.user_id) for each, sink in made]
         again = await self._erased(user_id)  # e.g. a delivery refused meanwhile
-        known = await rows(self._connection, sql_files.sql("queries/cursors"))
-        named = {each.name for each in self._settings.sinks}
         reached += [
             Reached(name, "not configured", "its settings are gone: what it holds stays there")
-            for name, _ in known
-            if name not in named
+            for name in await sink_names(self._connection, self._settings)
+            if name not in self._settings.sink_names
         ]
         return Forgotten(
             erased.user_id,
@@ -113,7 +112,7 @@ class Eraser:
     async def _until_arrived(self, version: int) -> None:
         """Wait until no publisher that delivers can still have this version in its hands."""
         deadline = time.monotonic() + UNDERWAY_SECONDS
-        names = {each.name for each in self._settings.sinks}
+        names = set(self._settings.sink_names)
         while time.monotonic() < deadline:
             led = await row(self._connection, sql_files.sql("queries/leader_found"))
             states = await rows(self._connection, sql_files.sql("queries/sink_states"), {"limit": 1})

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from creditsd.admin.sink_names import sink_names
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import RowsError, SinkUnavailable
@@ -192,7 +193,7 @@ class Inspector:
             rows=[ExplainedRow(*each) for each in explained],
             sinks=[
                 (name, await self._held(name, user_id, stored, (cursors or {}).get(name, 0)))
-                for name in await self._sink_names()
+                for name in await sink_names(self._connection, self._settings)
             ],
         )
 
@@ -264,18 +265,13 @@ class Inspector:
             over, done = page["done"], done + int(page["users"])
             progress(done, over)
 
-    async def _sink_names(self) -> list[str]:
-        known = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
-        return list(dict.fromkeys([each.name for each in self._settings.sinks] + [each[0] for each in known]))
-
     async def _held(self, name: str, user_id: str, stored: Total | None, known: int) -> str:
         """Say what a sink has: what it answers where it can be asked, else what its cursor tells."""
-        configured = next((each for each in self._settings.sinks if each.name == name), None)
         states = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
         cursor = max(known, next((each[1] for each in states if each[0] == name), 0))
         held: int | None = None
-        if configured is not None:
-            sink = make(configured)
+        if name in self._settings.sink_names:
+            sink = make(self._settings.sink(name))
             if isinstance(sink, Choosing) and "credits.updated" not in sink.events:
                 return f"is told of no totals, only of {', '.join(sink.events)}"
             try:

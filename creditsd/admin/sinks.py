@@ -12,8 +12,9 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
+from creditsd.admin.sink_names import check_sink
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
+from creditsd.domain.errors import SinkRejected, SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
@@ -94,11 +95,8 @@ class SinkControl:
         Its version is 0, so nobody who keeps the higher version takes it for news; its cause is `test`. Raises
         SinkUnavailable or SinkRejected.
         """
-        settings = next((each for each in self._settings.sinks if each.name == name), None)
-        if settings is None:
-            raise InputError.unknown("configured sink is called", name, [each.name for each in self._settings.sinks])
+        sink, began = make(self._settings.sink(name)), time.monotonic()
         user_id = NOBODY.get(self._user_id_type, NOBODY_ELSE)
-        sink, began = make(settings), time.monotonic()
         try:
             await sink.open()
             refused = await sink.deliver([_message(user_id, sink)])
@@ -111,9 +109,7 @@ class SinkControl:
                 await sink.close()
 
     async def _turn(self, name: str, query: str) -> None:
-        names = [each.name for each in await self.list()]
-        if name not in names:
-            raise InputError.unknown("sink is called", name, names)
+        await check_sink(self._connection, self._settings, name)
         await row(self._connection, sql_files.sql(query), {"name": name})
         await row(self._connection, sql_files.sql("queries/sinks_rung"))
 

@@ -11,7 +11,6 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import InputError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, rows
 from creditsd.schema import install as schema
@@ -109,11 +108,7 @@ class Verifier:
             telling: dict[str, Telling] = {}
             silent = []
             for name in dict.fromkeys(sinks):
-                configured = next((each for each in settings.sinks if each.name == name), None)
-                if configured is None:
-                    known = [each.name for each in settings.sinks]
-                    raise InputError.unknown("configured sink is called", name, known)
-                sink = make(configured)
+                sink = make(settings.sink(name))
                 if not isinstance(sink, Telling):
                     silent.append(name)
                     continue

@@ -20,6 +20,9 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from creditsd.brokers.connection_loss import loss_named
+from creditsd.brokers.servers import Server, authority, listed
+from creditsd.config.printable import one_line
 from creditsd.domain.errors import ConfigError
 
 FAILURES = (RedisError, RedisClusterException, OSError)
@@ -75,8 +78,14 @@ class RedisBroker:
         pipeline = self.client.pipeline() if self.cluster else self.client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        with loss_named():
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
+
+    async def load(self, script: str) -> None:
+        """Have the server, or each primary of a cluster, keep a script. Raises what is in FAILURES."""
+        with loss_named():
+            await self.client.script_load(script)
 
     async def send_on(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Send commands one after the other on one connection, each made when the one before is on its way.
@@ -87,11 +96,12 @@ class RedisBroker:
         pool = self.client.connection_pool
         connection = await pool.get_connection()
         try:
-            sent = 0
-            for command in commands:
-                await connection.send_packed_command([hiredis.pack_command(command)])
-                sent += 1
-            return [await _answer(connection) for _ in range(sent)]
+            with loss_named():
+                sent = 0
+                for command in commands:
+                    await connection.send_packed_command([hiredis.pack_command(command)])
+                    sent += 1
+                return [await _answer(connection) for _ in range(sent)]
         except BaseException:
             await connection.disconnect(nowait=True)  # there may be answers left on it that nobody waits for
             raise
@@ -106,9 +116,7 @@ class RedisBroker:
             return f"{self.address}: {mend.format(rights=rights)}"
         if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
             return f"{self.address}: no answer in time: is it up, and is the address right?"
-        said = " ".join(str(error).split())[:200]
-        for secret in self.secrets:  # no error is known to quote one; none may learn to
-            said = said.replace(secret, "***")
+        said = one_line(str(error), self.secrets)  # no error is known to quote one; none may learn to
         return f"{self.address}: {said or type(error).__name__}"
 
     async def close(self) -> None:
@@ -158,8 +166,8 @@ def _single(url: str, options: RedisOptions) -> RedisBroker:
     pool = ConnectionPool.from_url(url, **_common(url, options))
     pool.connection_class(**pool.connection_kwargs)  # connects nothing; complains of parameters nobody knows
     client = redis.asyncio.Redis(connection_pool=pool)
-    host = _bracketed(parts.hostname or "localhost")
-    return RedisBroker(f"{host}:{parts.port or 6379}", client, (client, pool), _secrets(pool.connection_kwargs))
+    address = str(Server(parts.hostname or "localhost", parts.port or 6379))
+    return RedisBroker(address, client, (client, pool), _secrets(pool.connection_kwargs))
 
 
 def _sentinel(url: str, options: RedisOptions) -> RedisBroker:
@@ -172,12 +180,13 @@ def _sentinel(url: str, options: RedisOptions) -> RedisBroker:
     for_sentinels["password"] = options.sentinel_password or None
     tls = {"ssl": True} if url.startswith("rediss") else {}
     settings = {**common, **login, "db": _database(database), **tls}
-    sentinel = Sentinel(nodes, sentinel_kwargs={**for_sentinels, **tls}, **settings)  # type: ignore[no-untyped-call]
+    addresses = [(each.host, each.port) for each in nodes]
+    sentinel = Sentinel(addresses, sentinel_kwargs={**for_sentinels, **tls}, **settings)  # type: ignore[no-untyped-call]
     client = sentinel.master_for(service)
     pool = client.connection_pool
     pool.connection_class(**pool.connection_kwargs)
     secrets = [*_secrets(login), *filter(None, [options.sentinel_password])]
-    address = f"{service} of the sentinels {_listed(nodes)}"
+    address = f"{service} of the sentinels {listed(nodes)}"
     return RedisBroker(address, client, (client, pool, *sentinel.sentinels), secrets)
 
 
@@ -186,11 +195,11 @@ def _cluster(url: str, options: RedisOptions) -> RedisBroker:
     if _database(path):
         raise ValueError("database: a cluster has none but 0")
     client = RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in nodes],
+        startup_nodes=[ClusterNode(each.host, each.port) for each in nodes],
         ssl=url.startswith("rediss"),
         **{**_common(url, options), **login},
     )
-    return RedisBroker(f"cluster {_listed(nodes)}", client, (client,), _secrets(login), cluster=True)
+    return RedisBroker(f"cluster {listed(nodes)}", client, (client,), _secrets(login), cluster=True)
 
 
 _MODES: dict[str, tuple[Callable[[str, RedisOptions], RedisBroker], str]] = {
@@ -210,22 +219,16 @@ def _common(url: str, options: RedisOptions) -> dict[str, Any]:
     }
 
 
-def _several(url: str, port: int) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+def _several(url: str, port: int) -> tuple[Sequence[Server], str, dict[str, Any]]:
     """Split a url with several servers into them, the path, and what the library reads from the rest."""
     scheme, _, rest = url.partition("://")
     before, _, query = rest.partition("?")
-    authority, _, path = before.partition("/")
-    userinfo, at, hosts = authority.rpartition("@")
-    nodes: list[tuple[str, int]] = []
-    for text in hosts.split(","):
-        parts = urlsplit(f"redis://{text}")
-        if not parts.hostname:
-            raise ValueError("no host")
-        nodes.append((parts.hostname, parts.port or port))
-    settings: dict[str, Any] = dict(parse_url(f"{scheme}://{userinfo}{at}host?{query}"))
+    named, _, path = before.partition("/")
+    found = authority(named, port)
+    settings: dict[str, Any] = dict(parse_url(f"{scheme}://{found.userinfo}@host?{query}"))
     for name in ("host", "connection_class"):
         settings.pop(name, None)
-    return nodes, path.strip("/"), settings
+    return found.servers, path.strip("/"), settings
 
 
 def _database(text: str) -> int:
@@ -236,11 +239,3 @@ def _database(text: str) -> int:
 
 def _secrets(settings: Mapping[str, Any]) -> list[str]:
     return [secret for secret in (settings.get("password"),) if secret]
-
-
-def _listed(nodes: Sequence[tuple[str, int]]) -> str:
-    return ",".join(f"{_bracketed(host)}:{port}" for host, port in nodes)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

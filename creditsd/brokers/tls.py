@@ -20,3 +20,11 @@ def context(whose: str, ca: str, client_certificate: Path | None) -> ssl.SSLCont
         except (ssl.SSLError, OSError):
             raise ConfigError(f"{whose}: client_certificate is not a PEM file of certificate and key") from None
     return made
+
+
+def trusting(ca_file: str) -> ssl.SSLContext | None:
+    """Trust the certificates in a file in place of the system's; None where no file is named. Raises ValueError."""
+    try:
+        return ssl.create_default_context(cafile=ca_file) if ca_file else None
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"ca_file {ca_file}: {error.strerror or error}") from None

@@ -25,7 +25,6 @@ class Resumption:
     timeline: int
     started_at: str
     system_identifier: str
-    partitions: str
 
 
 class ChangeReader:

@@ -8,178 +8,152 @@ The lock K (advisory, shared by silent writers, exclusive for the sleeper) carri
   waits for the silent ones. Then it drains once more, and only then waits for the bell.
 
 So every silent writer's commit came before that drain, and nobody later is silent.
+
+`listener` hears and proves the bell, `sleep_lock` takes and releases K, `change_rate` counts; here is when to do what.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import structlog
-from psycopg import errors
 
+from creditsd.capture import change_rate
+from creditsd.capture.change_rate import ChangeRate
+from creditsd.capture.listener import Listener
+from creditsd.capture.sleep_lock import SleepLock
+from creditsd.config.settings import Settings
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, row, translated
+from creditsd.postgres.connections import Connection, connected, row
 
 log = structlog.get_logger()
 
 DoorbellState = Literal["awake", "asking", "asleep", "polling"]
 
-CHANNEL = "creditsd"
-PROOF_SECONDS = 30.0  # how often we ring for ourselves
-PROOF_PATIENCE_SECONDS = 5.0  # how long our own ring may take
 
-# A ring costs its writer a turn at one lock of the whole cluster, held over a flush. So more than WAKE_PER_SECOND rings
-# are too many, and below SLEEP_PER_SECOND the bell is quicker than any poll.
-WINDOW_SECONDS = 0.1
-WAKE_PER_SECOND = 250
-SLEEP_PER_SECOND = 100
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """When the daemon sleeps, wakes, and rings for itself.
 
-# A slow or busy disk may not allow so many rings: they queue at that lock, and the rate never tells. So once a few come
-# together we look at the queue itself, and where there is one, stay awake long enough to see what the writers would do.
-QUEUED_RINGS = 2
-LOOK_SECONDS = 0.1
-AWAKE_SECONDS = 1.0
+    A ring costs its writer a turn at one lock of the whole cluster, held over a flush. So more than `wake_per_second`
+    rings are too many, and below `sleep_per_second` the bell is quicker than any poll.
 
-# While our request for K waits for somebody's long transaction, everybody new rings; nothing shall depend on that.
-ASKING_POLL_SECONDS = 1.0
+    A slow or busy disk may not allow so many rings: they queue at that lock, and the rate never tells. So once
+    `queued_rings` come together we look at the queue itself, every `look_seconds` at most, and where there is one, stay
+    awake for `awake_seconds`: long enough to see what the writers would do.
 
-# Awake, for each second of work this many of rest: the daemon shares the machine with the writers it must not slow.
-# Below so many changes a second that machine has time to spare, and the rest is shorter in proportion.
-REST_PER_WORK = 5.0
-FULL_REST_PER_SECOND = 4000
-LONGEST_REST_SECONDS = 0.25
+    While K waits for somebody's long transaction, everybody new rings; `asking_poll_seconds` is for the case that a
+    ring is lost.
+    """
+
+    heartbeat_seconds: float = 30.0
+    proof_seconds: float = 5.0  # how long our own ring may take
+    asking_poll_seconds: float = (
+        1.0  # while K waits for somebody's long transaction, everybody new rings; nothing depends on it
+    )
+    wake_per_second: float = 250
+    sleep_per_second: float = 100
+    queued_rings: int = 2
+    look_seconds: float = 0.1
+    awake_seconds: float = 1.0
+    rate: change_rate.Timings = field(default_factory=change_rate.Timings)
 
 
 class Doorbell:
-    """The bell and its lock. `rest` is the line's only wait; `listening` and `hold_sleep_lock` run beside it."""
+    """Decides between sleeping and polling; `rest` is the line's only wait. Without a listener and a lock it polls."""
 
     def __init__(
         self,
-        listener: Connection,
-        keeper: Connection,
+        listener: Listener | None,
+        lock: SleepLock | None,
         *,
-        polls: bool,
         poll_seconds: float,
         busy_poll_seconds: float,
-        told: Callable[[str], None] = lambda _: None,
+        timings: Timings | None = None,
     ) -> None:
         self._listener = listener
-        self._keeper = keeper
-        self._polls = polls
+        self._lock = lock
         self._poll_seconds = poll_seconds
-        self._busy_poll_seconds = busy_poll_seconds
-        self._told = told
+        self._timings = timings or Timings()
+        self._rate = ChangeRate(shortest_rest_seconds=busy_poll_seconds, timings=self._timings.rate)
         self._wakeup = asyncio.Event()  # whatever a rest must look up for
         self._rung = False  # a ring, a grant, the end: the changes should be looked at
-        self._turn = asyncio.Event()  # hold_sleep_lock() has something to do
-        self._wants = False
-        self._holds = False
-        self._granted = False  # since the last drain began
-        self._proven = False
-        self._lost = False
-        self._proof = ""
-        self._proof_deadline = 0.0
-        self._next_proof = 0.0
-        self._seen: deque[tuple[float, int]] = deque()
+        self._next_heartbeat = 0.0
         self._next_look = 0.0
         self._awake_until = 0.0
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls, settings: Settings, *, told: Callable[[str], None], timings: Timings | None = None
+    ) -> AsyncIterator[Doorbell]:
+        """Connect what hearing and sleeping take, and begin to listen. Raises DatabaseUnavailable, ConfigError."""
+        dsn = settings.listen_dsn or settings.dsn
+        listener, lock = None, None
+        async with AsyncExitStack() as stack:
+            if settings.wakeup == "doorbell":
+                listener = Listener(await stack.enter_async_context(connected(dsn, purpose="doorbell")), told=told)
+                lock = SleepLock(await stack.enter_async_context(connected(dsn, purpose="sleep")))
+                await listener.listen()
+            yield cls(
+                listener,
+                lock,
+                poll_seconds=settings.poll_seconds,
+                busy_poll_seconds=settings.busy_poll_seconds,
+                timings=timings,
+            )
+
+    def beside(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return what must run beside `rest`: hearing the bell, and keeping K. Each raises DatabaseUnavailable."""
+        if self._listener is None or self._lock is None:
+            return []
+        return [self._listener.hear(wake=self.end_rest), self._lock.keep(wake=self.end_rest)]
 
     @property
     def state(self) -> DoorbellState:
         """What the daemon is doing about waking."""
-        if self._polls or not self._proven:
+        if self._lock is None or self._listener is None or not self._listener.proven:
             return "polling"
-        if self._holds:
+        if self._lock.held:
             return "asleep"
-        return "asking" if self._wants else "awake"
+        return "asking" if self._lock.wanted else "awake"
 
     def end_rest(self) -> None:
         """End the rest that is under way, or the next one."""
         self._rung = True
         self._wakeup.set()
 
-    async def listen(self) -> None:
-        """Begin to listen; before the first proof, which would be lost otherwise."""
-        with translated():
-            await self._listener.execute(f"LISTEN {CHANNEL}")
-
-    async def listening(self) -> None:
-        """Hear the bell until the connection ends, and pass on what is no ring. Raises DatabaseUnavailable."""
-        with translated():
-            async for heard in self._listener.notifies():
-                if not heard.payload:
-                    self.end_rest()
-                elif heard.payload == self._proof:
-                    self._hear_proof()
-                else:
-                    self._told(heard.payload)
-
-    async def hold_sleep_lock(self) -> None:
-        """Take and release K as `rest` wants it, on its own connection: one that waits for a lock is deaf.
-
-        Raises DatabaseUnavailable as soon as the server ends that connection: K went with it, so writers keep silent.
-        """
-        while True:
-            await self._next_turn()
-            with translated():
-                try:
-                    if self._wants and not self._holds:
-                        await _do(self._keeper, "queries/sleep_taken")
-                        self._holds = self._granted = True
-                        log.debug("doorbell.slept")
-                    elif self._holds and not self._wants:
-                        await _do(self._keeper, "queries/sleep_released")
-                        self._holds = False
-                    elif self._holds:
-                        await self._keeper.execute("")  # the server has said something: goodbye, mostly
-                except errors.QueryCanceled:
-                    # By _wake, while we asked. K may have been granted in the same moment, and a session keeps it.
-                    await _do(self._keeper, "queries/sleep_released")
-                    self._holds = False
-            if self._wants != self._holds:
-                self._turn.set()
-            self.end_rest()
-
-    async def _next_turn(self) -> None:
-        """Wait until K is wanted or unwanted, or the server speaks on the connection that holds it."""
-        loop, descriptor = asyncio.get_running_loop(), self._keeper.fileno()
-        loop.add_reader(descriptor, self._turn.set)
-        try:
-            await self._turn.wait()
-        finally:
-            loop.remove_reader(descriptor)
-        self._turn.clear()
-
-    def due_for_proof(self) -> bool:
+    @property
+    def heartbeat_due(self) -> bool:
         """Whether it is time to ring for ourselves, which also tells which server this is."""
-        return time.monotonic() >= self._next_proof
+        return time.monotonic() >= self._next_heartbeat
 
-    async def prove(self, connection: Connection) -> dict[str, Any]:
+    async def heartbeat(self, connection: Connection) -> dict[str, Any]:
         """Ring for ourselves on a writing connection, and return the server's identity; `rest` notices a lost ring."""
-        proof = "" if self._polls else f"proof {secrets.token_hex(8)}"
-        self._proof = proof
-        self._proof_deadline = time.monotonic() + PROOF_PATIENCE_SECONDS
-        self._next_proof = time.monotonic() + PROOF_SECONDS
-        found = await row(connection, sql_files.sql("queries/heartbeat"), {"proof": proof or None})
+        now = time.monotonic()
+        self._next_heartbeat = now + self._timings.heartbeat_seconds
+        proof = self._listener.begin_proof(now + self._timings.proof_seconds) if self._listener is not None else None
+        found = await row(connection, sql_files.sql("queries/heartbeat"), {"proof": proof})
         assert found is not None
         return dict(found[0])
 
     async def heed_queue(self, connection: Connection, *, read: int) -> None:
         """Wake where writers queue to ring. Takes what the last drain read, and a connection that is at rest."""
-        now = time.monotonic()
-        together = read + sum(count for at, count in self._seen if at > now - WINDOW_SECONDS)
-        if self.state not in ("asking", "asleep") or together < QUEUED_RINGS or now < self._next_look:
+        now, timings = time.monotonic(), self._timings
+        if self.state not in ("asking", "asleep") or now < self._next_look:
             return
-        self._next_look = now + LOOK_SECONDS
+        if read + self._rate.together(now) < timings.queued_rings:
+            return
+        self._next_look = now + timings.look_seconds
         found = await row(connection, sql_files.sql("queries/rings_queued"))
-        if found is not None and found[0] >= QUEUED_RINGS:
-            self._awake_until = now + AWAKE_SECONDS
+        if found is not None and found[0] >= timings.queued_rings:
+            self._awake_until = now + timings.awake_seconds
             await self._wake()
 
     async def rest(self, *, read: int, worked_seconds: float, due_seconds: float | None) -> None:
@@ -188,39 +162,44 @@ class Doorbell:
         Takes how many changes the last drain read, how long that took, and in how long time alone changes a total.
         """
         now = time.monotonic()
-        rate = self._meter(now, read)
-        longest = min(seconds for seconds in (due_seconds, self._next_proof - now) if seconds is not None)
-        self._check_proof(now)
-        match self.state:
-            case "polling":
-                await self._wake()
-                await self._pause(min(self._poll_seconds, longest))
-            case "awake" if rate < SLEEP_PER_SECOND and now >= self._awake_until:
-                self._wants = True
-                self._turn.set()
+        self._rate.add(now, read)
+        if self._listener is not None:
+            self._listener.check(now)
+        longest = self._next_heartbeat - now
+        if due_seconds is not None:
+            longest = min(due_seconds, longest)
+        await self._pause(min(longest, await self._decide(now, worked_seconds)))
+        if self._lock is not None:
+            self._lock.granted = False
+
+    async def _decide(self, now: float, worked_seconds: float) -> float:
+        """Fall asleep, wake, or stay as we are; return for how many seconds to wait at most."""
+        timings, lock, rate = self._timings, self._lock, self._rate.per_second
+        state = self.state
+        if lock is None or state == "polling":
+            await self._wake()
+            return self._poll_seconds
+        if state == "awake":
+            if rate < timings.sleep_per_second and now >= self._awake_until:
+                lock.ask()
                 log.debug("doorbell.asked", changes_per_second=rate)
-                await self._pause(min(ASKING_POLL_SECONDS, longest))
-            case "awake":
-                rest = worked_seconds * REST_PER_WORK * min(1.0, rate / FULL_REST_PER_SECOND)
-                pause = min(max(self._busy_poll_seconds, rest), LONGEST_REST_SECONDS)
-                self._rung = False  # by writers that began before we woke
-                await self._pause(min(pause, longest))
-            case "asking" | "asleep" if rate > WAKE_PER_SECOND:
-                await self._wake()
-            case "asking":
-                await self._pause(min(ASKING_POLL_SECONDS, longest))
-            case "asleep" if self._granted:
-                pass  # K was granted during the last drain: once more, now that no silent writer is left
-            case "asleep":
-                await self._pause(longest)
-        self._granted = False
+                return timings.asking_poll_seconds
+            self._rung = False  # by writers that began before we woke
+            return self._rate.rest_seconds(worked_seconds)
+        if rate > timings.wake_per_second:
+            await self._wake()
+            return 0.0
+        if state == "asking":
+            return timings.asking_poll_seconds
+        # Where K was granted during the last drain: once more, now that no silent writer is left.
+        return 0.0 if lock.granted else float("inf")
 
     async def _pause(self, seconds: float) -> None:
         """Wait until there is something to look at; what happens during the drain that follows ends the next pause."""
         until = time.monotonic() + seconds
         while not self._rung:
-            now = time.monotonic()
-            left = min(until, self._proof_deadline) - now if self._proof else until - now
+            deadline = self._listener.deadline if self._listener is not None else None
+            left = (until if deadline is None else min(until, deadline)) - time.monotonic()
             if left <= 0:
                 break
             with contextlib.suppress(TimeoutError):
@@ -230,46 +209,6 @@ class Doorbell:
         self._rung = False
 
     async def _wake(self) -> None:
-        """Give K up, or the request for it: from now on writers keep silent."""
-        if not self._wants:
-            return
-        self._wants = self._granted = False
-        self._turn.set()
-        log.debug("doorbell.woke", was_asleep=self._holds)
-        if not self._holds:
-            with translated():
-                await self._keeper.cancel_safe(timeout=5)
-
-    def _meter(self, now: float, read: int) -> float:
-        """Return the changes a second of the last moment."""
-        if read:
-            self._seen.append((now, read))
-        while self._seen and self._seen[0][0] < now - WINDOW_SECONDS:
-            self._seen.popleft()
-        return sum(count for _, count in self._seen) / WINDOW_SECONDS
-
-    def _hear_proof(self) -> None:
-        self._proof = ""
-        if not self._proven:
-            log.info("doorbell.proven")
-            self._rung = True  # from polling to the bell
-        self._proven, self._lost = True, False
-        self._wakeup.set()
-
-    def _check_proof(self, now: float) -> None:
-        if not self._proof or now < self._proof_deadline:
-            return
-        self._proof = ""
-        self._proven = False
-        if not self._lost:
-            log.error(
-                "doorbell.lost",
-                hint="LISTEN needs a direct connection: set CREDITSD_LISTEN_DSN to one that goes through no pooler",
-                polling_every_seconds=self._poll_seconds,
-            )
-        self._lost = True
-
-
-async def _do(connection: Connection, name: str) -> None:
-    """Run a statement whose answer says nothing more than that it has ended."""
-    await connection.execute(sql_files.sql(name).encode())
+        """Let writers keep silent."""
+        if self._lock is not None:
+            await self._lock.give_up()

@@ -30,6 +30,7 @@ from creditsd.cli import (
     watch,
 )
 from creditsd.cli.console import console, errors_console, fail, invocation
+from creditsd.config.printable import escaped
 from creditsd.config.redact import redact_dsn
 from creditsd.domain.errors import CreditsdError
 
@@ -103,8 +104,7 @@ def main() -> NoReturn:
         sys.exit(141)
     except Exception as error:
         structlog.get_logger().error("creditsd.crashed", exc_info=error)
-        errors_console.print(
-            f"creditsd: a bug: {type(error).__name__}: {redact_dsn(str(error))}", style="red", markup=False
-        )
+        line = escaped(f"creditsd: a bug: {type(error).__name__}: {redact_dsn(str(error))}")
+        errors_console.print(line, style="red")
         sys.exit(EX_SOFTWARE)
     sys.exit(0)

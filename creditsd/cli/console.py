@@ -15,6 +15,7 @@ import uvloop
 from rich.console import Console
 
 from creditsd.config import log
+from creditsd.config.printable import escaped, escaped_json
 from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings, load
 from creditsd.domain.errors import CreditsdError
@@ -25,8 +26,9 @@ T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, as when the output is piped.")]
 UserId = Annotated[str, typer.Argument(metavar="USER_ID", help="A user's id, as in your table.", show_default=False)]
 
-console = Console()
-errors_console = Console(stderr=True)
+# No markup is read anywhere: what is shown was often written by somebody else.
+console = Console(markup=False, emoji=False)
+errors_console = Console(stderr=True, markup=False, emoji=False)
 
 
 @dataclasses.dataclass(slots=True)
@@ -59,19 +61,19 @@ def finish(work: Coroutine[Any, Any, T], *, raising: bool = False) -> T:
 
 def fail(error: CreditsdError) -> NoReturn:
     """End with an error's one line and its exit code."""
-    errors_console.print(
-        f"creditsd: {redact_dsn(str(error))}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
+    line = escaped(f"creditsd: {redact_dsn(str(error))}")
+    errors_console.print(line, style="red", highlight=False, soft_wrap=True)
     sys.exit(error.exit_code)
 
 
 def say_json(document: Any) -> None:
-    """Print one line of JSON."""
-    sys.stdout.buffer.write(encode(document) + b"\n")
+    """Print one line of JSON; on a terminal with nothing in it that a terminal would obey."""
+    line = encode(document)
+    sys.stdout.buffer.write((escaped_json(line.decode()).encode() if console.is_terminal else line) + b"\n")
     sys.stdout.buffer.flush()
 
 
 def say(line: str, *, note: bool = False) -> None:
     """Tell a person, beside whatever the command prints."""
-    text = f"note: {line}" if note else line
-    errors_console.print(text, style="yellow" if note else None, highlight=False, markup=False, soft_wrap=True)
+    text = escaped(f"note: {line}" if note else line)
+    errors_console.print(text, style="yellow" if note else None, highlight=False, soft_wrap=True)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Self
+from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +18,7 @@ from creditsd.admin.forget import Forgotten
 from creditsd.admin.inspect import COUNTED, DOORBELL, Explanation, Status
 from creditsd.admin.sinks import ListedSink
 from creditsd.admin.verify import Drift, Verdict
+from creditsd.config.printable import escaped
 from creditsd.domain.total import Total, digits
 
 _NUMBERS = ("queue", "delivered", "refused", "dead")
@@ -37,29 +38,29 @@ def total_line(total: Total, *, before: Total | None = None) -> Text:
     """Write a total as one line, with the step from the one before where that is known."""
     line = Text()
     line.append(f"{_clock(total.updated_at)}  ", style="dim")
-    line.append(f"{total.user_id}  ", style="cyan")
+    line.append(f"{escaped(total.user_id)}  ", style="cyan")
     line.append(f"{digits(total.credits):>10}", style="bold")
     step = "" if before is None else _signed(total.credits - before.credits)
     line.append(f" {step:<8}", style="dim")
     line.append(f"{total.membership_status:<8}", style=_STATUS_STYLE[total.membership_status])
-    line.append(f"{total.plan_type:<13}{total.cause}", style="dim")
+    line.append(escaped(f"{total.plan_type:<13}{total.cause}"), style="dim")
     return line
 
 
 def explanation(console: Console, user_id: str, found: Explanation) -> None:
     """Show a user's rows with their reasons, the total, and what each sink has."""
-    rows = Table(title=f"rows of {user_id}", title_justify="left", title_style="bold")
+    rows = _Table(title=Text(escaped(f"rows of {user_id}")), title_justify="left", title_style="bold")
     for name in ("", "credits", "status", "plan", "membership", "because"):
         rows.add_column(name, justify="right" if name == "credits" else "left", overflow="fold")
     for each in found.rows:
         mark = Text("✓", style="green") if each.counts else Text("·", style="dim")
         amount = "null" if each.credits is None else digits(each.credits)
-        rows.add_row(mark, amount, each.status, each.plan_type, each.membership, each.why)
+        rows.add_row(mark, amount, each.status or "", each.plan_type or "", each.membership or "", each.why)
     if found.rows:
         console.print(rows)
     else:
-        console.print(f"{user_id} has no rows that could be shown.")
-    facts = Table.grid(padding=(0, 2))
+        console.print(Text(escaped(f"{user_id} has no rows that could be shown.")))
+    facts = _Table.grid(padding=(0, 2))
     for problem in found.problems:
         facts.add_row(problem.problem, Text(problem.reason, style="red"))
     if found.total is not None:
@@ -93,7 +94,7 @@ def steps(console: Console, found: Sequence[Total]) -> None:
 
 def status(console: Console, found: Status) -> None:
     """Show the line at a glance."""
-    facts = Table.grid(padding=(0, 2))
+    facts = _Table.grid(padding=(0, 2))
     if found.leader_pid is None:
         facts.add_row("leader", Text("none: start `creditsd run`", style="red"))
     else:
@@ -111,9 +112,7 @@ def status(console: Console, found: Status) -> None:
         told = f"{_counted(aside.users)}, e.g. {aside.one}: see `creditsd explain {aside.one}`"
         facts.add_row(aside.problem, Text(told, style="red"))
     console.print(facts)
-    sinks = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("sink", "queue", "delivered", "state"):
-        sinks.add_column(name, justify="right" if name in ("queue", "delivered") else "left")
+    sinks = _columns("sink", "queue", "delivered", "state", right=_NUMBERS)
     for each in found.sinks:
         state = (
             Text(f"{each.last_error} ({_ago(each.last_error_at)})", "red") if each.last_error else Text("well", "green")
@@ -141,7 +140,7 @@ def failed_deliveries(console: Console, found: Sequence[FailedDelivery]) -> None
 
 def failed_delivery(console: Console, found: FailedDelivery) -> None:
     """Show one refused delivery in full."""
-    facts = Table.grid(padding=(0, 2))
+    facts = _Table.grid(padding=(0, 2))
     facts.add_row("sink", Text(found.sink))
     facts.add_row("user", Text(found.user_id, "cyan"))
     facts.add_row("version", str(found.version))
@@ -172,8 +171,8 @@ def drift_line(drift: Drift) -> Text:
     """Write one drift as a line."""
     line = Text(no_wrap=True)
     line.append("mended  " if drift.mended else "drift   ", style="green" if drift.mended else "red")
-    line.append(f"{drift.user_id}  ", style="cyan")
-    line.append(f"{drift.place}: ", style="bold")
+    line.append(f"{escaped(drift.user_id)}  ", style="cyan")
+    line.append(f"{escaped(drift.place)}: ", style="bold")
     match drift.kind:
         case "missing":
             line.append("it is missing")
@@ -211,7 +210,7 @@ def verdict(console: Console, found: Verdict, *, unseen: int) -> None:
 
 def forgotten(console: Console, found: Forgotten) -> None:
     """Show what became of a user in each place."""
-    facts = Table.grid(padding=(0, 2))
+    facts = _Table.grid(padding=(0, 2))
     gone = f"erased {_totals(found.balances)}, {found.history} steps of history, {found.changes} marks of changes, "
     gone += f"{found.deliveries} refused deliveries"
     facts.add_row("our tables", Text(gone, style="green"))
@@ -267,8 +266,21 @@ class Bar:
         self._progress = None
 
 
-def _columns(*names: str, right: Sequence[str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+class _Table(Table):
+    """A table of what others wrote: its cells are shown letter by letter, what a terminal would obey as escapes."""
+
+    def add_row(self, *cells: RenderableType | None, **given: Any) -> None:
+        """Add a row; a cell may be text of one style."""
+        super().add_row(*map(_cell, cells), **given)
+
+
+def _cell(cell: RenderableType | None) -> Text:
+    text = cell if isinstance(cell, Text) else Text(str(cell))
+    return Text(escaped(text.plain), style=text.style)
+
+
+def _columns(*names: str, right: Sequence[str]) -> _Table:
+    table = _Table(box=None, padding=(0, 2, 0, 0))
     for name in names:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     return table

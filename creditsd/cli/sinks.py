@@ -55,7 +55,7 @@ def send_test(name: SinkName, json: Json = False) -> None:
         say_json({"sink": name, **dataclasses.asdict(found)})
     else:
         milliseconds = f"{found.seconds * 1000:.0f} ms"
-        console.print(f"{name} took the test message in {milliseconds}; {found.left}", highlight=False, markup=False)
+        console.print(f"{name} took the test message in {milliseconds}; {found.left}", highlight=False)
 
 
 @app.command()

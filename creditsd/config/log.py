@@ -10,6 +10,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from creditsd.config.printable import escaped
 from creditsd.config.redact import is_secret_log_key, redact
 from creditsd.config.settings import LogSettings
 
@@ -68,8 +69,20 @@ def _time_stamper(settings: LogSettings, stream: TextIO) -> Processor:
 
 def _renderer(settings: LogSettings, stream: TextIO) -> Processor:
     if _for_people(settings, stream):
-        return structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        return _escaping(structlog.dev.ConsoleRenderer(colors=stream.isatty()))
     return structlog.processors.JSONRenderer(serializer=_to_json)
+
+
+def _escaping(render: Processor) -> Processor:
+    """Let a terminal obey nothing that somebody else has written; a traceback keeps its lines."""
+
+    def rendered(logger: WrappedLogger, method: str, event: EventDict) -> Any:
+        shown = {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+        if isinstance(event.get("exception"), str):
+            shown["exception"] = "\n".join(map(escaped, event["exception"].split("\n")))
+        return render(logger, method, shown)
+
+    return rendered
 
 
 def _to_json(event: EventDict, **_options: Any) -> str:

@@ -14,13 +14,15 @@ _SECRET_LOG_KEY = re.compile(r"secret|passw|token|api_?key", re.IGNORECASE)
 # The last @ ends user and password, although RFC 3986 says the first: whoever forgot to escape an @ or a /
 # in a password shall not read it in the log. A text that is one URL may even have spaces in there.
 _WHOLE_URL = re.compile(r"\s*(postgres(?:ql)?://)(.*)@", re.IGNORECASE | re.DOTALL)
-_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*)@", re.IGNORECASE)
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*)@(\S*)", re.IGNORECASE)
+_AMBIGUOUS = re.compile(r"[/?#]")
 
 # libpq's keyword = value: the value may be quoted, and a backslash takes the next character as it is.
 _KEYWORD = re.compile(
     r"(?<![?&\w])(\w*(?:password|secret|token)\w*)\s*=\s*('(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)",
     re.IGNORECASE | re.DOTALL,
 )
+_PARAMETER = re.compile(r"([?&][^=&\s]*=)[^&\s]+")
 _QUERY = re.compile(r"([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
 
 
@@ -41,15 +43,20 @@ def redact_dsn(text: str) -> str:
     about; elsewhere what stands before the @ may be a token and goes whole. Redacts too much, never too little.
     """
     text = _WHOLE_URL.sub(_without_password, text, count=1) if _WHOLE_URL.match(text) else text
-    text = _URL.sub(_without_password, text)
+    text = _URL.sub(_without_login, text)
     text = _KEYWORD.sub(rf"\1={REDACTED}", text)
     return _QUERY.sub(rf"\1{REDACTED}", text)
+
+
+def redact_url(url: str) -> str:
+    """Redact a url that somebody has set: the login, and the value of every parameter, whatever that is called."""
+    return _PARAMETER.sub(rf"\1{REDACTED}", redact_dsn(url))
 
 
 def redact(name: str, value: Any, secret: Callable[[str], bool] = is_secret) -> Any:
     """Return a copy of what is called `name` with every secret in it redacted; nothing else changes."""
     if secret(name):
-        return _redact_whole(value)
+        return redact_whole(value)
     match value:
         case str():
             return redact_dsn(value)
@@ -61,7 +68,8 @@ def redact(name: str, value: Any, secret: Callable[[str], bool] = is_secret) -> 
             return value
 
 
-def _redact_whole(value: Any) -> Any:
+def redact_whole(value: Any) -> Any:
+    """Return what stands for a secret: how many there are may be seen, and that there is none."""
     match value:
         case None | "" | bool():
             return value
@@ -73,7 +81,18 @@ def _redact_whole(value: Any) -> Any:
 
 def _without_password(match: re.Match[str]) -> str:
     scheme, userinfo = match[1], match[2]
-    if not scheme.lower().startswith("postgres"):
-        return f"{scheme}{REDACTED}@"
     user, colon, _ = userinfo.partition(":")
-    return f"{scheme}{user}:{REDACTED}@" if colon else match[0].lstrip()
+    return f"{scheme}{user}:{REDACTED}@" if colon else f"{scheme}{userinfo}@"
+
+
+def _without_login(match: re.Match[str]) -> str:
+    """Mask what stands before the @, unless it is how our own errors write that a login belongs there.
+
+    Where that may be a path, what is behind the @ is no server: it goes too, so that nobody takes it for one.
+    """
+    scheme, userinfo, rest = match[1], match[2], match[3]
+    if userinfo in ("user:password", "[user:password"):
+        return match[0]
+    if scheme.lower().startswith("postgres"):
+        return _without_password(match) + rest
+    return f"{scheme}{REDACTED}" if _AMBIGUOUS.search(userinfo) else f"{scheme}{REDACTED}@{rest}"

@@ -37,7 +37,7 @@ from creditsd.config.types import (
     Word,
     parse_relation,
 )
-from creditsd.domain.errors import ConfigError
+from creditsd.domain.errors import ConfigError, InputError
 
 DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
 
@@ -213,6 +213,18 @@ class Settings(_Section):
     log: LogSettings = LogSettings()
 
     @property
+    def sink_names(self) -> list[str]:
+        """What the configured sinks are called, in their order."""
+        return [each.name for each in self.sinks]
+
+    def sink(self, name: str) -> SinkSettings:
+        """Return the sink of this name. Raises InputError, which names the nearest there is."""
+        found = next((each for each in self.sinks if each.name == name), None)
+        if found is None:
+            raise InputError.unknown("configured sink is called", name, self.sink_names)
+        return found
+
+    @property
     def policy(self) -> dict[str, str]:
         """What decides about totals beside the table, as recompute takes it, and how long their steps are kept."""
         return {
@@ -224,9 +236,8 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _sinks_have_their_own_names(self) -> Settings:
-        names = [sink.name for sink in self.sinks]
-        for name in names:
-            if names.count(name) > 1:
+        for name in self.sink_names:
+            if self.sink_names.count(name) > 1:
                 raise ValueError(f"two sinks are called {name!r}: give one of them another name")
         return self
 
@@ -242,10 +253,9 @@ class Settings(_Section):
 
 
 def redacted(settings: Settings) -> dict[str, Any]:
-    """Return the settings as they would be written, for people to see: every secret redacted."""
+    """Return the settings as they would be written, for people to see, every secret redacted: all but the sinks."""
     shown: dict[str, Any] = redact("settings", settings.model_dump(exclude={"sinks"}))
-    sinks = [{"name": sink.name, "url": sink.url, "mode": sink.mode, **sink.options} for sink in settings.sinks]
-    return shown | {"sinks": redact("sinks", sinks)}
+    return shown
 
 
 def load(config: Path | None = None) -> Settings:
@@ -316,10 +326,13 @@ def _explain_one(item: dict[str, Any], gathered: sources.Gathered) -> str:
     key = next((key for key in gathered if location[: len(key)] == key), None)
     origin = gathered[key] if key else sources.SourcedValue(None, sources.in_toml(location))
     label = ".".join((origin.label, *_readable(location[len(key or location) :])))
-    # A broken DSN or URL cannot be redacted: nobody knows which part of it is the password.
-    if origin.secret or location[-1] in ("dsn", "listen_dsn", "url", "feed") or any(map(is_secret, location)):
+    if origin.secret or location[-1] in _NEVER_QUOTED or any(map(is_secret, location)):
         return f"{label}: {what}"
     return f"{label} = {_shown(item['input'])}: {what}"
+
+
+# A broken DSN or URL cannot be redacted: nobody knows which part of it is the password; nor what options may hold.
+_NEVER_QUOTED = frozenset({"dsn", "listen_dsn", "url", "feed", "options"})
 
 
 def _readable(location: tuple[str, ...]) -> Iterator[str]:

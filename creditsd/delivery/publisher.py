@@ -12,10 +12,10 @@ from typing import Any
 import structlog
 
 from creditsd.delivery.backlog import Backlog, pieces
-from creditsd.delivery.backoff import Backoff
 from creditsd.delivery.event_cursor import EventCursor
 from creditsd.delivery.history_backlog import HistoryBacklog, apart
 from creditsd.delivery.retries import Retries
+from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
@@ -98,6 +98,14 @@ class Publisher:
         self._user_id_type = user_id_type
         self._led = True
         self._registered = False
+        self._wakeup.set()
+
+    def step_down(self) -> None:
+        """Stop, and hand back what was handed over or read ahead: another daemon may tell this sink from now on."""
+        self._led = False
+        self._registered = False
+        self._return_to_cursor()
+        self._head = self._cursor
         self._wakeup.set()
 
     def offer(self, totals: Sequence[Total]) -> None:

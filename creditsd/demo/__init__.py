@@ -31,7 +31,7 @@ from creditsd.demo.picture import Invitation, Picture
 from creditsd.demo.server import DemoServer
 from creditsd.demo.shop import BESIDE, Shop
 from creditsd.demo.traffic import Traffic
-from creditsd.domain.errors import ConfigError, CreditsdError
+from creditsd.domain.errors import ConfigError, ungrouped
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row
 from creditsd.schema import install as schema
@@ -130,15 +130,13 @@ def show(console: Console, *, port: int | None, duration_seconds: float | None) 
 async def _together(daemon: Daemon, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Run the daemon to its end, and the others for as long."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, daemon.stop)  # the terminal was closed
-    try:
+    with ungrouped():
         async with asyncio.TaskGroup() as tasks:
             line = tasks.create_task(daemon.run())
             others = [tasks.create_task(each) for each in beside]
             await asyncio.wait([line])
             for other in others:
                 other.cancel()
-    except* CreditsdError as group:
-        raise _first(group) from None
 
 
 async def furnish(application: Connection, people: Sequence[Person]) -> None:
@@ -207,11 +205,3 @@ def _summary(board: Board) -> str:
     median = board.percentile(50)
     latency = "" if median is None else f"; half of them within {median:.1f} ms of their commit"
     return f"{board.arrived} totals of {board.users} users arrived ({causes}){latency}."
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> CreditsdError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, CreditsdError)
-    return error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -60,3 +61,20 @@ class InputError(CreditsdError):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         listed = f"there are {', '.join(known[:10])}{', …' if len(known) > 10 else ''}" if known else "there is none"
         return cls(f"no {what} {name!r}: {f'did you mean {near[0]}?' if near else listed}")
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the first error of a group in its place; the others are its echoes. A bug among them keeps the group.
+
+    Written with a plain `except`: Python 3.11.2 wraps what is raised inside `except*` into a group again.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        if group.split(CreditsdError)[1] is not None:
+            raise
+        raise first from None

@@ -11,8 +11,8 @@ import structlog
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from creditsd.delivery.backoff import Backoff
-from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.backoff import Backoff
+from creditsd.domain.errors import SinkUnavailable, ungrouped
 from creditsd.domain.user_id import canonical
 from creditsd.gateway.sources import BrokerSource, version_of
 
@@ -89,9 +89,10 @@ class Upstream:
         while True:
             begun = time.monotonic()
             try:
-                await self._follow(offer)
-            except* SinkUnavailable as group:
-                problem = str(_first(group))
+                with ungrouped():
+                    await self._follow(offer)
+            except SinkUnavailable as error:
+                problem = str(error)
             self._lose(problem)
             self._losses += 1
             _give_way()
@@ -227,11 +228,3 @@ def _give_way() -> None:
 def _settle(waiting: asyncio.Future[T], outcome: T) -> None:
     if not waiting.done():
         waiting.set_result(outcome)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of a group; the others are its echoes."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection, AsyncCursor, errors
+from psycopg import AsyncConnection, AsyncCursor, IsolationLevel, errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
@@ -50,18 +50,20 @@ class SharedConnection(AsyncConnection[TupleRow]):
 
 CONNECT_SECONDS = 10
 
-# A server that is gone without a word is noticed within a minute, whether we wait for it or have just spoken.
+# Whoever is gone without a word is noticed within 20 s on both ends (the server's is part of SESSION): whether it is to
+# speak, which keepalives find out, or has yet to acknowledge something, which keeps keepalives from being sent.
 _PATIENCE: Mapping[str, Any] = {
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
 }
 POOL_SECONDS = 30.0
 
-# Ours can all be derived again, so our commits need no flush of their own; no time-out that an administrator meant for
-# the application may cut what is meant to wait; and a leader that vanished must not keep its lock for the two hours of
-# a usual kernel. Set by a statement: a pooler refuses start-up options.
+# Ours can all be derived again, so our commits need no flush of their own; nothing that an administrator set for the
+# application, on the role or the database, may cut what is meant to wait, or make our transactions other than they are
+# written for; and a leader that vanished must not keep its lock for the two hours of a usual kernel. Set by a
+# statement: a pooler refuses start-up options.
 SESSION = f"""
 {SEARCH_PATH};
 SET TimeZone = 'UTC';
@@ -71,10 +73,17 @@ SET statement_timeout = 0;
 SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
 SET idle_session_timeout = 0;
-SET tcp_keepalives_idle = 30;
-SET tcp_keepalives_interval = 10;
-SET tcp_keepalives_count = 3;
+SET tcp_keepalives_idle = 10;
+SET tcp_keepalives_interval = 5;
+SET tcp_keepalives_count = 2;
+SET tcp_user_timeout = 20000;
+SET default_transaction_isolation = 'read committed';
+SET default_transaction_read_only = off;
+SET default_transaction_deferrable = off;
+SET standard_conforming_strings = on;
+SET client_min_messages = notice;
 SET jit = off;
+SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL;
 """
 
 # What the server says when the settings are wrong; the driver gives no code for a connection that never was.
@@ -293,12 +302,19 @@ def read_as(user_id_type: str, user_id: str) -> Iterator[None]:
 
 
 async def _configure(connection: Connection) -> None:
-    await _configure_shared(connection)
+    _configure_client(connection)
     await connection.execute(SESSION)
 
 
 async def _configure_shared(connection: Connection) -> None:
     """Set up our side only: what is set in a session of a transaction pooler, the application would find there."""
+    _configure_client(connection)
+    # Part of each BEGIN, so that no default of the role's or the database's counts.
+    await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+    await connection.set_read_only(False)
+
+
+def _configure_client(connection: Connection) -> None:
     set_json_loads(_loads, connection)
     connection.add_notice_handler(_heed)
 

@@ -16,10 +16,10 @@ from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import LOCAL_SEARCH_PATH, Connection, connected, row, rows, translated
 from creditsd.schema import grants, installation, triggers
-from creditsd.schema.installation import Installation, missing
+from creditsd.schema.installation import Installation, missing, usable
 from creditsd.schema.source_table import SourceTable
 
-__all__ = ["Installation", "Installed", "install", "missing", "script", "uninstall"]
+__all__ = ["Installation", "Installed", "install", "missing", "script", "uninstall", "usable"]
 
 log = structlog.get_logger()
 

@@ -103,6 +103,11 @@ async def missing(connection: Connection, settings: Settings) -> Installation:
     return (await compare(connection, settings)).installed(wholly=True)
 
 
+async def usable(connection: Connection, settings: Settings) -> Installation:
+    """Check that totals can be computed, though changes may be missed; return what is installed. Raises SchemaError."""
+    return (await compare(connection, settings)).installed(wholly=False)
+
+
 async def compare(connection: Connection, settings: Settings) -> Comparison:
     """Compare what is installed with what is there: what these settings ask for, and whether every change is seen."""
     try:

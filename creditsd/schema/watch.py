@@ -49,9 +49,13 @@ class TableWatch:
         return max(0.0, self._next_look - time.monotonic())
 
     def begin(self) -> None:
-        """Look anew at the next opportunity: a leadership begins, and nothing is known of what went before it."""
+        """Look in full at the next opportunity: a leadership begins, and nothing is known of what went before it."""
         self._next_look = 0.0
         self._seen = ""
+
+    def end(self) -> None:
+        """Say no more of the table: whoever leads next does."""
+        self._divergences = []
 
     async def look(self, connection: Connection) -> bool:
         """Return whether the table has changed since everyone was last recomputed, and remember what must be mended.

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
 
+from creditsd.brokers import schemes as discovery
+from creditsd.config.redact import REDACTED, is_secret, redact, redact_url, redact_whole
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.events import Event, Type
 from creditsd.domain.total import Total
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from pydantic.fields import FieldInfo
 
     from creditsd.config.settings import SinkSettings
 
@@ -111,13 +113,12 @@ class Forgetting(Sink, Protocol):
 
 def schemes() -> list[str]:
     """List the sinks there are: the modules of this package."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return discovery.schemes(__path__)
 
 
 def make(settings: SinkSettings) -> Sink:
     """Build the sink its URL names, not connected yet. Raises ConfigError."""
-    scheme = settings.url.split(":", 1)[0].lower()
-    module = _module(settings.name, scheme)
+    module = _module(settings)
     try:
         options = module.Options(**settings.options)
     except ValidationError as invalid:
@@ -125,21 +126,40 @@ def make(settings: SinkSettings) -> Sink:
     return cast("Sink", module.create(settings.name, settings.url, options))
 
 
-def _module(name: str, scheme: str) -> ModuleType:
-    base = scheme.split("+", 1)[0]
-    known = schemes()
-    found = next((each for each in (base, base.removesuffix("s")) if each in known), None)
-    if found is None:
-        near = difflib.get_close_matches(base, known, n=1, cutoff=0.5)
-        mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise ConfigError(f"sink {name}: unknown scheme {scheme!r}: {mend}")
+def shown(settings: SinkSettings) -> tuple[dict[str, Any], str | None]:
+    """Return a sink's settings for people to see, and what is wrong with them, if anything is.
+
+    An option is shown where the sink knows it and it is no secret: one that nobody knows may be a password by another
+    name.
+    """
+    head = {"name": settings.name, "url": redact_url(settings.url), "mode": settings.mode}
     try:
-        return importlib.import_module(f"{__name__}.{found}")
-    except ModuleNotFoundError as missing:
-        library = (missing.name or "creditsd").split(".", 1)[0]
-        if library == "creditsd":
-            raise
-        raise ConfigError(f"sink {name} needs {library}: pip install 'creditsd[{found}]'") from None
+        module = _module(settings)
+    except ConfigError as error:
+        return head | dict.fromkeys(settings.options, REDACTED), str(error)
+    fields: dict[str, FieldInfo] = module.Options.model_fields
+    public = {name for name, field in fields.items() if field.repr and not is_secret(name)}
+    options = {
+        name: redact(name, value) if name in public else redact_whole(value) for name, value in settings.options.items()
+    }
+    try:
+        module.Options(**settings.options)
+    except ValidationError as invalid:
+        return head | options, f"sink {settings.name}: {_first(invalid, module)}"
+    return head | options, None
+
+
+def _module(settings: SinkSettings) -> ModuleType:
+    scheme, known = settings.scheme.lower(), schemes()
+    found = discovery.implemented_by(scheme, known)
+    if found is not None:
+        return discovery.load(__name__, found, f"sink {settings.name}")
+    if scheme in ("https", "http"):
+        mend = f"did you mean webhook+{scheme}://?"
+    else:
+        near = difflib.get_close_matches(scheme.split("+", 1)[0], known, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    raise ConfigError(f"sink {settings.name}: unknown scheme {scheme!r}: {mend}")
 
 
 def _first(invalid: ValidationError, module: ModuleType) -> str:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -29,6 +28,8 @@ from aiokafka.errors import (
 )
 from pydantic import BaseModel, Field, FilePath, PositiveFloat, PositiveInt
 
+from creditsd.brokers.connection_loss import loss_named
+from creditsd.brokers.servers import authority, listed
 from creditsd.brokers.tls import context
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
@@ -102,8 +103,9 @@ class KafkaSink:
             return []
         producer = await self._connected()
         try:
-            async with asyncio.timeout(self._options.timeout_seconds):
-                outcomes = await asyncio.gather(*(self._append(producer, each) for each in totals))
+            with loss_named():
+                async with asyncio.timeout(self._options.timeout_seconds):
+                    outcomes = await asyncio.gather(*(self._append(producer, each) for each in totals))
         except (KafkaError, OSError, TimeoutError) as error:
             # What is still on its way must not arrive after what is sent next: a new producer begins anew.
             await self.close()
@@ -144,9 +146,10 @@ class KafkaSink:
             **self._settings,
         )
         try:
-            async with asyncio.timeout(options.timeout_seconds):
-                await producer.start()
-                await producer.partitions_for(options.topic)
+            with loss_named():
+                async with asyncio.timeout(options.timeout_seconds):
+                    await producer.start()
+                    await producer.partitions_for(options.topic)
         except BaseException as error:
             await _stop(producer)
             if isinstance(error, KafkaError | OSError | TimeoutError):
@@ -171,6 +174,10 @@ async def _stop(producer: AIOKafkaProducer) -> None:
     with contextlib.suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(_GIVE_UP_SECONDS):
             await sender.close()
+    for batch in [each for batches in unsent._batches.values() for each in batches]:  # noqa: SLF001  the same
+        # One that was to be tried again counts as not sent and is awaited by nobody: each would be an error in the log.
+        unsent._pending_batches.add(batch)  # noqa: SLF001
+        batch._drain_waiter.cancel()  # noqa: SLF001
     unsent.fail_all(KafkaTimeoutError())
     with contextlib.suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(_CLOSE_SECONDS):
@@ -197,10 +204,8 @@ def create(name: str, url: str, options: Options) -> KafkaSink:
 
 
 def _parsed(url: str, protocol: str, options: Options) -> tuple[str, dict[str, Any]]:
-    rest = url.partition("://")[2].removesuffix("/")
-    userinfo, _, hosts = rest.rpartition("@")
-    servers = ",".join(_server(host) for host in hosts.split(","))
-    user, _, password = (unquote(part) for part in userinfo.partition(":"))
+    found = authority(url.partition("://")[2].removesuffix("/"), 9092)
+    user, password = found.login
     settings: dict[str, Any] = {"security_protocol": protocol}
     if bool(user and password) != protocol.startswith("SASL"):
         raise ValueError("login without sasl, or sasl without login")
@@ -210,12 +215,4 @@ def _parsed(url: str, protocol: str, options: Options) -> tuple[str, dict[str, A
             "sasl_plain_username": user,
             "sasl_plain_password": password,
         }
-    return servers, settings
-
-
-def _server(text: str) -> str:
-    parts = urlsplit(f"kafka://{text}")
-    if not parts.hostname or parts.path or parts.query or parts.fragment:
-        raise ValueError("not host:port")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{parts.port or 9092}"
+    return listed(found.servers), settings

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from creditsd.brokers import redis as broker
+from creditsd.config.printable import one_line
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total, encode
 from creditsd.sinks import Rejection
@@ -52,7 +53,6 @@ class RedisSink:
     def __init__(self, name: str, server: broker.RedisBroker, options: Options) -> None:
         self._name = name
         self._server = server
-        self._client = server.client
         self._options = options
         # The keys of a cluster live in different slots, and a call reaches one slot only.
         self._totals_per_call = 1 if server.cluster else _TOTALS_PER_CALL
@@ -60,7 +60,7 @@ class RedisSink:
     async def open(self) -> None:
         """Connect and load the script, which also proves the password."""
         try:
-            await self._client.script_load(_SCRIPT)
+            await self._server.load(_SCRIPT)
         except broker.FAILURES as error:
             raise await self._failed(error) from None
 
@@ -85,15 +85,7 @@ class RedisSink:
 
     async def held(self, user_id: str) -> int | None:
         """Read the version at the user's key; None if there is none, or no total of ours."""
-        try:
-            json = await self._client.get(self._options.prefix + user_id)
-        except ResponseError as error:
-            if "WRONGTYPE" in str(error):
-                return None
-            raise await self._failed(error) from None
-        except broker.FAILURES as error:
-            raise await self._failed(error) from None
-        return _version(json)
+        return (await self.held_many([user_id]))[0]
 
     async def held_many(self, user_ids: Sequence[str]) -> Sequence[int | None]:
         """Read the versions at many users' keys, in one round trip."""
@@ -189,7 +181,7 @@ class RedisSink:
             for total, outcome in zip(chunk, reply, strict=True):
                 if outcome == _FOREIGN:
                     reason = f"key {self._options.prefix}{total.user_id} is not a string: delete it"
-                    rejections.append(Rejection(total, reason[:200]))
+                    rejections.append(Rejection(total, one_line(reason)))
         return rejections
 
     async def _failed(self, error: Exception) -> SinkUnavailable:

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
+from typing import NoReturn
+
 import structlog
 
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, row
+from creditsd.postgres.connections import Connection, Pool, borrowed, row
 
 log = structlog.get_logger()
 
 
-class HistoryPartitions:
-    """Keeps the partitions. What is not opened in time costs nothing but a later, slower way to be deleted."""
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How often the partitions are looked at, and how soon again where there is more to do."""
 
-    def __init__(self, days: int) -> None:
+    tidy_seconds: float = 600.0
+    again_seconds: float = 1.0
+
+
+class HistoryPartitions:
+    """The job. What is not opened in time costs nothing but a later, slower way to be deleted."""
+
+    def __init__(self, days: int, timings: Timings | None = None) -> None:
         self._days = days
+        self._timings = timings or Timings()
+
+    async def run(self, pool: Pool) -> NoReturn:
+        """Open and drop partitions in the background, until cancelled; without the database that pauses."""
+        while True:
+            again = False
+            try:
+                async with borrowed(pool) as connection:
+                    again = await self.tidy(connection)
+            except (DatabaseUnavailable, SchemaError) as error:
+                log.debug("history.tidy_interrupted", reason=str(error))
+            await asyncio.sleep(self._timings.again_seconds if again else self._timings.tidy_seconds)
 
     async def tidy(self, connection: Connection) -> bool:
         """Open today's and tomorrow's partition, drop the oldest that is past its days; True where there is more.

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,25 +172,45 @@ class Running:
 
 
 async def start(
-    directory: Path, *args: str, env: Mapping[str, str], command: str = "run", port: int | None = None
+    directory: Path,
+    *args: str,
+    env: Mapping[str, str],
+    command: str = "run",
+    port: int | None = None,
+    through: Sequence[str] = (),
 ) -> Running:
-    """Start the daemon and return at once; it listens on a port of its own and logs JSON into a directory."""
+    """Start the daemon and return at once; it listens on a port of its own and logs JSON into a directory.
+
+    `through` is a command that becomes another one, such as `ip netns exec NAME`.
+    """
     port = port or free_port()
     path = directory / f"creditsd-{port}.log"
     settings = {"CREDITSD_HTTP__LISTEN": f"127.0.0.1:{port}", "CREDITSD_LOG__FORMAT": "json"}
     with path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            COMMAND, command, *args, env={**env, **settings}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            *through,
+            COMMAND,
+            command,
+            *args,
+            env={**env, **settings},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     return Running(process, path, f"127.0.0.1:{port}")
 
 
 @contextlib.asynccontextmanager
 async def running(
-    directory: Path, *args: str, env: Mapping[str, str], command: str = "run", port: int | None = None
+    directory: Path,
+    *args: str,
+    env: Mapping[str, str],
+    command: str = "run",
+    port: int | None = None,
+    through: Sequence[str] = (),
 ) -> AsyncIterator[Running]:
     """Run the daemon for as long as the block lasts."""
-    daemon = await start(directory, *args, env=env, command=command, port=port)
+    daemon = await start(directory, *args, env=env, command=command, port=port, through=through)
     try:
         yield daemon
     finally:

@@ -163,7 +163,7 @@ async def test_config_masks_what_is_secret(operator: Operator, tmp_path: Path) -
     file = tmp_path / "creditsd.toml"
     file.write_text(
         'dsn = "postgresql://app:geheim1@db/app"\n[[sinks]]\nname = "hook"\nurl = "webhook+https://u:geheim2@x.example/"\n'
-        'secret = "whsec_geheim3"\n[http]\napi_keys = ["geheim4"]\njwt_secret = "geheim5"\n'
+        'secret = "whsec_geheim3"\npasword = "geheim6"\n[http]\napi_keys = ["geheim4"]\njwt_secret = "geheim5"\n'
     )
     env = environment(CREDITSD_CONFIG=str(file), CREDITSD_CAN_BUY="always")
     done = await creditsd("config", env=env)
@@ -173,6 +173,8 @@ async def test_config_masks_what_is_secret(operator: Operator, tmp_path: Path) -
     assert shown["can_buy"] == "always"
     assert shown["sinks"][0]["name"] == "hook"
     assert "db/app" in shown["dsn"]
+    assert shown["sinks"][0]["pasword"] == "***"
+    assert "unknown option 'pasword'" in done.err
 
 
 async def test_install_prints_what_it_would_do_and_psql_can_do_it(operator: Operator, tmp_path: Path) -> None:

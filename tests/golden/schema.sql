@@ -34,9 +34,12 @@ CREATE FUNCTION creditsd.begin_resync(cause text) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     UPDATE creditsd.reader
-    SET resync_cause = cause, resync_after = NULL, resync_users = 0
+    SET resync_cause = cause,
+        resync_after = NULL,
+        resync_users = 0,
+        fingerprint = creditsd.fingerprint()
 $$;
-COMMENT ON FUNCTION creditsd.begin_resync(cause text) IS 'Notes that everyone must be recomputed, from the beginning.';
+COMMENT ON FUNCTION creditsd.begin_resync(cause text) IS 'Notes that everyone must be recomputed, from the beginning, and how the table is now: what it has lost before, the resync finds.';
 CREATE FUNCTION creditsd.capture_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -47,7 +50,7 @@ BEGIN
     BEGIN
         marked := OLD."user_id";
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL THEN
@@ -72,7 +75,7 @@ BEGIN
     BEGIN
         marked := NEW."user_id";
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL THEN
@@ -114,7 +117,7 @@ BEGIN
         marked := NEW."user_id";
         left_behind := OLD."user_id";
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL THEN
@@ -450,6 +453,74 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows with zero credits, except those that somebody holds; returns the users of whom the table refused one, each noted in problems. Sum the users up afterwards: no change marks them.';
+CREATE FUNCTION creditsd.fingerprint() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    WITH RECURSIVE source AS (
+        SELECT c.oid, c.relowner, c.relrowsecurity, c.relforcerowsecurity, c.relpersistence
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'public'
+        AND c.relname = 'user_credits'
+    ),
+    tree AS (
+        SELECT s.oid AS relation, NULL::oid AS parent, NULL::text AS since
+        FROM source AS s
+        UNION
+        SELECT i.inhrelid, i.inhparent, concat_ws(' ', i.xmin, i.inhdetachpending)
+        FROM tree
+        JOIN pg_inherits AS i ON i.inhparent = tree.relation
+        JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE c.relpersistence <> 't' -- nobody but its own session sees what is in it
+    ),
+    facts AS (
+        SELECT
+            concat_ws(
+                ' ', 'table', s.oid, s.relowner, s.relrowsecurity, s.relforcerowsecurity, s.relpersistence, o.rolsuper, o.rolbypassrls
+            ) AS fact
+        FROM source AS s
+        LEFT JOIN pg_roles AS o ON o.oid = s.relowner
+        UNION ALL
+        SELECT concat_ws(' ', 'relation', t.relation, t.parent, t.since)
+        FROM tree AS t
+        UNION ALL
+        SELECT concat_ws(' ', 'trigger', g.tgrelid, g.oid, g.tgname, g.tgenabled, g.tgfoid, g.tgtype, g.tgqual::text, g.tgattr, g.xmin)
+        FROM pg_trigger AS g
+        WHERE g.tgrelid IN (SELECT t.relation FROM tree AS t)
+        AND (g.tgname LIKE 'creditsd\_%' OR g.tgfoid IN (SELECT p.oid FROM pg_proc AS p WHERE p.pronamespace = 'creditsd'::regnamespace))
+        UNION ALL
+        -- TRUNCATE gives a table another file; where no trigger tells of it, this does.
+        SELECT concat_ws(' ', 'file', c.oid, c.relfilenode)
+        FROM pg_class AS c
+        WHERE c.oid IN (SELECT t.relation FROM tree AS t)
+        AND NOT EXISTS (
+            SELECT
+            FROM pg_trigger AS g
+            WHERE g.tgrelid = c.oid
+            AND g.tgname = 'creditsd_truncate'
+            AND g.tgenabled = 'A'
+        )
+        UNION ALL
+        -- A crash empties what is not logged.
+        SELECT concat_ws(' ', 'unlogged', c.oid, pg_postmaster_start_time())
+        FROM pg_class AS c
+        WHERE c.oid IN (SELECT t.relation FROM tree AS t)
+        AND c.relpersistence = 'u'
+        UNION ALL
+        SELECT
+            concat_ws(
+                ' ', 'column', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated, a.attcollation, a.xmin,
+                (SELECT string_agg(concat_ws(' ', e.oid, e.enumlabel), ' ' ORDER BY e.oid) FROM pg_enum AS e WHERE e.enumtypid = a.atttypid)
+            )
+        FROM pg_attribute AS a
+        WHERE a.attrelid = (SELECT s.oid FROM source AS s)
+        AND a.attname = ANY ('{"user_id","credits","status","plan_type","membership","subscription_id","expires_at","created_at"}'::name[])
+    )
+    SELECT coalesce(md5(string_agg(f.fact, E'\n' ORDER BY f.fact) || creditsd.functions_digest(false)), '')
+    FROM facts AS f
+$$;
+COMMENT ON FUNCTION creditsd.fingerprint() IS 'Condenses all that a change of the table''s rows could pass by unseen through; where it differs from the one noted in reader, everyone is recomputed. Empty where there is no such table.';
 CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, balances integer, changes integer, deliveries integer, history integer, remaining bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -489,6 +560,24 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.forget(forgotten uuid) IS 'Erases a user: returns the version that was stored, how many rows of each table went, and how many rows the user still has in the source.';
+CREATE FUNCTION creditsd.functions_digest(comments boolean) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT md5(string_agg(
+        concat_ws(
+            ' ', p.proname, pg_get_function_identity_arguments(p.oid), p.prosecdef, p.provolatile, p.proconfig,
+            CASE WHEN comments THEN p.prosrc ELSE regexp_replace(regexp_replace(p.prosrc, '--[^\n]*', '', 'g'), '\s+', ' ', 'g') END
+        ),
+        E'\n'
+        ORDER BY p.proname, pg_get_function_identity_arguments(p.oid)
+    ))
+    FROM pg_proc AS p
+    JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'creditsd'
+    AND p.proowner = n.nspowner -- others may keep theirs beside ours
+$$;
+COMMENT ON FUNCTION creditsd.functions_digest(comments boolean) IS 'Condenses every function of ours, with or without what stands in it as a comment; only a difference means anything.';
 CREATE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -500,12 +589,11 @@ BEGIN
     RETURN jsonb_build_object(
         'system_identifier', (SELECT s.system_identifier::text FROM pg_control_system() AS s),
         'timeline', ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer,
-        'started_at', pg_postmaster_start_time(),
-        'partitions', creditsd.partitions()
+        'started_at', pg_postmaster_start_time()
     );
 END
 $$;
-COMMENT ON FUNCTION creditsd.heartbeat(proof text) IS 'Rings the bell with a proof (unless null) that the daemon must hear; returns the server''s identity and the source''s partitions.';
+COMMENT ON FUNCTION creditsd.heartbeat(proof text) IS 'Rings the bell with a proof (unless null) that the daemon must hear; returns the server''s identity.';
 CREATE FUNCTION creditsd.mark_everyone() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -514,11 +602,11 @@ BEGIN
     -- Once a transaction: a mark of another may be read, and be gone, before this one commits.
     IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.xid = pg_current_xact_id()) THEN
         INSERT INTO creditsd.resyncs (cause)
-        VALUES ('column renamed');
+        VALUES ('column changed');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION creditsd.mark_everyone() IS 'Marks everyone, once a transaction, where a capture trigger does not find a column any more: the application''s write passes all the same.';
+COMMENT ON FUNCTION creditsd.mark_everyone() IS 'Marks everyone, once a transaction, where a capture trigger does not find the user''s column any more, or it has become of another type: the application''s write passes all the same.';
 CREATE FUNCTION creditsd.note_problem(whose uuid, what text, why text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -533,14 +621,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) IS 'Notes in problems, and in a warning, why a user is set aside.';
-CREATE FUNCTION creditsd.partitions() RETURNS text
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT coalesce(string_agg(p.relid::oid::text, ' ' ORDER BY p.relid::oid), '')
-    FROM pg_partition_tree('"public"."user_credits"'::regclass) AS p
-$$;
-COMMENT ON FUNCTION creditsd.partitions() IS 'The partitions of the source, as oids; only their difference matters.';
 CREATE FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) RETURNS TABLE(snapshot pg_snapshot, next_xid xid8, next_user uuid, deleted integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -906,8 +986,8 @@ BEGIN
         reason := 'cursor in the future';
     ELSIF known.policy <> policy_now THEN
         reason := 'policy changed';
-    ELSIF known.partitions <> beat ->> 'partitions' THEN
-        reason := 'partitions changed';
+    ELSIF known.fingerprint <> creditsd.fingerprint() THEN
+        reason := 'table changed';
     END IF;
     restarted := known.started_at IS NOT NULL AND (
         known.started_at <> (beat ->> 'started_at')::timestamptz
@@ -919,16 +999,15 @@ BEGIN
         DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
-            snapshot, purged, system_identifier, timeline, started_at, policy, partitions
+            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint
         )
         VALUES (
             here, here, (beat ->> 'system_identifier')::bigint, (beat ->> 'timeline')::integer,
-            (beat ->> 'started_at')::timestamptz, policy_now, beat ->> 'partitions'
+            (beat ->> 'started_at')::timestamptz, policy_now, ''
         );
     ELSE
         UPDATE creditsd.reader
-        SET policy = policy_now,
-            partitions = beat ->> 'partitions';
+        SET policy = policy_now;
     END IF;
     IF reason IS NOT NULL THEN
         PERFORM creditsd.begin_resync(reason);
@@ -945,7 +1024,7 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION creditsd.resume(policy_now text) IS 'Loads the cursor, begins a resync where the text of the policy, the partitions or the server''s history differ from those noted, and tells whether the server restarted since.';
+COMMENT ON FUNCTION creditsd.resume(policy_now text) IS 'Loads the cursor, begins a resync where the text of the policy, the table or the server''s history differ from those noted, and tells whether the server restarted since.';
 CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1358,6 +1437,7 @@ CREATE TABLE creditsd.changes (
     user_id uuid NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', autovacuum_analyze_threshold='1000000000', vacuum_truncate=off);
+ALTER TABLE ONLY creditsd.changes REPLICA IDENTITY FULL;
 COMMENT ON TABLE creditsd.changes IS 'Look at this user again: written by the triggers, with the change itself. Says nothing about what changed; rows may repeat.';
 COMMENT ON COLUMN creditsd.changes.xid IS 'The transaction that wrote the change; the reader keeps a snapshot of those it has read.';
 CREATE TABLE creditsd.deliveries (
@@ -1441,13 +1521,15 @@ CREATE TABLE creditsd.installation (
     source jsonb NOT NULL,
     role text NOT NULL,
     installed_at timestamp with time zone DEFAULT now() NOT NULL,
+    functions text DEFAULT ''::text NOT NULL,
     CONSTRAINT installation_single_check CHECK (single)
 );
 COMMENT ON TABLE creditsd.installation IS 'One row: what is installed here, and for which table.';
 COMMENT ON COLUMN creditsd.installation.migration IS 'The number of the newest migration applied.';
-COMMENT ON COLUMN creditsd.installation.digest IS 'Of the SQL of the view, the functions and the triggers.';
+COMMENT ON COLUMN creditsd.installation.digest IS 'Of the SQL of the functions and the triggers.';
 COMMENT ON COLUMN creditsd.installation.source IS 'The table, columns and words that the view source and the triggers were made from.';
 COMMENT ON COLUMN creditsd.installation.role IS 'The restricted role that was granted what the daemon needs; empty for none.';
+COMMENT ON COLUMN creditsd.installation.functions IS 'Of the functions as they were made; differs once somebody has replaced one.';
 CREATE TABLE creditsd.problems (
     user_id uuid NOT NULL,
     problem text NOT NULL,
@@ -1468,7 +1550,7 @@ CREATE TABLE creditsd.reader (
     timeline integer NOT NULL,
     started_at timestamp with time zone NOT NULL,
     policy text NOT NULL,
-    partitions text NOT NULL,
+    fingerprint text NOT NULL,
     resync_cause text,
     resync_after text,
     resync_users bigint DEFAULT 0 NOT NULL,
@@ -1483,7 +1565,7 @@ COMMENT ON COLUMN creditsd.reader.system_identifier IS 'The server it was read f
 COMMENT ON COLUMN creditsd.reader.timeline IS 'Changes with a failover.';
 COMMENT ON COLUMN creditsd.reader.started_at IS 'When that server had started; later means that it restarted since.';
 COMMENT ON COLUMN creditsd.reader.policy IS 'can_buy, expire_empty and events in force; a change recomputes everyone.';
-COMMENT ON COLUMN creditsd.reader.partitions IS 'The partitions of the source; a change recomputes everyone.';
+COMMENT ON COLUMN creditsd.reader.fingerprint IS 'The table, its triggers, columns and partitions, and our functions, when everyone was last begun to be recomputed; see creditsd.fingerprint.';
 COMMENT ON COLUMN creditsd.reader.resync_cause IS 'Why everyone is being recomputed; null when nobody is.';
 COMMENT ON COLUMN creditsd.reader.resync_after IS 'The last user that this resync has done; null at its beginning.';
 COMMENT ON COLUMN creditsd.reader.resync_users IS 'How many users this resync has done.';
@@ -1496,6 +1578,7 @@ CREATE TABLE creditsd.resyncs (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     cause text NOT NULL
 );
+ALTER TABLE ONLY creditsd.resyncs REPLICA IDENTITY FULL;
 COMMENT ON TABLE creditsd.resyncs IS 'Look at everyone again: written by the truncate trigger and by "creditsd backfill".';
 CREATE TABLE creditsd.sinks (
     name text NOT NULL,
@@ -1616,11 +1699,12 @@ REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_status text, now_expires_at timestamp with time zone, next_version bigint, is_news boolean, level text, crossing text, low_at numeric, recovered_at numeric, expired boolean, ending boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.fingerprint() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.forget(forgotten uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.functions_digest(comments boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.partitions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import redis.asyncio as redis
-from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from creditsd.admin.inspect import Inspector
+from creditsd.capture import change_purger, doorbell
+from creditsd.capture.change_purger import ChangePurger
 from creditsd.config.settings import Settings
-from creditsd.daemon import app as daemon_module
-from creditsd.daemon import pipeline as leadership_module
-from creditsd.daemon.app import Daemon
-from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SinkUnavailable
+from creditsd.daemon import pipeline
+from creditsd.daemon.app import Daemon, Timings
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.postgres.connections import Pool
 from creditsd.schema import install as schema
 from tests.conftest import Database, eventually
-from tests.integration.line import ADVISORY, K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
+from tests.integration.line import K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running, until
 from tests.servers import REFERENCE_TABLE, Postgres, Valkey
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon_module, "STANDBY_SECONDS", 0.05)
-    monkeypatch.setattr(daemon_module, "PURGE_SECONDS", 0.05)
-    monkeypatch.setattr(daemon_module, "MENDING_SECONDS", 0.05)
 
 
 async def test_the_first_start_tells_of_everyone_and_the_next_of_nobody(
@@ -116,55 +109,13 @@ async def test_a_daemon_stopped_before_it_leads_ends_at_once(installation: Datab
         pass
 
 
-async def test_a_second_daemon_stands_by_and_takes_over(installation: Database, settings: Settings) -> None:
-    first_sink, second_sink = MemorySink(), MemorySink()
-    async with running(settings, second_sink) as second:
-        await until(second, "state", "leading")
-        async with running(settings, first_sink) as first:
-            await until(first, "state", "standby")
-            assert first.health()["ready"]
-            installation.run(ADD, [USER, 1])
-            await second_sink.until_credits(USER, 1)
-            assert first_sink.tries == 0
-            second.stop()
-            await until(first, "state", "leading")
-            installation.run(ADD, [USER, 1])
-            total = await first_sink.until_credits(USER, 2)
-            assert total.version > second_sink.newest[USER].version
-    # The same name is the same sink: what the one had delivered the other does not repeat.
-    assert [total.credits for total in first_sink.totals] == [2]
-
-
-async def test_a_standby_takes_over_from_a_leader_whose_session_is_ended(
-    installation: Database, settings: Settings
-) -> None:
-    sinks = MemorySink(), MemorySink()
-    async with running(settings, sinks[0]) as one:
-        await until(one, "state", "leading")
-        async with running(settings, sinks[1]) as other:
-            await until(other, "state", "standby")
-            installation.run(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'creditsd leader' AND pid IN "
-                f"(SELECT pid {ADVISORY} AND objid = 2 AND granted)"
-            )
-            installation.run(ADD, [USER, 1])
-
-            async def newest() -> list[Any]:
-                return [sink.newest[USER].credits for sink in sinks if USER in sink.newest]
-
-            await eventually(newest, lambda found: 1 in found)
-            states = {str(each.health()["state"]) for each in (one, other)}
-            assert "leading" in states
-
-
-async def test_read_changes_are_purged_in_the_background(
-    installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leadership_module, "CURSOR_SAVE_SECONDS", 0.05)
-    monkeypatch.setattr(daemon_module, "PURGE_CHANGES", 7)
+async def test_read_changes_are_purged_in_the_background(installation: Database, settings: Settings) -> None:
+    timings = Timings(
+        purger=change_purger.Timings(max_changes=7, pause_seconds=0.05),
+        pipeline=pipeline.Timings(cursor_save_seconds=0.05),
+    )
     sink = MemorySink()
-    async with running(settings, sink), installation.connect() as application:
+    async with running(settings, sink, timings=timings), installation.connect() as application:
         for number in range(40):
             await application.execute(ADD, [user(number % 20), 1])
         await sink.until(lambda: len(sink.newest) == 20)
@@ -188,9 +139,9 @@ async def test_a_truncate_is_told_to_everyone(installation: Database, settings: 
 
 
 async def test_a_detached_partition_is_noticed_by_the_next_heartbeat(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
-    monkeypatch.setattr("creditsd.capture.doorbell.PROOF_SECONDS", 0.2)
+    timings = Timings(doorbell=doorbell.Timings(heartbeat_seconds=0.2))
     database.run("CREATE TABLE user_credits (user_id uuid, credits int, status text) PARTITION BY HASH (user_id)")
     for number in range(2):
         database.run(
@@ -201,7 +152,7 @@ async def test_a_detached_partition_is_noticed_by_the_next_heartbeat(
     names = [user(number) for number in range(6)]
     for name in names:
         database.run(ADD, [name, 1])
-    async with running(settings, sink):
+    async with running(settings, sink, timings=timings):
         await sink.until(lambda: len(sink.newest) == 6)
         gone = [str(name) for (name,) in database.run("SELECT user_id FROM part_1")]
         database.run("ALTER TABLE user_credits DETACH PARTITION part_1")
@@ -243,7 +194,7 @@ async def test_a_bug_ends_it_though_a_task_swallows_being_cancelled(
     # As the pool does now and then, when a connection is free in the moment of the cancellation.
     swallowed = asyncio.Event()
 
-    async def purge(_: Daemon) -> None:
+    async def purge(_: ChangePurger, __: Pool) -> None:
         while True:
             try:
                 await asyncio.sleep(3600)
@@ -252,66 +203,13 @@ async def test_a_bug_ends_it_though_a_task_swallows_being_cancelled(
                     raise
                 swallowed.set()
 
-    monkeypatch.setattr(Daemon, "_purge", purge)
+    monkeypatch.setattr(ChangePurger, "run", purge)
     sink = MemorySink()
     sink.failure = ZeroDivisionError("a bug")
     async with asyncio.timeout(10):
         with pytest.raises(ExceptionGroup):
             await Daemon(settings, extra=[("memory", sink)]).run()
     assert swallowed.is_set()
-
-
-# Starts that cannot succeed.
-
-
-@pytest.mark.parametrize(
-    ("dsn", "kind", "says"),
-    [
-        ({"dbname": "no_such_database"}, ConfigError, "no_such_database"),
-        ({"user": "no_such_role"}, ConfigError, "no_such_role"),
-        ({"port": 1}, DatabaseUnavailable, "is PostgreSQL running"),
-    ],
-)
-async def test_a_first_start_that_finds_no_database_says_why(
-    installation: Database, settings: Settings, dsn: dict[str, str | int], kind: type[CreditsdError], says: str
-) -> None:
-    sink = MemorySink()
-    wrong = settings.model_copy(update={"dsn": make_conninfo(settings.dsn, **dsn)})
-    async with asyncio.timeout(10):
-        with pytest.raises(kind, match=says):
-            await Daemon(wrong, extra=[("memory", sink)]).run()
-    assert sink.tries == 0
-
-
-async def test_a_first_start_where_nothing_is_installed_says_what_to_do(reference_table: Database) -> None:
-    settings = configured(reference_table)
-    with pytest.raises(SchemaError, match="not installed in this database: run `creditsd install`"):
-        await Daemon(settings, extra=[("memory", MemorySink())]).run()
-    await schema.install(settings)
-    reference_table.run("DROP TRIGGER creditsd_delete ON user_credits")
-    with pytest.raises(SchemaError, match=r"triggers are missing on public\.user_credits: run `creditsd install`"):
-        await Daemon(settings, extra=[("memory", MemorySink())]).run()
-
-
-async def test_settings_that_differ_from_the_install_are_refused(installation: Database) -> None:
-    settings = configured(installation, source={"active_statuses": ["live"]})
-    with pytest.raises(SchemaError, match="settings differ from what is installed: run `creditsd install`"):
-        await Daemon(settings).run()
-
-
-async def test_an_address_that_is_taken_is_said(installation: Database) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        host, port = taken.getsockname()
-        settings = configured(installation, http={"listen": f"{host}:{port}"})
-        with pytest.raises(ConfigError, match=rf"cannot listen on {host}:{port}"):
-            await Daemon(settings).run()
-
-
-def test_a_sink_nobody_knows_is_refused_before_anything_is_opened(installation: Database) -> None:
-    with pytest.raises(ConfigError, match="unknown scheme 'redsi': did you mean redis"):
-        Daemon(configured(installation, sinks=[{"name": "cache", "url": "redsi://localhost"}]))
 
 
 # What happens to it later.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from creditsd.config.settings import Settings
-from creditsd.daemon import app as daemon_module
+from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.database_source import DatabaseSource
 from creditsd.metrics import collectors as collectors_module
@@ -21,11 +21,6 @@ from tests.integration.running import running, until
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon_module, "STANDBY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -119,7 +114,7 @@ async def test_a_daemon_that_stands_by_streams_what_the_other_stores(
                 await eventually(lambda: _listening(standby), lambda found: found)
 
 
-async def _listening(daemon: daemon_module.Daemon) -> bool:
+async def _listening(daemon: Daemon) -> bool:
     return daemon._source._through
 
 

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from creditsd.admin.failed_deliveries import FailedDeliveries
-from creditsd.delivery import backoff as backoff_module
 from creditsd.delivery import retries as retries_module
+from creditsd.domain import backoff as backoff_module
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import TYPES
 from creditsd.domain.total import Total

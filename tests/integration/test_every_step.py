@@ -18,9 +18,9 @@ from structlog.testing import capture_logs
 
 from creditsd.admin.failed_deliveries import FailedDeliveries
 from creditsd.config.settings import Settings, load
-from creditsd.delivery import backoff as backoff_module
 from creditsd.delivery import retries as retries_module
 from creditsd.delivery.publisher import Publisher
+from creditsd.domain import backoff as backoff_module
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import pool

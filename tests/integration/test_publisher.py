@@ -15,11 +15,11 @@ import redis.asyncio as redis
 
 from creditsd.config.settings import Settings, SinkSettings
 from creditsd.delivery import backlog
-from creditsd.delivery import backoff as backoff_module
 from creditsd.delivery import publisher as publisher_module
 from creditsd.delivery import retries as retries_module
-from creditsd.delivery.backoff import Backoff
 from creditsd.delivery.publisher import Publisher
+from creditsd.domain import backoff as backoff_module
+from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import batch, pool

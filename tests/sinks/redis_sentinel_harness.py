@@ -15,8 +15,8 @@ import redis
 from creditsd.config.settings import SinkSettings
 from creditsd.sinks import Sink, make
 from tests.conftest import eventually
-from tests.sinks.valkey import BINARY, Valkey
-from tests.workshop import free_port
+from tests.sinks.valkey import Valkey
+from tests.workshop import free_port, redis_program
 
 PASSWORD = "s3cr3t/pass:word@x"
 SENTINEL_PASSWORD = "s3ntinel-secret"
@@ -30,7 +30,7 @@ class Watched:
         self._directory = Path(tempfile.mkdtemp(prefix="sentinel-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        login = ["--primaryauth", password] if password else []
+        login = ["--masterauth", password] if password else []
         self.primary = Valkey(password, "--dir", str(self._directory), *login)
         following = ["--replicaof", "127.0.0.1", str(self.primary.port), "--dir", str(self._directory)]
         self.replica = Valkey(password, *following, *login) if replica else None
@@ -64,7 +64,7 @@ class Watched:
 
     def _sentinel(self, file: Path) -> subprocess.Popen[bytes]:
         nowhere = subprocess.DEVNULL
-        return subprocess.Popen([BINARY, file, "--sentinel"], stdout=nowhere, stderr=nowhere)
+        return subprocess.Popen([redis_program(), file, "--sentinel"], stdout=nowhere, stderr=nowhere)
 
     async def _replicated(self) -> bool:
         return bool(self.primary.client().info("replication")["connected_slaves"] == 1)

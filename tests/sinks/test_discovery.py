@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import creditsd.sinks
 from creditsd.config.settings import SinkSettings
 from creditsd.domain.errors import ConfigError
-from creditsd.sinks import make, schemes
+from creditsd.sinks import make, schemes, shown
 from tests.sinks import harness
 
 
@@ -39,7 +41,8 @@ def test_the_scheme_finds_the_file(url: str, module: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(sys, "stdout", out)
         needed = {"webhook+": {"secret": "a" * 32}, "supabase+": {"key": "k"}}
         options = next((options for begin, options in needed.items() if url.startswith(begin)), {})
-        assert type(make(SinkSettings(name="s", url=url, options=options))).__module__ == module
+        found = type(make(SinkSettings(name="s", url=url, options=options))).__module__
+        assert found == module or found.startswith(f"{module}.")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,9 @@ def test_the_scheme_finds_the_file(url: str, module: str, monkeypatch: pytest.Mo
     [
         ("redsi://:hunter2@h", "unknown scheme 'redsi': did you mean redis?"),
         ("webhooks+https://h", "must begin with webhook+https://"),
-        ("https://:hunter2@h", "known: kafka, nats, redis, stdout, supabase, webhook"),
+        ("https://:hunter2@h", "did you mean webhook+https://?"),
+        ("http://h/hook", "did you mean webhook+http://?"),
+        ("zzz://:hunter2@h", "known: kafka, nats, redis, stdout, supabase, webhook"),
         ("stdout://somewhere", "write the url as stdout:"),
     ],
 )
@@ -66,3 +71,34 @@ def test_a_missing_client_library_names_the_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(ConfigError, match=r"sink s needs redis: pip install 'creditsd\[redis\]'"):
         make(SinkSettings(name="s", url="redis://h"))
+
+
+SECRETS = {"pasword": "hunter2", "nested": {"a": ["hunter2"]}, "bearer": ["hunter2", "hunter2"]}
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "public", "problem"),
+    [
+        ("redis://:hunter2@h:6379/0", {"prefix": "p:"}, {"url": "redis://***@h:6379/0", "prefix": "p:"}, None),
+        ("redis://h", {"sentinel_password": "hunter2"}, {"sentinel_password": "***"}, None),
+        ("redis://h?pasword=hunter2", SECRETS, {"url": "redis://h?pasword=***", "nested": "***"}, "unknown option"),
+        (
+            "webhook+https://h/x?auth=hunter2",
+            {"secrets": ["hunter2"], "proxy": "hunter2", "timeout_seconds": 2, **SECRETS},
+            {"secrets": ["***"], "proxy": "***", "timeout_seconds": 2, "bearer": ["***", "***"], "pasword": "***"},
+            "unknown option 'pasword'",
+        ),
+        ("nats://hunter2@h", {"creds": "hunter2", "subject": "s"}, {"url": "nats://***@h", "subject": "s"}, None),
+        ("redsi://:hunter2@h", {"prefix": "hunter2"}, {"prefix": "***"}, "did you mean redis?"),
+        ("https://u:hunter2@h", {"headers": {"Authorization": "hunter2"}}, {"headers": "***"}, "webhook+https://"),
+    ],
+)
+def test_what_a_sink_does_not_know_is_shown_as_a_secret(
+    url: str, options: dict[str, Any], public: dict[str, Any], problem: str | None
+) -> None:
+    told, said = shown(SinkSettings(name="s", url=url, options=options))
+    assert "hunter2" not in json.dumps(told)
+    assert told | public == told
+    assert told.keys() == {"name", "url", "mode", *options}
+    assert (problem or "") in (said or "")
+    assert (said is None) is (problem is None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -176,7 +175,6 @@ async def test_a_server_that_is_loading_its_data_is_told_and_served_after(tmp_pa
         server.stop()
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs a redis-server with TLS: Debian's redis-server")
 async def test_tls_is_checked(tmp_path: Path) -> None:
     authority = trustme.CA()
     pem = tmp_path / "server.pem"
@@ -184,9 +182,7 @@ async def test_tls_is_checked(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     tls = free_port()
     files = ("--tls-cert-file", str(pem), "--tls-key-file", str(pem), "--tls-ca-cert-file", str(tmp_path / "ca.pem"))
-    server = Valkey(
-        "", "--tls-port", str(tls), "--tls-auth-clients", "no", *files, binary=shutil.which("redis-server") or ""
-    )
+    server = Valkey("", "--tls-port", str(tls), "--tls-auth-clients", "no", *files)
     server.start()
     try:
         url = f"rediss://127.0.0.1:{tls}/0"

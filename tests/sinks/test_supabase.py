@@ -16,7 +16,8 @@ from creditsd.config.settings import SinkSettings
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.sinks import Sink, SinkBusy, make
-from creditsd.sinks.supabase import ByDatabase, Options
+from creditsd.sinks.supabase.database import ByDatabase
+from creditsd.sinks.supabase.options import Options
 from tests.conftest import eventually
 from tests.sinks.harness import VERSION, total
 from tests.sinks.realtime import Endpoint, Project, server

@@ -81,7 +81,7 @@ async def test_what_the_receiver_refuses_is_a_rejection(receiver: Receiver, stat
         (rejection,) = await sink.deliver([total()])
     assert rejection.total == total()
     assert (rejection.status, rejection.retry_after_seconds) == (status, 7.0)
-    assert rejection.reason == f"answered {status}: no such user [31m"
+    assert rejection.reason == f"answered {status}: no such user \\x1b[31m"
 
 
 async def test_before_open_it_says_so() -> None:

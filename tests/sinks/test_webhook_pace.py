@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
+from creditsd.brokers.http import retry_after_seconds
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.sinks import SinkBusy
-from creditsd.sinks.webhook import retry_after_seconds
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import Answer, Receiver, accept, always, opened
 

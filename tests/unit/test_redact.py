@@ -61,6 +61,10 @@ def test_an_unquoted_keyword_never_shows_its_password(password: str) -> None:
         ("nats://token@bus", "nats://***@bus"),
         ("mail somebody@example.com", "mail somebody@example.com"),
         ("PASSWORD=x host=db", "PASSWORD=*** host=db"),
+        ("the url is not redis://[user:password@]host[:port]", "the url is not redis://[user:password@]host[:port]"),
+        ("write supabase://user:password@host:5432/postgres", "write supabase://user:password@host:5432/postgres"),
+        ("https://:hunter2@example.com/x", "https://***@example.com/x"),
+        ("at https://example.com/@user/hook today", "at https://*** today"),
     ],
 )
 def test_only_secrets_are_masked(text: str, shown: str) -> None:

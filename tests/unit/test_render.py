@@ -1,12 +1,19 @@
-"""What a terminal shows of a user's steps."""
+"""What a terminal shows: a user's steps, and whatever somebody else has written as an escape."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pytest
 from rich.console import Console
 
+from creditsd.admin.failed_deliveries import FailedDelivery
+from creditsd.admin.inspect import ExplainedRow, Explanation, Problem, SetAside, SinkState, Status
+from creditsd.admin.sinks import ListedSink
+from creditsd.admin.verify import Drift
 from creditsd.cli import render
 from creditsd.domain.total import Total
 from tests.records import record
@@ -31,3 +38,70 @@ def test_steps_are_shown_with_what_each_changed_where_that_can_be_said() -> None
         ["3", "+2.5", "none", "none", "backfill", "2"],
         ["0.5", "none", "none", "change", "1"],
     ]
+
+
+# A title of the window, a colour by either introducer, a mark of direction, a line of its own, and rich's own markup.
+NASTY = "\x1b]0;pwned\x07\x9b31m\u202eevil\n[red]not markup[/red] :smile:"
+WHEN = datetime(2026, 5, 1, tzinfo=UTC)
+NASTY_TOTAL = Total.nothing(NASTY)._replace(
+    version=1, updated_at=WHEN, membership_status="active", membership=NASTY, cause=NASTY
+)
+FAILED = FailedDelivery("hook", NASTY, 1, 2, None, 500, NASTY, WHEN, WHEN, [NASTY])
+
+SCREENS: dict[str, Callable[[Console], None]] = {
+    "history": lambda console: render.steps(console, [NASTY_TOTAL]),
+    "explain": lambda console: render.explanation(
+        console,
+        NASTY,
+        Explanation(
+            NASTY_TOTAL,
+            NASTY_TOTAL,
+            [Problem("not expired", NASTY, WHEN)],
+            [ExplainedRow(Decimal(1), NASTY, NASTY, NASTY, NASTY, None, None, True, NASTY)],
+            [(NASTY, NASTY)],
+        ),
+    ),
+    "explain nobody": lambda console: render.explanation(console, NASTY, Explanation(NASTY_TOTAL, None, [], [], [])),
+    "watch": lambda console: console.print(render.total_line(NASTY_TOTAL)),
+    "verify": lambda console: console.print(
+        render.drift_line(Drift(NASTY, NASTY, "missing", 1, None, Decimal(1), Decimal(1)))
+    ),
+    "deliveries list": lambda console: render.failed_deliveries(console, [FAILED]),
+    "deliveries show": lambda console: render.failed_delivery(console, FAILED),
+    "sinks list": lambda console: render.sinks(
+        console, [ListedSink("hook", "webhook", "failing", last_error=NASTY, last_error_at=WHEN)]
+    ),
+    "status": lambda console: render.status(
+        console,
+        Status(
+            9,
+            1,
+            NASTY,
+            WHEN,
+            "asleep",
+            0,
+            NASTY,
+            0,
+            WHEN,
+            1,
+            1,
+            [SinkState("hook", 1, 0, 0, NASTY, WHEN, WHEN)],
+            [SetAside("not summed", 1, NASTY)],
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("colours", [True, False])
+def test_what_somebody_else_wrote_moves_no_terminal_and_is_no_markup(screen: str, colours: bool) -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=400, force_terminal=colours, color_system="standard" if colours else None)
+    SCREENS[screen](console)
+    ours = Console(file=io.StringIO(), width=400, record=True)
+    SCREENS[screen](ours)
+    shown = ours.export_text()
+    assert "\\x1b]0;pwned" in shown
+    assert "\\x9b31m\\u202eevil\\n[red]not markup[/red] :smile:" in shown
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert [mark for mark in ("\x1b]", "\x07", "\x9b", "\u202e") if mark in written.getvalue()] == []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from pydantic import ValidationError
 
+from creditsd.brokers import schemes as discovery
 from creditsd.domain.errors import ConfigError
 from creditsd.domain.total import encode
 
@@ -67,7 +66,7 @@ def version_of(user_id: str, document: bytes) -> int | None:
 
 def schemes() -> list[str]:
     """List the sources there are: the modules of this package."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return discovery.schemes(__path__)
 
 
 def make(settings: ServeSettings) -> BrokerSource:
@@ -91,14 +90,7 @@ def make(settings: ServeSettings) -> BrokerSource:
 
 
 def _module(scheme: str) -> ModuleType:
-    base = scheme.split("+", 1)[0]
-    found = next((each for each in (base, base.removesuffix("s")) if each in schemes()), None)
+    found = discovery.implemented_by(scheme, schemes())
     if found is None:
         raise ConfigError(f"{NAME}: {scheme} is no feed: use one of {', '.join(schemes())}, where a sink publishes to")
-    try:
-        return importlib.import_module(f"{__name__}.{found}")
-    except ModuleNotFoundError as missing:
-        library = (missing.name or "creditsd").split(".", 1)[0]
-        if library == "creditsd":
-            raise
-        raise ConfigError(f"{NAME} needs {library}: pip install 'creditsd[{found}]'") from None
+    return discovery.load(__name__, found, NAME)

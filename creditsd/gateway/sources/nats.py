@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from creditsd.brokers import nats as broker
+from creditsd.brokers.connection_loss import loss_named
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.gateway.sources import NAME, version_of
 
@@ -95,7 +96,8 @@ class NatsSource:
         if link is None:
             raise SinkUnavailable(f"{NAME}: not connected")
         try:
-            yield link
+            with loss_named():
+                yield link
         except broker.FAILURES as error:
             raise await self._server.failed(link, error) from None
 

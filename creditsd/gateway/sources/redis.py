@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from creditsd.brokers import redis as broker
+from creditsd.brokers.connection_loss import loss_named
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.gateway.sources import NAME
 
@@ -57,7 +58,8 @@ class RedisSource:
                 self._line = self._server.client.connection_pool.make_connection()
             # Writing would use wait_for, which in Python 3.11 can lose a cancellation. `heard` finds out who hangs.
             self._line.socket_timeout = None
-            await self._line.connect()
+            with loss_named():
+                await self._line.connect()
         except broker.FAILURES as error:
             raise await self._failed(error) from None
 
@@ -72,7 +74,8 @@ class RedisSource:
     async def heard(self) -> Sequence[tuple[str, bytes]]:
         """Read one answer of the line; a silent one is asked for a sign of life, and then given up."""
         try:
-            reply = await self._line.read_response(timeout=self._timeout_seconds)
+            with loss_named():
+                reply = await self._line.read_response(timeout=self._timeout_seconds)
             if reply is None and not self._silent:
                 await self._send(b"PING", b"alive")
         except broker.FAILURES as error:
@@ -119,7 +122,8 @@ class RedisSource:
     async def _send(self, *words: bytes) -> None:
         if not self._line.is_connected:  # it would connect anew by itself, with nothing subscribed
             raise ConnectionError("the connection was lost")
-        await self._line.send_command(*words)
+        with loss_named():
+            await self._line.send_command(*words)
 
     def _answered(self, word: bytes) -> None:
         answered = self._asked.pop(word, None)

@@ -24,6 +24,9 @@ class RecentTotals:
     def lead(self, newest: int, user_id_type: str) -> None:
         """Nothing to do: what was stored before this leadership is not news."""
 
+    def step_down(self) -> None:
+        """Nothing to do: what was stored stays what it was."""
+
     def offer(self, totals: Sequence[Total]) -> None:
         """Take totals just stored, in order."""
         self._newest.extend(totals[-KEPT:])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from creditsd.client.errors import UnavailableError
+from creditsd_client.errors import UnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,13 @@ class Total:
     membership: str | None
     expires_at: datetime | None
 
+    json: str = field(repr=False, compare=False)
+    """The document as the server sent it, character for character, with keys that this version does not know."""
+
     @classmethod
-    def parse(cls, document: Any) -> Self:
-        """Make it from a JSON document whose numbers were read exactly; keys it does not know are left alone."""
+    def parse(cls, text: str) -> Self:
+        """Read it from the JSON document of one total. Raises UnavailableError where it is none."""
+        document = decode(text)
         try:
             amount, expires_at = document["credits"], document["expires_at"]
             return cls(
@@ -50,6 +55,7 @@ class Total:
                 subscription_id=document["subscription_id"],
                 membership=document["membership"],
                 expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
+                json=text,
             )
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise UnavailableError(f"the answer is no total of creditsd: {type(error).__name__} {error}") from None
@@ -58,6 +64,31 @@ class Total:
 def decode(text: str | bytes) -> Any:
     """Read JSON without rounding a number. Raises UnavailableError where it is none."""
     try:
-        return json.loads(text, parse_float=Decimal)
-    except ValueError:
+        return json.loads(text.decode() if isinstance(text, bytes) else text, parse_float=Decimal)
+    except (ValueError, RecursionError):
         raise UnavailableError("the answer is no JSON: is this the address of creditsd?") from None
+
+
+_DECODER = json.JSONDecoder()
+_BEFORE_KEY = re.compile(r"[\s{,]*")
+_BEFORE_VALUE = re.compile(r"[\s:]*")
+
+
+def data_of(body: bytes) -> str:
+    """Cut `data` out of an answer `{…, "data": …}`, character for character; "null" where there is none."""
+    if not isinstance(decode(body), dict):
+        return "null"
+    text, place = body.decode(), 0
+    while not text.startswith("}", place := _end(_BEFORE_KEY, text, place)):
+        key, place = _DECODER.raw_decode(text, place)
+        start = _end(_BEFORE_VALUE, text, place)
+        _, place = _DECODER.raw_decode(text, start)
+        if key == "data":
+            return text[start:place]
+    return "null"
+
+
+def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
+    found = pattern.match(text, place)
+    assert found is not None  # both match nothing, too
+    return found.end()

@@ -18,6 +18,10 @@ class UnavailableError(ClientError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class TooManyRequestsError(UnavailableError):
+    """429: this caller or this address asks faster than the server allows."""
+
+
 class RefusedError(ClientError):
     """The server understood and said no: the same question gets the same answer. `status` is HTTP's."""
 
@@ -40,3 +44,7 @@ class NotFoundError(RefusedError):
 
 class ReplacedError(ClientError):
     """This user opened more streams than the server allows, and it closed this one, the oldest, for a newer."""
+
+
+class ClosedError(ClientError):
+    """The client was closed before it was asked: make a new one. A closed client opens no connection again."""

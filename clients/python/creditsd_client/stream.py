@@ -11,9 +11,9 @@ from typing import Literal, Self
 
 import aiohttp
 
-from creditsd.client.errors import ClientError, ReplacedError, UnauthorizedError, UnavailableError
-from creditsd.client.events import Event, Events
-from creditsd.client.total import Total, decode
+from creditsd_client.errors import ClientError, ClosedError, ReplacedError, UnauthorizedError, UnavailableError
+from creditsd_client.events import Event, Events
+from creditsd_client.total import Total, decode
 
 State = Literal["connecting", "live", "waiting", "closed"]
 Open = Callable[[Mapping[str, str]], Awaitable[aiohttp.ClientResponse]]
@@ -59,6 +59,8 @@ class Stream:
                 self._lost(str(error), error.retry_after_seconds)
             except FAILURES as error:
                 self._lost(said(error))
+            except ClosedError:
+                self.close()  # with the client, while this stream asked for a connection
             except ClientError:
                 self.close()
                 raise
@@ -117,10 +119,11 @@ class Stream:
 
     def _newer(self, event: Event) -> Total | None:
         if event.name == "close":
-            self._told_to_go(str(decode(event.data).get("reason")))
+            farewell = decode(event.data)
+            self._told_to_go(str(farewell.get("reason") if isinstance(farewell, dict) else farewell))
         if event.name != "message":
             return None
-        total = Total.parse(decode(event.data))
+        total = Total.parse(event.data)
         self._failures = 0
         if self.total is not None and total.version <= self.total.version:
             return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -11,21 +12,24 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from creditsd.client.errors import (
+from creditsd_client.errors import (
+    ClosedError,
     ForbiddenError,
     NotFoundError,
     RefusedError,
+    TooManyRequestsError,
     UnauthorizedError,
     UnavailableError,
 )
-from creditsd.client.stream import FAILURES, Stream, said
-from creditsd.client.total import Total, decode
+from creditsd_client.stream import FAILURES, Stream, said
+from creditsd_client.total import Total, data_of, decode
 
 TokenProvider = Callable[[], str | Awaitable[str]]
 
 _REFUSALS: Mapping[int, type[RefusedError]] = {401: UnauthorizedError, 403: ForbiddenError, 404: NotFoundError}
 _STREAM = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 _PASSING = (408, 425, 429)  # beside 5xx: what another try may find otherwise
+_MANY_TRIES = 10  # of one read among many, where the server asks for slower ones
 
 
 class Credits:
@@ -51,11 +55,12 @@ class Credits:
     ) -> None:
         if (api_key is None) == (token is None):
             raise ValueError("give either api_key or token")
-        self._url = url.rstrip("/")
+        self._url = _address(url)
         self._api_key = api_key
         self._token = token
         self._session = session
         self._own_session = session is None
+        self._closed = False
         self._streams: list[Stream] = []
         self._retry_seconds = retry_seconds
         self._reading = aiohttp.ClientTimeout(total=connect_seconds)
@@ -76,13 +81,45 @@ class Credits:
         try:
             response = await self._get(self._path(user_id, "credits"), {}, self._reading)
             async with response:
-                answer = decode(await response.read())
+                body = await response.read()
         except FAILURES as error:
             raise UnavailableError(f"{self._url} does not answer: {said(error)}") from None
-        return Total.parse(answer.get("data") if isinstance(answer, dict) else None)
+        return Total.parse(data_of(body))
+
+    async def read_many(self, user_ids: Iterable[str], *, at_once: int = 16) -> dict[str, Total]:
+        """Read the totals of several users, `at_once` at a time. Returns them by the ids as given, in their order.
+
+        Where the server asks for slower reads (429) it waits as long as that says. Any other failure ends it, and is
+        what `read` raises: all totals or none. One request a user; the daemon asks its database for many together.
+        """
+        if at_once < 1:
+            raise ValueError("at_once must be 1 or more")
+        found: dict[str, Total | None] = dict.fromkeys(user_ids)
+        left = iter(list(found))
+
+        async def read_some() -> None:
+            for user_id in left:
+                found[user_id] = await self._read_patiently(user_id)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(at_once, len(found))):
+                    group.create_task(read_some())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return {user_id: total for user_id, total in found.items() if total is not None}
+
+    async def _read_patiently(self, user_id: str) -> Total:
+        for _ in range(_MANY_TRIES - 1):
+            try:
+                return await self.read(user_id)
+            except TooManyRequestsError as error:
+                await asyncio.sleep(error.retry_after_seconds or 1.0)
+        return await self.read(user_id)
 
     def stream(self, user_id: str | None = None) -> Stream:
         """Follow one user. `async with` it, or close it, when you stop before its end."""
+        self._refuse_if_closed()
         path = self._path(user_id, "credits/stream")
 
         async def open_(known: Mapping[str, str]) -> aiohttp.ClientResponse:
@@ -94,13 +131,13 @@ class Credits:
         return stream
 
     async def close(self) -> None:
-        """End every stream, and the connections."""
+        """End every stream, and the connections. For good: whoever asks this client again gets a ClosedError."""
+        self._closed = True
         for stream in self._streams:
             stream.close()
         self._streams.clear()
         if self._own_session and self._session is not None:
             await self._session.close()
-            self._session = None
 
     def _path(self, user_id: str | None, what: str) -> URL:
         if (user_id is None) != (self._token is not None):
@@ -109,10 +146,12 @@ class Credits:
         return URL(f"{self._url}/v1/{whose}/{what}", encoded=True)
 
     async def _get(self, url: URL, headers: Mapping[str, str], limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        """Ask, and return the answer if it is 200. Raises UnavailableError, RefusedError, or aiohttp's own."""
+        """Ask, and return the answer if it is 200. Raises ClientError, or aiohttp's own."""
+        self._refuse_if_closed()
+        secret = await self._secret()
+        self._refuse_if_closed()
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        secret = await self._secret()
         response = await self._session.get(
             url, headers={"Authorization": f"Bearer {secret}", **headers}, timeout=limits
         )
@@ -120,6 +159,12 @@ class Credits:
             return response
         async with response:
             raise await _refused(response)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ClosedError("this client is closed: make a new one")
+        if self._session is not None and self._session.closed:
+            raise ClosedError("the session that this client was given is closed")
 
     async def _secret(self) -> str:
         if self._api_key is not None:
@@ -131,12 +176,27 @@ class Credits:
         return await given if inspect.isawaitable(given) else given
 
 
+def _address(url: str) -> str:
+    """Return where creditsd answers, without a slash at its end. Raises ValueError for what is no such address."""
+    try:
+        parsed = URL(url)
+        plain = parsed.user is None and parsed.password is None and not parsed.raw_query_string and not parsed.fragment
+        right = parsed.scheme in ("http", "https") and bool(parsed.host) and plain
+    except (ValueError, TypeError):
+        right = False
+    if not right:
+        shown = str(url).rpartition("@")[2]  # what stands before it may be a secret
+        raise ValueError(f"{shown!r} is no address of creditsd: say http:// or https://, a host, and no user or query")
+    return url.rstrip("/")
+
+
 async def _refused(response: aiohttp.ClientResponse) -> RefusedError | UnavailableError:
     status, said = response.status, _reason(await response.content.read(4096))
     line = f"{response.url.origin()} answers {status}" + (f": {said}" if said else "")
     if status >= 500 or status in _PASSING:
         after = response.headers.get("Retry-After", "")
-        return UnavailableError(line, float(after) if after.isascii() and after.isdecimal() else None)
+        kind = TooManyRequestsError if status == 429 else UnavailableError
+        return kind(line, float(after) if after.isascii() and after.isdecimal() else None)
     return _REFUSALS.get(status, RefusedError)(line, status)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from creditsd.client.errors import UnavailableError
+from creditsd_client.errors import UnavailableError
 
 MAX_EVENT_BYTES = 1 << 20  # a total has a few hundred; whatever sends more is not creditsd
 _LINE_END = re.compile(rb"\r\n|\n|\r")

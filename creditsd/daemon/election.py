@@ -1,0 +1,164 @@
+"""Who leads: one daemon at a time, by an advisory lock on the session that writes balances; others stand by."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import structlog
+
+from creditsd.config.settings import Settings
+from creditsd.daemon.leadership import Leadership
+from creditsd.daemon.pipeline import Pipeline
+from creditsd.daemon.state import DaemonState
+from creditsd.domain.backoff import Backoff
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, ungrouped
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, connected, row, translated
+from creditsd.schema import install as schema
+from creditsd.schema.install import Installation
+
+log = structlog.get_logger()
+
+Opener = Callable[[Connection, Installation], AbstractAsyncContextManager[Leadership]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How often a standby asks whether it may lead, and how often we look at what somebody has to mend.
+
+    What fails within `steady_seconds` waits longer each time, though it had connected.
+    """
+
+    standby_seconds: float = 1.0
+    mending_seconds: float = 5.0
+    steady_seconds: float = 10.0
+
+
+class Election:
+    """Gains leadership, keeps it, and gives it back; tells every receiver of gain and of loss.
+
+    When the session dies, its transaction and its lock die with it: a deposed leader cannot write. `seen` hears the
+    type of the ids as soon as the database is known, whether we lead or not.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        opened: Opener,
+        pipeline: Pipeline,
+        state: DaemonState,
+        *,
+        timings: Timings,
+        seen: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._seen = seen
+        self._opened = opened
+        self._pipeline = pipeline
+        self._state = state
+        self._timings = timings
+        self._started = False
+        self._ending = asyncio.Event()
+        self._resigning = asyncio.Event()
+        self.idle = asyncio.Event()
+        """Set once nothing new will be stored by this daemon: it has been told to end, and works no more."""
+
+    async def run(self) -> None:
+        """Lead, or stand by, again and again, until `end` and `resign`.
+
+        Raises ConfigError, SchemaError or DatabaseUnavailable when the first start cannot succeed; after that it waits
+        and tries again.
+        """
+        backoff = Backoff()
+        try:
+            while not self._ending.is_set():
+                self._state.turned()
+                began = time.monotonic()
+                try:
+                    with ungrouped():
+                        await self._stand()
+                except (DatabaseUnavailable, SchemaError, ConfigError) as error:
+                    if not self._started:
+                        raise
+                    if time.monotonic() - began > self._timings.steady_seconds:
+                        backoff = Backoff()
+                    await self._recover(error, backoff)
+        finally:
+            self.idle.set()
+
+    def end(self) -> None:
+        """Store nothing more, and lead no more if we do not yet; a leadership is kept until `resign`."""
+        self._ending.set()
+        self._pipeline.end()
+
+    def resign(self) -> None:
+        """Give leadership back: whoever was handed what was stored has done with it."""
+        self._resigning.set()
+
+    async def _stand(self) -> None:
+        """Connect, wait for our turn, and lead until the end, or until a connection is lost."""
+        dsn = self._settings.listen_dsn or self._settings.dsn
+        async with connected(dsn, purpose="leader") as session:
+            # Somebody is there who starts us; later on, nobody is helped by a daemon that does nothing.
+            installation = await (schema.usable if self._started else schema.missing)(session, self._settings)
+            self._started = True
+            self._seen(installation.user_id_type)
+            if await self._gain(session):
+                async with self._opened(session, installation) as leadership:
+                    await self._lead(leadership)
+
+    async def _gain(self, session: Connection) -> bool:
+        """Wait until no other daemon leads; False when we are to end before that."""
+        while not self._ending.is_set():
+            self._state.turned()
+            found = await row(session, sql_files.sql("queries/leadership_taken"))
+            if found is not None and found[0]:
+                return True
+            if self._state.now != "standby":
+                log.info("daemon.stood_by", reason="another daemon leads")
+                self._state.enter("standby")
+            await self._wait(self._timings.standby_seconds)
+        return False
+
+    async def _lead(self, leadership: Leadership) -> None:
+        """Tell of the gain, work, and keep the lock until it is given back; tell of the loss, however it comes."""
+        resumption = await leadership.change_reader.resume()
+        try:
+            for receiver in self._pipeline.receivers:
+                receiver.lead(resumption.newest, leadership.user_id_type)
+            await self._pipeline.lead(leadership, resumption)
+            self.idle.set()
+            await self._keep(leadership.session)
+        finally:
+            for receiver in self._pipeline.receivers:
+                receiver.step_down()
+            log.info("daemon.stepped_down")
+
+    async def _keep(self, session: Connection) -> None:
+        """Hold the lock without any work, for those who still publish; raises DatabaseUnavailable when it is lost."""
+        while not self._resigning.is_set():
+            with translated():
+                await session.execute("")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timings.standby_seconds):
+                    await self._resigning.wait()
+
+    async def _recover(self, error: CreditsdError, backoff: Backoff) -> None:
+        """Say why we do not lead, and wait as long as it takes to be worth another try."""
+        unavailable = isinstance(error, DatabaseUnavailable)
+        seconds = backoff.next(None if unavailable else self._timings.mending_seconds)
+        self._state.enter("disconnected", str(error))
+        say = log.warning if unavailable else log.error
+        say("daemon.interrupted", reason=str(error), next_try_seconds=round(seconds, 2))
+        await self._wait(seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait, but not beyond the end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()

@@ -1,0 +1,65 @@
+"""What one leadership consists of: opened by whoever wins the election, and lost as one with any of its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from creditsd.capture import change_purger, doorbell
+from creditsd.capture.change_purger import ChangePurger
+from creditsd.capture.change_reader import ChangeReader
+from creditsd.capture.doorbell import Doorbell
+from creditsd.config.settings import Settings
+from creditsd.daemon.tasks import ended
+from creditsd.postgres.connections import Connection, Pool
+from creditsd.schema.install import Installation
+from creditsd.totals import history_partitions
+from creditsd.totals.history_partitions import HistoryPartitions
+from creditsd.totals.recompute import Recomputer
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """The session that holds the leader's lock and writes balances, and what works on it."""
+
+    session: Connection
+    user_id_type: str
+    change_reader: ChangeReader
+    recomputer: Recomputer
+    doorbell: Doorbell
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens leaderships; `told` hears what rings with a word in it, as commands do."""
+
+    settings: Settings
+    pool: Pool
+    told: Callable[[str], None]
+    doorbell: doorbell.Timings
+    purger: change_purger.Timings
+    partitions: history_partitions.Timings
+
+    @asynccontextmanager
+    async def __call__(self, session: Connection, installation: Installation) -> AsyncIterator[Leadership]:
+        """Open what leading takes, run what runs beside it, and end all of it as one.
+
+        Raises a group with DatabaseUnavailable where any of its connections is lost.
+        """
+        settings, ids = self.settings, installation.user_id_type
+        partitions = HistoryPartitions(settings.history.days, self.partitions)
+        await partitions.tidy(session)  # before the first step of today
+        reader = ChangeReader(session, digest=installation.digest, user_id_type=ids, policy=settings.policy)
+        recomputer = Recomputer(session, user_id_type=ids, policy=settings.policy)
+        async with (
+            Doorbell.opened(settings, told=self.told, timings=self.doorbell) as bell,
+            asyncio.TaskGroup() as tasks,
+        ):
+            work = [*bell.beside(), ChangePurger(reader, self.purger).run(self.pool), partitions.run(self.pool)]
+            beside = [tasks.create_task(each) for each in work]
+            try:
+                yield Leadership(session, ids, reader, recomputer, bell)
+            finally:
+                await ended(beside)

@@ -1,0 +1,42 @@
+"""What is broadcast: a total on its user's topic; and who is to blame where some together were refused."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from creditsd.domain.total import Total
+from creditsd.sinks import Rejection
+
+EVENT = "credits.updated"
+TOPIC = "credits:"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why some messages were not taken, whichever of them is to blame; none of them was sent."""
+
+    reason: str
+    status: int | None = None
+
+
+Send = Callable[[Sequence[Total]], Awaitable[Refusal | None]]
+"""Sends all of these or none, and then says why."""
+
+
+def topic(total: Total) -> str:
+    """Name the private topic of a total's user."""
+    return TOPIC + total.user_id
+
+
+async def by_halves(send: Send, totals: Sequence[Total], refusal: Refusal | None) -> list[Rejection]:
+    """Find out who is to blame for the refusal of all these, and send the others."""
+    if refusal is None:
+        return []
+    if len(totals) == 1:
+        return [Rejection(totals[0], refusal.reason, refusal.status)]
+    middle = len(totals) // 2
+    found: list[Rejection] = []
+    for half in (totals[:middle], totals[middle:]):
+        found += await by_halves(send, half, await send(half))
+    return found

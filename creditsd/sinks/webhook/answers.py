@@ -1,0 +1,47 @@
+"""Judges what an endpoint answers: it arrived, this one was refused, the receiver is away, or it is gone for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+import aiohttp
+
+from creditsd.brokers import http
+from creditsd.config.printable import REASON_LENGTH
+from creditsd.domain.events import Event
+
+# The receiver, or what stands before it, says that it is not the delivery's fault.
+TRY_LATER = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended: `arrived`, `refused` (its fault), `unavailable` (the receiver's), or `gone` for good."""
+
+    kind: Literal["arrived", "refused", "unavailable", "gone"]
+    reason: str = ""
+    status: int | None = None
+    retry_after_seconds: float | None = None
+    accepted: tuple[Event, ...] = ()
+
+
+ARRIVED = Outcome("arrived")
+NO_ANSWER = Outcome("unavailable", "no answer in time")
+
+
+async def judged(response: aiohttp.ClientResponse, secrets: Sequence[str]) -> Outcome:
+    """Judge by the status alone; a little of the body is taken for the reason."""
+    status, body = response.status, await http.read_little(response)
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        return ARRIVED
+    pause = http.retry_after_seconds(response.headers.get("Retry-After"))
+    return Outcome(_kind(status), http.said(status, body, secrets)[:REASON_LENGTH], status, pause)
+
+
+def _kind(status: int) -> Literal["unavailable", "refused", "gone"]:
+    if status == HTTPStatus.GONE:
+        return "gone"
+    return "unavailable" if status in TRY_LATER else "refused"

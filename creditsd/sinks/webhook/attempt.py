@@ -1,0 +1,81 @@
+"""One batch on its way to an endpoint: what is sent next, what became of each total, and when to stop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from creditsd.domain.total import Total
+from creditsd.sinks import Rejection
+from creditsd.sinks.webhook.answers import ARRIVED, Outcome
+from creditsd.sinks.webhook.message import Message
+
+# Signing a few at a time costs a third of signing each as it is sent: the processor finds everything at hand.
+_WRITTEN_TOGETHER = 16
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The totals of one batch. They begin in order, so those that have begun are always the first of the batch."""
+
+    waiting: Iterator[Total]
+    write: Callable[[Total], Sequence[Message]]
+    patience: int
+    """So many requests must have found nobody before the endpoint counts as away."""
+    written: deque[tuple[Total, Sequence[Message]]] = field(default_factory=deque)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    begun: int = 0
+    asked: int = 0
+    answered: bool = False
+    failed: Outcome | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the endpoint asks for patience, or seems to be away."""
+        failed = self.failed
+        return failed is not None and (self.answered or failed.kind == "gone" or self.asked >= self.patience)
+
+    def next(self) -> Sequence[Message]:
+        """Return what to send of the next user, one after the other; nothing at the end, or once it is over.
+
+        Totals that bring nothing this endpoint was to be told are through without a request.
+        """
+        while not self.over:
+            if not self.written:
+                self.written.extend((each, self.write(each)) for each in islice(self.waiting, _WRITTEN_TOGETHER))
+                if not self.written:
+                    break
+            self.begun += 1
+            total, messages = self.written.popleft()
+            if messages:
+                self.asked += 1
+                return messages
+            self.outcomes[total.user_id] = ARRIVED
+        return ()
+
+    def note(self, total: Total, outcome: Outcome) -> None:
+        """Keep how the deliveries of one user ended."""
+        self.outcomes[total.user_id] = outcome
+        self.answered = self.answered or bool(outcome.accepted)
+        match outcome.kind:
+            case "gone":
+                self.failed = outcome
+            case "unavailable":
+                self.failed = self.failed or outcome
+            case _:
+                self.answered = True
+
+    def rejections(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+        """Return those of the batch that have begun and did not arrive."""
+        return [
+            Rejection(total, outcome.reason, outcome.status, outcome.retry_after_seconds, outcome.accepted)
+            for total in totals[: self.begun]
+            if (outcome := self.outcomes[total.user_id]).kind != "arrived"
+        ]
+
+    def pause_seconds(self) -> float | None:
+        """Return how long the endpoint asks to be left alone: the longest of what it said."""
+        failed = (each for each in self.outcomes.values() if each.kind == "unavailable")
+        return max((each.retry_after_seconds for each in failed if each.retry_after_seconds is not None), default=None)

@@ -1,0 +1,27 @@
+"""What can be set for a webhook beside its url."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt
+
+from creditsd.domain.events import Type
+
+
+class Options(BaseModel, extra="forbid"):
+    """What can be set beside the url."""
+
+    secret: str = Field(default="", repr=False)
+    secrets: list[str] = Field(default=[], repr=False)
+    events: list[Type] = Field(default=["credits.updated"], min_length=1)
+    allow_cidrs: list[IPvAnyNetwork] = []
+    proxy: str = Field(default="", repr=False)
+    ca_file: str = ""
+    timeout_seconds: PositiveFloat = Field(default=15.0, allow_inf_nan=False)
+    connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
+    concurrency: PositiveInt = 64
+    disable_after_seconds: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
+
+    @property
+    def signed_with(self) -> list[str]:
+        """Every secret that was given, in the order of the signatures."""
+        return [each for each in (self.secret, *self.secrets) if each]

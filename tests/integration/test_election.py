@@ -1,0 +1,105 @@
+"""One daemon leads, the others stand by; who loses leadership hands everything back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from creditsd.config.settings import Settings
+from creditsd.http.operator.recent_totals import RecentTotals
+from tests.conftest import Database, eventually
+from tests.integration.line import ADVISORY, USER, MemorySink
+from tests.integration.play import ADD
+from tests.integration.running import running, until
+
+TERMINATE_LEADER = f"SELECT pg_terminate_backend(pid) FROM (SELECT pid {ADVISORY} AND objid = 2 AND granted) AS leader"
+
+
+async def test_a_second_daemon_stands_by_and_takes_over(installation: Database, settings: Settings) -> None:
+    first_sink, second_sink = MemorySink(), MemorySink()
+    async with running(settings, second_sink) as second:
+        await until(second, "state", "leading")
+        async with running(settings, first_sink) as first:
+            await until(first, "state", "standby")
+            assert first.health()["ready"]
+            installation.run(ADD, [USER, 1])
+            await second_sink.until_credits(USER, 1)
+            assert first_sink.tries == 0
+            second.stop()
+            await until(first, "state", "leading")
+            installation.run(ADD, [USER, 1])
+            total = await first_sink.until_credits(USER, 2)
+            assert total.version > second_sink.newest[USER].version
+    # The same name is the same sink: what the one had delivered the other does not repeat.
+    assert [total.credits for total in first_sink.totals] == [2]
+
+
+async def test_a_standby_takes_over_from_a_leader_whose_session_is_ended(
+    installation: Database, settings: Settings
+) -> None:
+    sinks = MemorySink(), MemorySink()
+    async with running(settings, sinks[0]) as one:
+        await until(one, "state", "leading")
+        async with running(settings, sinks[1]) as other:
+            await until(other, "state", "standby")
+            installation.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'creditsd leader' AND pid IN "
+                f"(SELECT pid {ADVISORY} AND objid = 2 AND granted)"
+            )
+            installation.run(ADD, [USER, 1])
+
+            async def newest() -> list[Any]:
+                return [sink.newest[USER].credits for sink in sinks if USER in sink.newest]
+
+            await eventually(newest, lambda found: 1 in found)
+            states = {str(each.health()["state"]) for each in (one, other)}
+            assert "leading" in states
+
+
+async def test_whoever_loses_its_leaders_session_says_so_to_all_receivers_and_stands_by(
+    installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The former leader went on trying refused deliveries beside the new one, and heeded no `sinks pause`.
+    heard: list[str] = []
+    monkeypatch.setattr(RecentTotals, "lead", lambda *_: heard.append("lead"))
+    monkeypatch.setattr(RecentTotals, "step_down", lambda _: heard.append("step_down"))
+    async with running(settings) as former:
+        await until(former, "doorbell", "asleep")
+        async with running(settings) as successor:
+            await until(successor, "state", "standby")
+            assert heard == ["lead"]
+            installation.run(TERMINATE_LEADER)
+            await until(former, "state", "standby")  # though nothing has rung
+            await until(successor, "state", "leading")
+            assert sorted(heard) == ["lead", "lead", "step_down"]
+    assert heard.count("step_down") == 2
+
+
+async def told(sink: MemorySink) -> int:
+    return sink.tries
+
+
+async def test_a_leader_that_ends_keeps_the_lock_until_what_is_stored_has_arrived(
+    installation: Database, settings: Settings
+) -> None:
+    slow, sink = MemorySink(), MemorySink()
+    async with running(settings, sink) as standby_later:
+        await until(standby_later, "state", "leading")
+        async with running(settings, slow) as leader:
+            await until(leader, "state", "standby")
+            standby_later.stop()
+            await until(leader, "state", "leading")
+            async with running(settings, sink) as standby:
+                await until(standby, "state", "standby")
+                slow.gate.clear()
+                installation.run(ADD, [USER, 1])
+                await eventually(lambda: told(slow), lambda tries: tries == 1)
+                leader.stop()
+                await until(leader, "doorbell", None)
+                assert standby.state == "standby"
+                slow.gate.set()
+                await until(standby, "state", "leading")
+    assert [total.credits for total in slow.totals] == [1]
+    assert sink.totals == []

@@ -1,0 +1,94 @@
+"""Our sessions are what we need them to be, whatever an administrator has set for the role or the database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from creditsd.config.settings import Settings
+from creditsd.postgres.connections import borrowed, connected, pool
+from creditsd.schema import install as schema
+from tests.conftest import Database, eventually
+from tests.integration.leading import restricted
+from tests.integration.line import USER, MemorySink, configured, installed
+from tests.integration.play import ADD
+from tests.integration.running import running, until
+
+HOSTILE = {
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on",
+    "statement_timeout": "100ms",
+    "lock_timeout": "100ms",
+    "idle_in_transaction_session_timeout": "100ms",
+    "idle_session_timeout": "100ms",
+    "transaction_timeout": "100ms",
+}
+
+
+@pytest.fixture
+async def hostile(reference_table: Database) -> AsyncIterator[Settings]:
+    """The settings of a role on which all of that is set."""
+    with restricted(reference_table) as (role, limited):
+        await installed(reference_table, role=role)
+        known = {name for (name,) in reference_table.run("SELECT name FROM pg_settings")}
+        for name, value in HOSTILE.items():
+            if name in known:
+                reference_table.run(f"ALTER ROLE {role} SET {name} = '{value}'")
+        yield configured(limited)
+
+
+async def test_a_daemon_leads_and_stays_whatever_is_set_on_its_role(
+    reference_table: Database, hostile: Settings
+) -> None:
+    # Fifteen reconnects in twenty seconds, or 140 vain tries in eight.
+    sink = MemorySink()
+    with capture_logs() as logs:
+        async with running(hostile, sink) as daemon:
+            await until(daemon, "doorbell", "asleep")
+            ((pid,),) = reference_table.run(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'creditsd sleep' "
+                "AND datname = current_database()"
+            )
+            reference_table.run(ADD, [USER, 1])
+            await sink.until_credits(USER, 1)
+            # Asked of the server, by its clock: longer than any of the time-outs.
+            asleep = f"SELECT clock_timestamp() - state_change > '300 ms' FROM pg_stat_activity WHERE pid = {pid}"
+
+            async def outlived() -> object:
+                return reference_table.run(asleep)
+
+            await eventually(outlived, lambda rows: rows == [(True,)])
+    assert [event for event in logs if event["event"] == "daemon.interrupted"] == []
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["direct", "through a pooler"])
+async def test_no_default_of_the_roles_counts_in_our_transactions(hostile: Settings, shared: bool) -> None:
+    said = "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')"
+    async with connected(hostile.dsn, purpose="test", shared=shared) as connection:
+        assert await (await connection.execute(said)).fetchone() == ("read committed", "off")
+        async with connection.transaction():
+            assert await (await connection.execute(said)).fetchone() == ("read committed", "off")
+    async with pool(hostile.dsn, purpose="test", max_size=1, shared=shared) as pooled, borrowed(pooled) as connection:
+        assert await (await connection.execute(said)).fetchone() == ("read committed", "off")
+
+
+async def test_what_fails_again_and_again_after_connecting_is_tried_after_growing_pauses(
+    reference_table18: Database,
+) -> None:
+    settings = await installed(reference_table18)
+    reference_table18.run(
+        "CREATE OR REPLACE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE 'not now' USING ERRCODE = 'out_of_memory'; END$$"
+    )
+    with capture_logs() as logs:
+        async with running(settings, MemorySink()):
+
+            async def pauses() -> list[float]:
+                return [event["next_try_seconds"] for event in logs if event["event"] == "daemon.interrupted"]
+
+            found = await eventually(pauses, lambda seconds: len(seconds) == 4)
+    assert found[3] > 2 * found[0]  # 0.8 s at least, and 0.2 s at most
+    await schema.uninstall(settings)
