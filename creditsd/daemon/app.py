@@ -158,7 +158,7 @@ class Daemon:
         """Say what a person must mend, and how."""
         if self._state.now == "disconnected":
             return [{"problem": self._state.why, "hint": ""}]
-        return [{"problem": each.what, "hint": each.hint} for each in self._pipeline.watch.divergences]
+        return [each.document() for each in self._pipeline.watch.divergences]
 
     def _tell(self, payload: str) -> None:
         """Pass on what a command has rung."""

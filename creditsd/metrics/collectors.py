@@ -33,6 +33,10 @@ class MeasuredLine(Protocol):
     def state(self) -> str:
         """What it is doing now."""
 
+    @property
+    def table_watched(self) -> bool:
+        """Whether every change of the table is seen, as far as is known."""
+
 
 class MeasuredPublisher(Protocol):
     """A publisher, as far as it is measured."""
@@ -89,6 +93,7 @@ class DaemonCollector:
             GaugeMetricFamily("creditsd_leader", "Whether this daemon leads.", float(leads)),
             _one_of("creditsd_state", "What this daemon does.", STATES, state),
             _one_of("creditsd_doorbell_state", "How it wakes.", DOORBELL_STATES, self._doorbell() or "none"),
+            *(_watched(self._line.table_watched) if leads else ()),
             *_line_families(self._line.counters),
             *self._sinks(),
             *(await self._stored() if leads else ()),
@@ -151,6 +156,11 @@ class DaemonCollector:
             ):
                 found.refused[sink], found.dead[sink] = refused, dead
         return found
+
+
+def _watched(whether: bool) -> Iterable[Metric]:
+    said = "Whether every change of the table is seen: 0 while somebody must mend what could hide one."
+    return [GaugeMetricFamily("creditsd_table_watched", said, float(whether))]
 
 
 def _line_families(counters: LineCounters) -> Iterable[Metric]:

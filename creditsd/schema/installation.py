@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
+from enum import IntEnum
 
 from psycopg import sql
 
@@ -64,19 +66,28 @@ class Installation:
     functions_told: bool
 
 
+class Stops(IntEnum):
+    """How much a divergence stops: nothing, but changes may be missed; totals; or all, since nothing can be read."""
+
+    NOTHING = 0
+    TOTALS = 1
+    EVERYTHING = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """One way in which the database is not as `install` leaves it, and what mends it.
+    """One way in which the database is not as `install` leaves it, and what mends it."""
 
-    `fatal` where nothing can be computed; else changes may be missed, and all others go on.
-    """
-
-    what: str
+    problem: str
     hint: str = _INSTALL
-    fatal: bool = False
+    stops: Stops = Stops.NOTHING
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.hint}" if self.hint else self.what
+        return f"{self.problem}: {self.hint}" if self.hint else self.problem
+
+    def document(self) -> dict[str, str]:
+        """Give it under the keys of /readyz and `creditsd status --json`."""
+        return {"problem": self.problem, "hint": self.hint}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +97,10 @@ class Comparison:
     installation: Installation | None
     divergences: list[Divergence]
 
-    def installed(self, *, wholly: bool) -> Installation:
-        """Return what is installed. Raises SchemaError with the first divergence, or the first that is fatal."""
+    def installed(self, *, tolerated: Stops | None = None) -> Installation:
+        """Return what is installed. Raises SchemaError with the first divergence that is not tolerated."""
         for each in self.divergences:
-            if wholly or each.fatal:
+            if tolerated is None or each.stops > tolerated:
                 raise SchemaError(str(each))
         assert self.installation is not None
         return self.installation
@@ -100,12 +111,12 @@ async def missing(connection: Connection, settings: Settings) -> Installation:
 
     Raises SchemaError with the first thing that is missing and its mend.
     """
-    return (await compare(connection, settings)).installed(wholly=True)
+    return (await compare(connection, settings)).installed()
 
 
 async def usable(connection: Connection, settings: Settings) -> Installation:
     """Check that totals can be computed, though changes may be missed; return what is installed. Raises SchemaError."""
-    return (await compare(connection, settings)).installed(wholly=False)
+    return (await compare(connection, settings)).installed(tolerated=Stops.NOTHING)
 
 
 async def compare(connection: Connection, settings: Settings) -> Comparison:
@@ -113,13 +124,15 @@ async def compare(connection: Connection, settings: Settings) -> Comparison:
     try:
         source = await SourceTable.inspect(connection, settings)
     except SchemaError as error:
-        return Comparison(None, [Divergence(str(error), hint="", fatal=True)])
+        installation = None
+        with contextlib.suppress(SchemaError):  # the first one says more
+            installation = await found(connection)
+        unread = _unread(installation)
+        return Comparison(installation, [Divergence(str(error), "", Stops.TOTALS if unread is None else unread.stops)])
     installation = await found(connection)
-    if installation is None:
-        return Comparison(None, [Divergence("creditsd is not installed in this database", fatal=True)])
-    unusable = _unusable(source, installation)
-    if unusable is not None:
-        return Comparison(installation, [unusable])
+    divergence = _unread(installation) or _retyped(source, installation)
+    if installation is None or divergence is not None:
+        return Comparison(installation, [divergence] if divergence is not None else [])
     divergences = [Divergence(each) for each in await triggers.faults(connection, source)]
     if installation.digest != digest(source, settings):
         divergences.append(Divergence("the table or the settings differ from what is installed"))
@@ -152,9 +165,9 @@ async def functions_as_made(connection: Connection, installation: Installation) 
 
 def not_newer(installation: Installation) -> None:
     """Raise SchemaError where a newer creditsd has installed."""
-    newer = _newer(installation)
-    if newer is not None:
-        raise SchemaError(str(newer))
+    newest = sql_files.migrations()[-1][0]
+    if installation.migration > newest:
+        raise SchemaError(str(_unread(installation)))
 
 
 def repeatable(source: SourceTable, settings: Settings) -> list[str]:
@@ -187,23 +200,29 @@ def note(source: SourceTable, settings: Settings) -> str:
     return sql_files.filled("queries/note_installation", **literals).strip() + ";"
 
 
-def _unusable(source: SourceTable, installation: Installation) -> Divergence | None:
+def _unread(installation: Installation | None) -> Divergence | None:
+    """Say why nothing of ours can be read, if so."""
+    if installation is None:
+        return Divergence("creditsd is not installed in this database", stops=Stops.EVERYTHING)
     newest = sql_files.migrations()[-1][0]
-    if (newer := _newer(installation)) is not None:
-        return newer
+    if installation.migration > newest:
+        what = f"the schema is at migration {installation.migration}, this creditsd knows {newest}"
+        return Divergence(what, hint="upgrade creditsd", stops=Stops.EVERYTHING)
     if installation.migration < newest:
         what = f"the schema is at migration {installation.migration}, this creditsd needs {newest}"
-        return Divergence(what, fatal=True)
-    if source.user_id_type != (installation.user_id_type, installation.user_id_collation):
-        column = f"{source.settings.table}.{source.settings.columns.user_id}"
-        what = f"{column} is {source.user_id_type[0]}, but creditsd was installed for {installation.user_id_type}"
-        return Divergence(what, fatal=True)
+        return Divergence(what, stops=Stops.EVERYTHING)
     return None
 
 
-def _newer(installation: Installation) -> Divergence | None:
-    newest = sql_files.migrations()[-1][0]
-    if installation.migration <= newest:
+def _retyped(source: SourceTable, installation: Installation | None) -> Divergence | None:
+    """Say that the ids have another type than ours, if so."""
+    if installation is None or source.user_id_type == (installation.user_id_type, installation.user_id_collation):
         return None
-    what = f"the schema is at migration {installation.migration}, this creditsd knows {newest}"
-    return Divergence(what, hint="upgrade creditsd", fatal=True)
+    column = f"{source.settings.table}.{source.settings.columns.user_id}"
+    what = f"{column} is {_typed(*source.user_id_type)}, but creditsd was installed for "
+    what += _typed(installation.user_id_type, installation.user_id_collation)
+    return Divergence(what, stops=Stops.TOTALS)
+
+
+def _typed(name: str, collation: str | None) -> str:
+    return f"{name} COLLATE {collation}" if collation else name

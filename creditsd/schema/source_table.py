@@ -87,7 +87,7 @@ class SourceTable:
             raise SchemaError(f"{source.table} is {kind}: set source.table to the table that is written to")
         if hidden:
             raise SchemaError(
-                f"row level security of {source.table} is forced on its owner {owner}, and would hide rows from creditsd: "
+                f"row level security of {source.table} is forced on its owner {owner} and would hide rows from us: "
                 f"ALTER TABLE {source.table} NO FORCE ROW LEVEL SECURITY, or give {owner} BYPASSRLS"
             )
         columns = [
@@ -112,27 +112,14 @@ class SourceTable:
                 if key in _OPTIONAL and name == key:
                     continue  # not set by anyone: such a table simply has none
                 self._no_such_column(key, name)
-        user_id, amount = self.column("user_id"), self.column("credits")
-        assert user_id is not None  # both are required, and so were found above
-        assert amount is not None
-        if user_id.base not in _USER_ID_TYPES:
-            raise self._wrong_type(user_id, "uuid, text or bigint")
-        if not user_id.deterministic:
-            raise SchemaError(
-                f"column {user_id.name} of {self.settings.table} has the collation {user_id.collation}, to which "
-                "different texts are equal: creditsd needs a deterministic one"
-            )
+        self._check_user_id()
+        amount = self._required("credits")
         if amount.base not in {*_WHOLE_TYPES, "numeric"}:
             raise self._wrong_type(amount, "integer, bigint or numeric")
         for key in ("expires_at", "created_at"):
             column = self.column(key)
             if column is not None and column.base not in _TIME_TYPES:
                 raise self._wrong_type(column, "timestamp with time zone")
-        if user_id.generated == _VIRTUAL:
-            raise SchemaError(
-                f"column {user_id.name} of {self.settings.table} is generated and VIRTUAL, which is null in a trigger: "
-                "make it STORED"
-            )
         if settings.expire_empty == "on":
             self._check_expired_status()
 
@@ -223,6 +210,21 @@ class SourceTable:
             "WHEN {0} < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz "
             "ELSE {0}::timestamptz END"
         ).format(value)
+
+    def _check_user_id(self) -> None:
+        user_id = self._required("user_id")
+        if user_id.base not in _USER_ID_TYPES:
+            raise self._wrong_type(user_id, "uuid, text or bigint")
+        if not user_id.deterministic:
+            raise SchemaError(
+                f"column {user_id.name} of {self.settings.table} has the collation {user_id.collation}, to which "
+                "different texts are equal: creditsd needs a deterministic one"
+            )
+        if user_id.generated == _VIRTUAL:
+            raise SchemaError(
+                f"column {user_id.name} of {self.settings.table} is generated and VIRTUAL, which is null in a trigger: "
+                "make it STORED"
+            )
 
     def _check_expired_status(self) -> None:
         status = self._required("status")

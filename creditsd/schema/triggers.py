@@ -102,9 +102,7 @@ async def _drop_astray(connection: Connection, source: SourceTable) -> list[str]
     done = []
     for relation, names in await astray(connection, source):
         for name in names:
-            await connection.execute(
-                sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), sql.SQL(relation))
-            )
+            await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), sql.SQL(relation)))
         done.append(f"took the triggers off {relation}, which is not {source.settings.table}")
     return done
 

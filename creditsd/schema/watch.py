@@ -77,7 +77,7 @@ class TableWatch:
         """Say once of each divergence what mends it, and once that all is mended."""
         for each in divergences:
             if each not in self._divergences:
-                log.error("schema.diverged", problem=each.what, hint=each.hint or None)
+                log.error("schema.diverged", problem=each.problem, hint=each.hint or None)
         if self._divergences and not divergences:
             log.info("schema.mended")
         self._divergences = divergences

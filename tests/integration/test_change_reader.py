@@ -555,7 +555,7 @@ async def test_the_first_start_and_nothing_else_is_a_first_start(settings: Setti
         ),
         ("DELETE FROM creditsd.reader", "first start"),
         ("UPDATE creditsd.reader SET policy = 'as it was'", "policy changed"),
-        ("UPDATE creditsd.reader SET partitions = '1 2 3'", "partitions changed"),
+        ("UPDATE creditsd.reader SET fingerprint = '1 2 3'", "table changed"),
     ],
 )
 async def test_another_history_or_another_policy_means_everyone(

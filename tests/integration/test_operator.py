@@ -220,7 +220,8 @@ async def test_without_its_database_it_says_what_it_knows(
 ) -> None:
     monkeypatch.setattr(backend_module, "STATE_PATIENCE_SECONDS", 0.2)
     away = configured(installation).model_copy(update={"dsn": f"host=127.0.0.1 port={free_port()} password=swordfish"})
-    async with Backend(away, Rates(), [], lambda: {"state": "disconnected", "doorbell": None}) as backend:
+    health: dict[str, object] = {"state": "disconnected", "doorbell": None, "problems": []}
+    async with Backend(away, Rates(), [], lambda: health) as backend:
         said = json.loads(await backend.state())
     assert (said["state"], "line" in said) == ("disconnected", False)
     assert "PostgreSQL" in said["problem"]
