@@ -9,15 +9,20 @@ GRANT EXECUTE ON FUNCTION
     creditsd.counts,
     creditsd.differs,
     creditsd.drain,
+    creditsd.fingerprint,
     creditsd.forget,
+    creditsd.functions_digest,
     creditsd.heartbeat,
     creditsd.purge,
     creditsd.recompute,
     creditsd.recompute_due,
     creditsd.resume,
     creditsd.resync_next,
+    creditsd.source_rows,
     creditsd.tidy_history,
-    creditsd.totals
+    creditsd.totals,
+    creditsd.users_after,
+    creditsd.users_estimated
 TO {role};
 DROP POLICY IF EXISTS balances_daemon ON creditsd.balances;
 CREATE POLICY balances_daemon ON creditsd.balances TO {role} USING (true);

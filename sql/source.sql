@@ -1,5 +1,5 @@
--- The user's table in our words. Everything else speaks of this view alone.
-CREATE VIEW creditsd.source AS
+-- The application's table in our words. A subquery of the functions that read it, not a view of the table: PL/pgSQL keeps no
+-- dependency on what it reads, so the application may alter, rename and drop its columns as if we were not there.
 SELECT
     t.{user_id} AS user_id,
     {credits_value} AS credits,
@@ -14,7 +14,4 @@ SELECT
     {subscription_id_value} AS subscription_id,
     {expires_at_value} AS expires_at,
     {created_at_value} AS created_at
-FROM {table} AS t;
-
-COMMENT ON VIEW creditsd.source IS
-'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Drop it to alter those columns, then run "creditsd install".';
+FROM {table} AS t

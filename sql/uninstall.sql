@@ -7,6 +7,8 @@ DROP FUNCTION IF EXISTS
 
 DROP VIEW IF EXISTS creditsd.source;
 
+DROP FUNCTION IF EXISTS creditsd.source_rows;
+
 DROP TYPE IF EXISTS creditsd.total;
 
 DROP TABLE IF EXISTS

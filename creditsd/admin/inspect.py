@@ -19,7 +19,7 @@ from creditsd.domain.errors import RowsError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows, summed
-from creditsd.schema import install as schema
+from creditsd.schema.installation import Divergence, Installation, Stops, compare
 from creditsd.sinks import Choosing, make
 from creditsd.totals.recompute import Recomputer
 
@@ -99,6 +99,7 @@ class Status:
     newest: int | None
     sinks: list[SinkState]
     set_aside: list[SetAside]
+    problems: list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +129,33 @@ class Explanation:
 class Inspector:
     """Asks one database. Reads only, but for `backfill`."""
 
-    def __init__(self, connection: Connection, settings: Settings, installation: schema.Installation) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        installation: Installation,
+        divergences: Sequence[Divergence] = (),
+    ) -> None:
         self._connection = connection
+        self._divergences = divergences
         self._settings = settings
         self._installation = installation
         self._policy = settings.policy
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, settings: Settings, *, purpose: str, direct: bool = False) -> AsyncIterator[Inspector]:
+    async def opened(
+        cls, settings: Settings, *, purpose: str, direct: bool = False, tolerated: Stops | None = None
+    ) -> AsyncIterator[Inspector]:
         """Connect for as long as the block lasts; `direct` for what holds a lock, which would stay behind in a pooler.
 
-        Raises SchemaError where the database is not as the settings say.
+        Raises SchemaError where the database is not as the settings say, in a way that is not tolerated.
         """
         shared = bool(settings.listen_dsn) and not direct
         dsn = settings.dsn if shared else settings.listen_dsn or settings.dsn
         async with connected(dsn, purpose=purpose, shared=shared) as connection:
-            yield cls(connection, settings, await schema.missing(connection, settings))
+            found = await compare(connection, settings)
+            yield cls(connection, settings, found.installed(tolerated=tolerated), found.divergences)
 
     async def total(self, user_id: str) -> Total:
         """Compute a user's total now; nobody's is zero.
@@ -213,7 +224,14 @@ class Inspector:
         assert found is not None
         sinks = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": counted})
         set_aside = await rows(self._connection, sql_files.sql("queries/problems_counted"), {"limit": counted})
-        return Status(*(*found, [SinkState(*each) for each in sinks], [SetAside(*each) for each in set_aside]))
+        return Status(
+            *(
+                *found,
+                [SinkState(*each) for each in sinks],
+                [SetAside(*each) for each in set_aside],
+                [each.document() for each in self._divergences],
+            )
+        )
 
     async def strangers(self) -> list[str]:
         """Name who holds a lock of ours without being one of us: the line may stand still because of them."""
@@ -243,7 +261,7 @@ class Inspector:
         cause = {"cause": "republish" if republish else "backfill"}
         installed = self._installation
         recomputer = Recomputer(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
-        users = await recomputer.count_users(self._settings.source)
+        users = await recomputer.count_users()
         found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if found is not None and found[0]:
             await self._backfill_here(recomputer, cause, lambda done, over: progress(done, users, over))
@@ -265,9 +283,7 @@ class Inspector:
     ) -> None:
         """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
         installed = self._installation
-        change_reader = ChangeReader(
-            self._connection, digest=installed.digest, user_id_type=installed.user_id_type, policy=self._policy
-        )
+        change_reader = ChangeReader(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
         await change_reader.resume()
         await recomputer.begin_resync(cause["cause"])
         over, done = False, 0

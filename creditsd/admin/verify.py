@@ -126,7 +126,7 @@ class Verifier:
 
     async def run(self, *, repair: bool, progress: Progress, report: Callable[[Drift], None]) -> Verdict:
         """Compare everyone, and with `repair` have the drifted told again; report each drift as it is certain."""
-        users = await self._recomputer.count_users(self._settings.source)
+        users = await self._recomputer.count_users()
         suspects: list[str] = []
         page = await self._page(None)
         while page:
@@ -151,8 +151,8 @@ class Verifier:
         return self._settings.max_batch_users
 
     async def _page(self, after: str | None) -> list[str]:
-        name = "queries/users_first" if after is None else "queries/users_after"
-        found = await rows(self._connection, self._typed(name), {"user_id": after, "limit": self._limit})
+        parameters = {"user_id": after, "limit": self._limit}
+        found = await rows(self._connection, sql_files.sql("queries/users_after"), parameters)
         return [user_id for (user_id,) in found]
 
     async def _judge(self, suspects: Sequence[str], *, repair: bool, report: Callable[[Drift], None]) -> None:

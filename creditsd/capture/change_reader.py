@@ -27,7 +27,6 @@ class Resumption:
     timeline: int
     started_at: str
     system_identifier: str
-    partitions: str
 
     @property
     def coarse(self) -> bool:
@@ -42,10 +41,9 @@ class ChangeReader:
     what was visible now becomes the cursor. The cursor is saved now and then: reading twice is harmless.
     """
 
-    def __init__(self, connection: Connection, *, digest: str, user_id_type: str, policy: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, *, user_id_type: str, policy: Mapping[str, str]) -> None:
         self._connection = connection
         self._policy = policy
-        self._digest = digest
         self._drained = sql_files.sql("queries/drained").replace("{user_id_type}", user_id_type)
         self._purged = sql_files.sql("queries/purged").replace("{user_id_type}", user_id_type)
         self._snapshot = ""
@@ -58,9 +56,8 @@ class ChangeReader:
 
         Takes the highest version that is known to have been given out: a server that lost it gives none below.
         """
-        # Whatever else totals are made of: where it differs from last time, everyone is recomputed.
-        totals = {key: value for key, value in self._policy.items() if key != "history_days"}
-        policy = " ".join([*(f"{key}={value}" for key, value in totals.items()), f"installed={self._digest}"])
+        # What totals are made of beside the table and our functions: where it differs, everyone is recomputed.
+        policy = " ".join(f"{key}={value}" for key, value in self._policy.items() if key != "history_days")
         self._pass = dict(_NEW_PASS)
         found = await row(
             self._connection, sql_files.sql("queries/resumed"), {"policy": policy, "floor_version": floor_version}

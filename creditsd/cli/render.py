@@ -110,6 +110,8 @@ def status(console: Console, found: Status, strangers: Sequence[str] = ()) -> No
         facts.add_row("stranger", Text(f"{stranger}, and is none of ours: end it", style="red"))
     facts.add_row("users", f"about {max(found.users, 0)}")
     facts.add_row("schema", f"migration {found.migration}")
+    for problem in found.problems:
+        facts.add_row("problem", Text(f"{problem['problem']}: {problem['hint']}".removesuffix(": "), style="red"))
     for aside in found.set_aside:
         told = f"{_counted(aside.users)}, e.g. {aside.one}: see `creditsd explain {aside.one}`"
         facts.add_row(aside.problem, Text(told, style="red"))

@@ -8,13 +8,14 @@ from typing import Any
 from creditsd.admin.inspect import Inspector
 from creditsd.cli import render
 from creditsd.cli.console import Json, console, finish, invocation, say_json
+from creditsd.schema.installation import Stops
 
 
 def status(json: Json = False) -> None:
     """Show who leads, what waits, what the doorbell does, and how each sink is."""
 
     async def ask() -> Any:
-        async with Inspector.opened(invocation.settings(), purpose="status") as inspector:
+        async with Inspector.opened(invocation.settings(), purpose="status", tolerated=Stops.TOTALS) as inspector:
             return await inspector.status(), await inspector.strangers()
 
     found, strangers = finish(ask())

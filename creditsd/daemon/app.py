@@ -38,6 +38,8 @@ from creditsd.metrics.rates import Rates
 from creditsd.metrics.registry import registry as metrics
 from creditsd.postgres import connections
 from creditsd.postgres.connections import Pool
+from creditsd.schema import watch
+from creditsd.schema.watch import TableWatch
 from creditsd.sinks import Sink, make
 from creditsd.totals import history_partitions, republish
 from creditsd.totals.republish import RecentlyPublished
@@ -67,6 +69,7 @@ class Timings:
     http: server.Timings = field(default_factory=server.Timings)
     operator: operator.Timings = field(default_factory=operator.Timings)
     metrics: collectors.Timings = field(default_factory=collectors.Timings)
+    watch: watch.Timings = field(default_factory=watch.Timings)
     stuck_seconds: float = 600.0
     close_seconds: float = 1.0
 
@@ -100,6 +103,7 @@ class Daemon:
             rates=rates,
             metrics=LineMetrics(registry),
             recent=RecentlyPublished(timings.republish),
+            watch=TableWatch(settings, timings.watch),
             timings=timings.pipeline,
         )
         opener = Opener(
@@ -127,6 +131,7 @@ class Daemon:
             self._publishers,
             state=lambda: self.state,
             doorbell=lambda: self._pipeline.doorbell,
+            table_watched=lambda: self._pipeline.table_watched,
             pool=self._source.pool,
             timings=timings.metrics,
         )
@@ -172,10 +177,10 @@ class Daemon:
         """Say how the daemon is, for /livez and /readyz."""
         return {
             "state": self._state.now,
-            "ready": self._state.ready,
-            "problem": self._state.problem,
+            "ready": self._state.ready and self._pipeline.table_watched,
             "alive": self._state.alive,
             "doorbell": self._pipeline.doorbell,
+            "problems": self._problems(),
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
 
@@ -185,6 +190,13 @@ class Daemon:
             introduce(self._settings, [each.name for each in self._publishers])
             self._introduced = True
         self._source.see(user_id_type)
+
+    def _problems(self) -> list[dict[str, str]]:
+        """Say what a person must mend, and how."""
+        if self._state.now == "disconnected":
+            return [{"problem": self._state.why, "hint": ""}]
+        hindrance = [{"problem": self._state.problem, "hint": ""}] if self._state.problem else []
+        return hindrance + [each.document() for each in self._pipeline.watch.divergences]
 
     def _tell(self, payload: str) -> None:
         """Pass on what a command has rung."""

@@ -107,7 +107,8 @@ class Election:
         """Connect, wait for our turn, and lead until the end, or until a connection is lost."""
         dsn = self._settings.listen_dsn or self._settings.dsn
         async with connected(dsn, purpose="leader") as session:
-            installation = await schema.missing(session, self._settings)
+            # Somebody is there who starts us; later on, nobody is helped by a daemon that does nothing.
+            installation = await (schema.usable if self._started else schema.missing)(session, self._settings)
             self._started = True
             self._seen(installation.user_id_type)
             if await self._gain(session):

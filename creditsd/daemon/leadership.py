@@ -56,7 +56,7 @@ class Opener:
         settings, ids = self.settings, installation.user_id_type
         partitions = HistoryPartitions(settings.history.days, self.partitions)
         await partitions.tidy(session)  # before the first step of today
-        reader = ChangeReader(session, digest=installation.digest, user_id_type=ids, policy=settings.policy)
+        reader = ChangeReader(session, user_id_type=ids, policy=settings.policy)
         recomputer = Recomputer(session, user_id_type=ids, policy=settings.policy)
         async with (
             Doorbell.opened(settings, told=self.told, timings=self.doorbell) as bell,

@@ -21,6 +21,7 @@ from creditsd.domain.total import Total
 from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.postgres.connections import Connection, translated
+from creditsd.schema.watch import TableWatch
 from creditsd.totals.republish import RecentlyPublished
 
 log = structlog.get_logger()
@@ -59,6 +60,7 @@ class Pipeline:
         rates: Rates,
         metrics: LineMetrics,
         recent: RecentlyPublished,
+        watch: TableWatch,
         timings: Timings,
     ) -> None:
         self._settings = settings
@@ -68,6 +70,7 @@ class Pipeline:
         self._rates = rates
         self._metrics = metrics
         self.recent = recent
+        self.watch = watch
         self._timings = timings
         self._clock = ServerClock()
         self._ending = False
@@ -83,6 +86,11 @@ class Pipeline:
     def doorbell(self) -> str | None:
         """What it is doing about waking; None where it does not lead."""
         return self.leadership.doorbell.state if self.leadership is not None else None
+
+    @property
+    def table_watched(self) -> bool:
+        """Whether every change of the table is seen, as far as is known."""
+        return not self.watch.divergences
 
     def end(self) -> None:
         """Let `lead` return after the turn it is in."""
@@ -100,28 +108,30 @@ class Pipeline:
                 reason="pg_control_system or pg_current_wal_insert_lsn is refused: a failover is known by its restart",
             )
         self.leadership, self._clock = leadership, ServerClock()
+        self.watch.begin()
         resyncing = resumption.resyncing
         try:
             if resumption.restarted:
                 resyncing = await self._republish(leadership, resumption) or resyncing
             self.recent.lead(resumption.highest)
             self._enter(resyncing)
-            await self._work(leadership, resumption.partitions)
+            await self._work(leadership)
             await leadership.change_reader.save()
         finally:
             self.leadership = None
+            self.watch.end()
             self._state.rest()
 
-    async def _work(self, leadership: Leadership, partitions: str) -> None:
+    async def _work(self, leadership: Leadership) -> None:
         reader, bell = leadership.change_reader, leadership.doorbell
         saved_at, save_seconds = time.monotonic(), self._timings.cursor_save_seconds
         while not self._ending:
             self._state.work()
             began = time.monotonic()
             if bell.heartbeat_due:
-                beat = await bell.heartbeat(leadership.session)
-                if beat["partitions"] != partitions:
-                    partitions = (await reader.resume(floor_version=self.recent.highest)).partitions
+                await bell.heartbeat(leadership.session)
+            if self.watch.due_seconds <= 0 and await self.watch.look(leadership.session):
+                await reader.resume(floor_version=self.recent.highest)  # which begins a resync
             page = await self._turn(leadership)
             if reader.unsaved and began - saved_at > save_seconds:
                 await reader.save()
@@ -134,7 +144,9 @@ class Pipeline:
                 await bell.rest(
                     read=page["changes"],
                     worked_seconds=time.monotonic() - began,
-                    due_seconds=_sooner(page["due_seconds"], save_seconds if reader.unsaved else None),
+                    due_seconds=_soonest(
+                        page["due_seconds"], save_seconds if reader.unsaved else None, self.watch.due_seconds
+                    ),
                 )
 
     async def _turn(self, leadership: Leadership) -> dict[str, Any]:
@@ -165,11 +177,11 @@ class Pipeline:
 
     async def _resync(self, leadership: Leadership) -> float | None:
         """Recompute a page of everyone; return in how many seconds time alone changes a total."""
-        recomputer, source = leadership.recomputer, self._settings.source
+        recomputer = leadership.recomputer
         found = await recomputer.resync_next(self._settings.max_batch_users)
         self._hand_over(found.totals)
         page = found.page
-        await self._backfill.add(int(page["users"]), over=page["done"], count=lambda: recomputer.count_users(source))
+        await self._backfill.add(int(page["users"]), over=page["done"], count=recomputer.count_users)
         if page["done"]:
             self._enter(None)
         due_seconds: float | None = page["due_seconds"]
@@ -233,6 +245,5 @@ def _woken_by_its_end(session: Connection, wake: Callable[[], None]) -> Iterator
         loop.remove_reader(descriptor)
 
 
-def _sooner(one: float | None, other: float | None) -> float | None:
-    times = [float(each) for each in (one, other) if each is not None]
-    return min(times, default=None)
+def _soonest(*seconds: float | None) -> float | None:
+    return min((float(each) for each in seconds if each is not None), default=None)

@@ -23,6 +23,7 @@ class DaemonState:
         self._busy_since: float | None = None
         self._problems: dict[str, str] = {}
         self.now: StateName = "starting"
+        self.why = ""
 
     @property
     def alive(self) -> bool:
@@ -76,7 +77,7 @@ class DaemonState:
         """Set the state."""
         if self.now == "stopping":
             return
-        self.now = state
+        self.now, self.why = state, why
         match state:
             case "leading":
                 systemd.ready("leading")

@@ -65,6 +65,7 @@ class DaemonCollector:
         *,
         state: Callable[[], str],
         doorbell: Callable[[], str | None],
+        table_watched: Callable[[], bool],
         pool: Pool,
         timings: Timings | None = None,
     ) -> None:
@@ -77,6 +78,8 @@ class DaemonCollector:
         leader.set_function(self._leads)
         _one_of(registry, "creditsd_state", "What this daemon does.", STATES, state)
         _one_of(registry, "creditsd_doorbell_state", "How it wakes.", DOORBELL_STATES, lambda: doorbell() or "none")
+        watched = "Whether every change of the table is seen: 0 while somebody must mend what could hide one."
+        Gauge("creditsd_table_watched", watched, registry=registry).set_function(lambda: float(table_watched()))
         up = _by_sink(
             registry, "creditsd_sink_up", "Whether a sink takes totals: 0 while it is unreachable, paused or disabled."
         )

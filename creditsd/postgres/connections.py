@@ -259,9 +259,12 @@ async def recomputed(connection: Connection, query: str, parameters: Any) -> Bat
         return await batch(connection, query, parameters)
     except _OF_THE_ROWS as error:
         log.warning("balances.tried_apart", reason=_line(error))
-    async with connection.transaction():
-        await connection.execute("SET LOCAL creditsd.careful = on")
-        return await batch(connection, query, parameters)
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL creditsd.careful = on")
+            return await batch(connection, query, parameters)
+    except _OF_THE_ROWS as error:  # of no single user's: the ids themselves are not of the type they were
+        raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
 
 
 async def batch(connection: Connection, query: str, parameters: Any) -> Batch:

@@ -1,10 +1,8 @@
-"""The schema `creditsd` and the triggers: what they should be, install, uninstall, and what is missing."""
+"""Puts the schema `creditsd` and the triggers into a database, as often as it is asked, and takes them away again."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -17,37 +15,13 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import LOCAL_SEARCH_PATH, Connection, connected, row, rows, translated
-from creditsd.schema import grants
+from creditsd.schema import grants, installation, triggers
+from creditsd.schema.installation import Installation, missing, usable
 from creditsd.schema.source_table import SourceTable
 
+__all__ = ["Installation", "Installed", "install", "missing", "script", "uninstall", "usable"]
+
 log = structlog.get_logger()
-
-TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_delete", "creditsd_truncate")
-
-# Types first, then what uses them; PL/pgSQL looks functions up when they run, SQL functions when they are made.
-FUNCTIONS = (
-    "counts",
-    "totals",
-    "differs",
-    "search_path_of_owner",
-    "note_problem",
-    "set_expired",
-    "expire_empty",
-    "summable",
-    "events_after",
-    "recompute",
-    "due_seconds",
-    "partitions",
-    "heartbeat",
-    "begin_resync",
-    "resume",
-    "drain",
-    "recompute_due",
-    "resync_next",
-    "purge",
-    "tidy_history",
-    "forget",
-)
 
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended('creditsd install', 0))"
 
@@ -58,31 +32,6 @@ class Installed:
 
     done: list[str]
     notes: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """What is installed: the newest migration, a digest of all the rest, the type of a user's id, the role granted."""
-
-    migration: int
-    digest: str
-    user_id_type: str
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Relation:
-    """The table or one of its partitions, and which of our triggers stand on it."""
-
-    oid: int
-    name: str
-    top: bool
-    triggers: frozenset[str]
-    always: bool
-
-    @property
-    def right(self) -> bool:
-        return self.triggers == frozenset(TRIGGERS) and self.always
 
 
 async def install(settings: Settings) -> Installed:
@@ -106,48 +55,14 @@ async def script(settings: Settings) -> str:
     async with connected(settings.dsn, purpose="install", shared=bool(settings.listen_dsn)) as connection:
         source = await SourceTable.inspect(connection, settings)
         parts = [
-            *(_filled(name, source) for _, name in sql_files.migrations()),
-            *_repeatable(source, settings),
-            *(await _trigger_statements(connection, source)),
-            _note(source, settings),
+            *(source.filled(name) for _, name in sql_files.migrations()),
+            *installation.repeatable(source, settings),
+            *(await triggers.statements(connection, source)),
+            installation.note(source, settings),
             grants.daemon(settings.role or "your_role", commented=not settings.role),
             grants.reader(settings.reader or "authenticated", commented=not settings.reader),
         ]
     return "BEGIN;\n\n" + "\n\n".join(part.strip() for part in parts) + "\n\nCOMMIT;\n"
-
-
-async def missing(connection: Connection, settings: Settings) -> Installation:
-    """Check that what `run` needs is there, as these settings would install it; return what is.
-
-    Raises SchemaError with the first thing that is missing and its mend. Partitions that lack a truncate trigger only
-    warn: their rows are captured.
-    """
-    source = await SourceTable.inspect(connection, settings)
-    installed = await _installed(connection)
-    if installed is None:
-        raise SchemaError("creditsd is not installed in this database: run `creditsd install`")
-    _not_newer(installed)
-    newest = sql_files.migrations()[-1][0]
-    if installed.migration < newest:
-        raise SchemaError(
-            f"the schema is at migration {installed.migration}, this creditsd needs {newest}: run `creditsd install`"
-        )
-    _same_user_id_type(source, installed)
-    if installed.digest != _digest(source, settings):
-        raise SchemaError("the table or the settings differ from what is installed: run `creditsd install`")
-    misowned = await row(connection, sql_files.sql("queries/misowned"), {"relation": source.oid})
-    if misowned is not None:
-        function, lends, owner = misowned
-        raise SchemaError(
-            f"creditsd.{function} runs as {lends}, not as {owner}, who owns the table: run `creditsd install`"
-        )
-    for relation in await _relations(connection, source):
-        if relation.right:
-            continue
-        if relation.top:
-            raise SchemaError(f"triggers are missing on {relation.name}: run `creditsd install`")
-        log.warning("schema.partition_found_bare", partition=relation.name, hint="run `creditsd install`")
-    return installed
 
 
 async def _patiently(
@@ -189,37 +104,58 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
             f"{settings.source.table} belongs to {source.owner}: run `creditsd install` as {source.owner}, "
             "as a member of that role, or as a superuser"
         )
-    installed = await _installed(connection)
-    digest = _digest(source, settings)
+    installed = await installation.found(connection)
+    settings = _remembering(settings, installed)
     done: list[str] = []
     if installed is not None:
-        _not_newer(installed)
-        _same_user_id_type(source, installed)
-    settings = _remembering(settings, installed)
-    for number, name in sql_files.migrations():
-        if installed is None or number > installed.migration:
-            await connection.execute(_filled(name, source).encode())
-            done.append(f"applied {name.removeprefix('migrations/')}")
-    misowned = installed is not None and await row(
-        connection, sql_files.sql("queries/misowned"), {"relation": source.oid}
-    )
-    changed = bool(done) or installed is None or digest != installed.digest or bool(misowned)
+        installation.not_newer(installed)
+    done += await _migrate(connection, source, installed)
+    retyped = installed is not None and source.user_id_type != (installed.user_id_type, installed.user_id_collation)
+    changed = bool(done) or retyped or not await _as_made(connection, source, settings, installed)
     if changed:
-        await _replace(connection, source, settings)
-        done.append("made the view and the functions")
-    relations = await _relations(connection, source)
-    anew = changed or not relations[0].right
-    if anew:
-        await _put_triggers(connection, source)
-    for relation in relations:
-        if anew or not relation.right:
-            await _cover(connection, relation)
-            done.append(f"put the triggers on {relation.name}")
+        await _replace(connection, source, settings, retyped=retyped)
+        done += [f"gave user_id the type {source.user_id_type[0]}"] if retyped else []
+        done.append("made the functions")
+    put = await triggers.put_right(connection, source)
+    done += put
+    if (put or retyped) and installed is not None:
+        # What was written while a trigger was missing, nobody has seen.
+        await connection.execute(sql_files.sql("queries/table_mended").encode())
+        done.append("asked for everyone to be recomputed")
     if changed or (installed is not None and settings.role != installed.role):
-        await connection.execute(_note(source, settings))
+        await connection.execute(installation.note(source, settings).encode())
         done += [f"granted {settings.role} what the daemon needs"] if settings.role else []
     done += await grants.grant(connection, settings)
     return Installed(done=done, notes=_notes(source))
+
+
+async def _migrate(connection: Connection, source: SourceTable, installed: Installation | None) -> list[str]:
+    done = []
+    for number, name in sql_files.migrations():
+        if installed is None or number > installed.migration:
+            # What is there has the type it was made with; what comes is retyped with it, if need be.
+            kind = {} if installed is None else _user_id_fragments(installed)
+            await connection.execute(source.filled(name, **kind).encode())
+            done.append(f"applied {name.removeprefix('migrations/')}")
+    return done
+
+
+def _user_id_fragments(installed: Installation) -> dict[str, sql.Composable]:
+    collation = installed.user_id_collation
+    return {
+        "user_id_type": sql.SQL(installed.user_id_type),
+        "user_id_collation": sql.SQL(f" COLLATE {collation}" if collation else ""),
+    }
+
+
+async def _as_made(
+    connection: Connection, source: SourceTable, settings: Settings, installed: Installation | None
+) -> bool:
+    """Whether every function is the one that these settings ask for, and the owner's of the table."""
+    if installed is None or installed.digest != installation.digest(source, settings):
+        return False
+    misowned = await row(connection, sql_files.sql("queries/misowned"), {"relation": source.oid})
+    return misowned is None and await installation.functions_as_made(connection, installed)
 
 
 def _remembering(settings: Settings, installed: Installation | None) -> Settings:
@@ -244,63 +180,22 @@ async def _uninstall(connection: Connection) -> Installed:
     return Installed(done=[*done, "dropped the schema creditsd"], notes=[])
 
 
-async def _replace(connection: Connection, source: SourceTable, settings: Settings) -> None:
-    """Make the view and every function anew; what the triggers hold on to is replaced in place."""
+async def _replace(connection: Connection, source: SourceTable, settings: Settings, *, retyped: bool) -> None:
+    """Make every function anew; what triggers, and others' views, hold on to is replaced in place."""
     await _drop_functions(connection)
     await connection.execute("DROP TYPE IF EXISTS creditsd.total")
-    await connection.execute("DROP VIEW IF EXISTS creditsd.source")
-    for statement in _repeatable(source, settings):
-        await connection.execute(statement)
+    if retyped:
+        await connection.execute(source.filled("retype/tables").encode())
+    for statement in installation.repeatable(source, settings):
+        await connection.execute(statement.encode())
+    if retyped:
+        await connection.execute(source.filled("retype/policies").encode())
 
 
 async def _drop_functions(connection: Connection) -> None:
     """Drop every function but those that triggers hold on to."""
     for (signature,) in await rows(connection, sql_files.sql("queries/functions")):
         await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
-
-
-async def _put_triggers(connection: Connection, source: SourceTable) -> None:
-    table = source.fragments()["table"]
-    for name in TRIGGERS:
-        await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(sql.Identifier(name), table))
-        await connection.execute(_filled(f"capture/{name}", source).encode())
-
-
-async def _cover(connection: Connection, relation: _Relation) -> None:
-    """Make the triggers fire under session_replication_role = replica too; a partition gets its own for truncate."""
-    name = sql.SQL(relation.name)
-    if not relation.top:
-        await connection.execute(sql.SQL("DROP TRIGGER IF EXISTS creditsd_truncate ON {}").format(name))
-        await connection.execute(sql_files.filled("capture/creditsd_truncate", table=name).encode())
-    for trigger in TRIGGERS:
-        await connection.execute(
-            sql.SQL("ALTER TABLE ONLY {} ENABLE ALWAYS TRIGGER {}").format(name, sql.Identifier(trigger))
-        )
-
-
-async def _trigger_statements(connection: Connection, source: SourceTable) -> list[str]:
-    statements = [_filled(f"capture/{name}", source) for name in TRIGGERS]
-    for relation in await _relations(connection, source):
-        if not relation.top:
-            statements.append(sql_files.filled("capture/creditsd_truncate", table=sql.SQL(relation.name)))
-        statements += [f"ALTER TABLE ONLY {relation.name} ENABLE ALWAYS TRIGGER {trigger};" for trigger in TRIGGERS]
-    return statements
-
-
-async def _relations(connection: Connection, source: SourceTable) -> list[_Relation]:
-    found = await rows(
-        connection, sql_files.sql("queries/triggers"), {"relation": source.oid, "triggers": list(TRIGGERS)}
-    )
-    return [_Relation(oid, name, top, frozenset(triggers or ()), always) for oid, name, top, triggers, always in found]
-
-
-async def _installed(connection: Connection) -> Installation | None:
-    if not (await rows(connection, sql_files.sql("queries/installed")))[0][0]:
-        return None
-    found = await row(connection, sql_files.sql("queries/installation"))
-    if found is None:
-        raise SchemaError("the schema creditsd is there, but empty: run `creditsd uninstall`, then `creditsd install`")
-    return Installation(*found)
 
 
 async def _holder(connection: Connection, settings: Settings) -> str:
@@ -311,53 +206,6 @@ async def _holder(connection: Connection, settings: Settings) -> str:
         return ""
     pid, application, seconds = found
     return f" (process {pid}, {application}, has held it for {seconds or 0:.0f} s)"
-
-
-def _not_newer(installed: Installation) -> None:
-    newest = sql_files.migrations()[-1][0]
-    if installed.migration > newest:
-        raise SchemaError(
-            f"the schema is at migration {installed.migration}, this creditsd knows {newest}: upgrade creditsd"
-        )
-
-
-def _same_user_id_type(source: SourceTable, installed: Installation) -> None:
-    column = source.column("user_id")
-    if column is not None and column.type != installed.user_id_type:
-        raise SchemaError(
-            f"{source.settings.table}.{column.name} is {column.type}, but creditsd was installed for "
-            f"{installed.user_id_type}: run `creditsd uninstall`, then `creditsd install`"
-        )
-
-
-def _repeatable(source: SourceTable, settings: Settings) -> list[str]:
-    """Return what is made anew whenever it differs: the view, the functions, and who may use them."""
-    ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
-    capture = sql_files.filled("capture/functions", **source.fragments(), ring=sql.SQL(sql_files.sql(ring).strip()))
-    return [
-        _filled("source", source),
-        *(_filled(f"functions/{name}", source) for name in FUNCTIONS),
-        capture,
-        sql_files.sql("capture/rights"),
-        _filled("capture/owner", source),
-    ]
-
-
-def _digest(source: SourceTable, settings: Settings) -> str:
-    """Condense the SQL of view, functions and triggers: it differs exactly when `install` has something to do."""
-    text = "\n".join([*_repeatable(source, settings), *(_filled(f"capture/{name}", source) for name in TRIGGERS)])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _note(source: SourceTable, settings: Settings) -> str:
-    values = {
-        "migration": sql_files.migrations()[-1][0],
-        "digest": _digest(source, settings),
-        "source": json.dumps(settings.source.model_dump(), sort_keys=True),
-        "role": settings.role,
-    }
-    literals = {name: sql.Literal(value) for name, value in values.items()}
-    return sql_files.filled("queries/note_installation", **literals).strip() + ";"
 
 
 def _notes(source: SourceTable) -> list[str]:
@@ -386,7 +234,3 @@ _WITHOUT = {
     "expires_at": "no row ever ends",
     "created_at": "which row is the newest is not known",
 }
-
-
-def _filled(name: str, source: SourceTable) -> str:
-    return sql_files.filled(name, **source.fragments())

@@ -32,6 +32,8 @@ _RELATIONS: Mapping[str, str] = {
     "t": "a TOAST table",
 }
 
+_VIRTUAL = "v"
+
 Fragment = sql.Composable
 
 _LOG_UNFIT = f"""
@@ -50,6 +52,7 @@ class TableColumn:
     collation: str | None
     deterministic: bool
     labels: list[str] | None
+    generated: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class SourceTable:
         )
         if found is None:
             await _no_such_table(connection, schema, table)
-        oid, relkind, hidden, owner, may_install, me, standby, server_version, indexed = found
+        oid, relkind, hidden, owner, may_install, standby, server_version, indexed = found
         if server_version < MIN_SERVER_VERSION:
             raise SchemaError(f"PostgreSQL {server_version // 10000} is too old: creditsd needs 14 or newer")
         if standby:
@@ -89,9 +92,10 @@ class SourceTable:
         if relkind not in ("r", "p"):
             kind = _RELATIONS.get(relkind, "not a table")
             raise SchemaError(f"{source.table} is {kind}: set source.table to the table that is written to")
-        if hidden and me == owner:
+        if hidden:
             raise SchemaError(
-                f"row level security of {source.table} is forced on its owner {owner}: creditsd would not see every row"
+                f"row level security of {source.table} is forced on its owner {owner} and would hide rows from us: "
+                f"ALTER TABLE {source.table} NO FORCE ROW LEVEL SECURITY, or give {owner} BYPASSRLS"
             )
         columns = [
             TableColumn(*values)
@@ -117,16 +121,8 @@ class SourceTable:
                 if key in _OPTIONAL and name == key:
                     continue  # not set by anyone: such a table simply has none
                 self._no_such_column(key, name)
-        user_id, amount = self.column("user_id"), self.column("credits")
-        assert user_id is not None  # both are required, and so were found above
-        assert amount is not None
-        if user_id.base not in _USER_ID_TYPES:
-            raise self._wrong_type(user_id, "uuid, text or bigint")
-        if not user_id.deterministic:
-            raise SchemaError(
-                f"column {user_id.name} of {self.settings.table} has the collation {user_id.collation}, to which "
-                "different texts are equal: creditsd needs a deterministic one"
-            )
+        self._check_user_id()
+        amount = self._required("credits")
         if amount.base not in {*_WHOLE_TYPES, "numeric"}:
             raise self._wrong_type(amount, "integer, bigint or numeric")
         for key in ("expires_at", "created_at"):
@@ -140,15 +136,29 @@ class SourceTable:
         """Return the column that plays a part in our words, or None where the table has none."""
         return self.columns.get(getattr(self.settings.columns, key))
 
+    @property
+    def user_id_type(self) -> tuple[str, str | None]:
+        """Return the type of a user's id, and its collation where that is not the type's usual one."""
+        column = self._required("user_id")
+        return column.type, column.collation
+
+    def filled(self, name: str, **others: Fragment) -> str:
+        """Return the text of `sql/<name>.sql` as it reads for this table, but for some fragments."""
+        return sql_files.filled(name, **(self.fragments() | others))
+
     def fragments(self) -> dict[str, Fragment]:
         """Return what the templates of `sql/` name, by name."""
         words = self.settings
-        return {
+        mapping: dict[str, Fragment] = {
             "table": sql.Identifier(*words.relation),
             "owner": sql.Identifier(self.owner),
             "owner_literal": sql.Literal(self.owner),
+            "schema_literal": sql.Literal(words.relation[0]),
+            "name_literal": sql.Literal(words.relation[1]),
+            "columns_literal": sql.Literal(_array([column.name for column in self._mapped()])),
             "table_literal": sql.Literal(sql.Identifier(*words.relation).as_string(None)),
             "user_id": self._name("user_id"),
+            "user_id_literal": sql.Literal(self._required("user_id").name),
             "user_id_type": sql.SQL(self._required("user_id").type),
             "longest_bytes": sql.Literal(LONGEST_BYTES),
             "user_id_collation": self._user_id_collation(),
@@ -166,6 +176,10 @@ class SourceTable:
             "one_time_types": sql.Literal(_array(words.one_time_types)),
             "expired_status": sql.Literal(words.expired_status),
         }
+        return mapping | {"source": sql.SQL(_subquery(sql_files.filled("source", **mapping)))}
+
+    def _mapped(self) -> list[TableColumn]:
+        return [self.columns[name] for name in self.settings.columns.model_dump().values() if name in self.columns]
 
     def _fits(self) -> dict[str, Fragment]:
         """Return what keeps an id out of our indexes that is longer than they hold, so that the write passes."""
@@ -230,9 +244,29 @@ class SourceTable:
         found = (self.column(key) for key in ("expires_at", "created_at"))
         return [column.name for column in found if column is not None and column.base != "timestamptz"]
 
+    def _check_user_id(self) -> None:
+        user_id = self._required("user_id")
+        if user_id.base not in _USER_ID_TYPES:
+            raise self._wrong_type(user_id, "uuid, text or bigint")
+        if not user_id.deterministic:
+            raise SchemaError(
+                f"column {user_id.name} of {self.settings.table} has the collation {user_id.collation}, to which "
+                "different texts are equal: creditsd needs a deterministic one"
+            )
+        if user_id.generated == _VIRTUAL:
+            raise SchemaError(
+                f"column {user_id.name} of {self.settings.table} is generated and VIRTUAL, which is null in a trigger: "
+                "make it STORED"
+            )
+
     def _check_expired_status(self) -> None:
         status = self._required("status")
         word = self.settings.expired_status
+        if status.generated:
+            raise SchemaError(
+                f"column {status.name} of {self.settings.table} is generated, so no empty plan can be set to {word!r}: "
+                'set expire_empty = "off"'
+            )
         if status.labels is not None and word not in status.labels:
             raise SchemaError(
                 f"column {status.name} of {self.settings.table} has no value {word!r} (it has "
@@ -262,6 +296,13 @@ LONGEST_WORDS = 1000  # bytes of what is published as it stands; what is longer 
 _PUBLISHED = ("membership", "subscription_id")
 
 _OPTIONAL = ("plan_type", "membership", "subscription_id", "expires_at", "created_at")
+
+
+def _subquery(text: str) -> str:
+    """Return a statement without the comment at its head, deep enough to stand in brackets."""
+    lines = text.strip().splitlines()
+    first = next(number for number, line in enumerate(lines) if not line.startswith("--"))
+    return "\n".join(" " * 16 + line for line in lines[first:])
 
 
 def _array(words: list[str]) -> str:

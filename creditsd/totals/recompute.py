@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from creditsd.config.settings import SourceSettings
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Batch, Connection, recomputed, row, rows
 
@@ -42,11 +41,9 @@ class Recomputer:
             },
         )
 
-    async def count_users(self, source: SourceSettings) -> int:
+    async def count_users(self) -> int:
         """Count the users, about: exactly where that is quick."""
-        schema, table = source.relation
-        names = {"schema": schema, "table": table, "user_id": source.columns.user_id}
-        found = await row(self._connection, sql_files.sql("queries/users_estimated"), names)
+        found = await row(self._connection, sql_files.sql("queries/users_estimated"))
         return int(found[0] or 0) if found is not None else 0
 
     async def recently_published(self, since_version: int, limit: int) -> list[str]:

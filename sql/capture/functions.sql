@@ -13,7 +13,7 @@ BEGIN
     BEGIN
         marked := NEW.{user_id};
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL{and_marked_fits} THEN
@@ -41,7 +41,7 @@ BEGIN
         marked := NEW.{user_id};
         left_behind := OLD.{user_id};
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL{and_marked_fits} THEN
@@ -72,7 +72,7 @@ BEGIN
     BEGIN
         marked := OLD.{user_id};
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL{and_marked_fits} THEN
@@ -112,10 +112,10 @@ BEGIN
     -- Once a transaction: a mark of another may be read, and be gone, before this one commits.
     IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.xid = pg_current_xact_id()) THEN
         INSERT INTO creditsd.resyncs (cause)
-        VALUES ('column renamed');
+        VALUES ('column changed');
     END IF;
 END
 $function$;
 
 COMMENT ON FUNCTION creditsd.mark_everyone IS
-'Marks everyone, once a transaction, where a capture trigger does not find a column any more: the application''s write passes all the same.';
+'Marks everyone, once a transaction, where a capture trigger does not find the user''s column any more, or it has become of another type: the application''s write passes all the same.';

@@ -10,8 +10,9 @@ AS $function$
     SET resync_cause = cause,
         resync_after = NULL,
         resync_users = 0,
-        resync_republishes = republish OR cause = 'republish' OR (resync_republishes AND resync_cause IS NOT NULL)
+        resync_republishes = republish OR cause = 'republish' OR (resync_republishes AND resync_cause IS NOT NULL),
+        fingerprint = creditsd.fingerprint()
 $function$;
 
 COMMENT ON FUNCTION creditsd.begin_resync IS
-'Notes that everyone must be recomputed, from the beginning; with republish, or for that cause, each gets a new version, changed or not.';
+'Notes that everyone must be recomputed, from the beginning, and how the table is now: what it has lost before, the resync finds; with republish, or for that cause, each gets a new version, changed or not.';

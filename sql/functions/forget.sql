@@ -12,6 +12,7 @@ LANGUAGE plpgsql
 VOLATILE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET row_security = off
 SET plan_cache_mode = force_custom_plan
 AS $function$
 #variable_conflict use_column
@@ -45,7 +46,7 @@ BEGIN
     WHERE b.user_id = forgotten
     RETURNING b.version INTO version;
     GET DIAGNOSTICS balances = ROW_COUNT;
-    remaining := (SELECT count(*) FROM creditsd.source AS s WHERE s.user_id = forgotten);
+    remaining := (SELECT count(*) FROM {table} AS t WHERE t.{user_id} = forgotten);
     RETURN NEXT;
 END
 $function$;

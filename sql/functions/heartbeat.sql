@@ -33,11 +33,10 @@ BEGIN
         'system_identifier', identifier,
         'timeline', timeline,
         'started_at', pg_postmaster_start_time(),
-        'partitions', creditsd.partitions(),
         'queue_usage', queue_usage
     );
 END
 $function$;
 
 COMMENT ON FUNCTION creditsd.heartbeat IS
-'Rings the bell with a proof (unless null, or the queue is more than half full) that the daemon must hear; returns the server''s identity (0 where it may not be asked), the source''s partitions, and how full the queue is.';
+'Rings the bell with a proof (unless null, or the queue is more than half full) that the daemon must hear; returns the server''s identity (0 where it may not be asked), and how full the queue is.';

@@ -31,8 +31,8 @@ BEGIN
         reason := 'cursor in the future';
     ELSIF known.policy <> policy_now THEN
         reason := 'policy changed';
-    ELSIF known.partitions <> beat ->> 'partitions' THEN
-        reason := 'partitions changed';
+    ELSIF known.fingerprint <> creditsd.fingerprint() THEN
+        reason := 'table changed';
     ELSIF GREATEST(known.saved_at, newest_at) > clock_timestamp() + interval '1 second' THEN
         reason := 'clock went back';
     END IF;
@@ -45,17 +45,16 @@ BEGIN
         DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
-            snapshot, purged, system_identifier, timeline, started_at, policy, partitions, version_floor
+            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint, version_floor
         )
         VALUES (
             here, here, (beat ->> 'system_identifier')::bigint, (beat ->> 'timeline')::integer,
-            (beat ->> 'started_at')::timestamptz, policy_now, beat ->> 'partitions',
+            (beat ->> 'started_at')::timestamptz, policy_now, '',
             GREATEST(known.version_floor, floor_version)
         );
     ELSE
         UPDATE creditsd.reader
         SET policy = policy_now,
-            partitions = beat ->> 'partitions',
             saved_at = clock_timestamp(),
             version_floor = GREATEST(version_floor, floor_version);
     END IF;
@@ -79,4 +78,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.resume IS
-'Loads the cursor, begins a resync where the text of the policy, the partitions, the server''s history or its clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';
+'Loads the cursor, begins a resync where the text of the policy, the table, the server''s history or its clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';

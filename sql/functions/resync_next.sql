@@ -15,37 +15,13 @@ AS $function$
 DECLARE
     cause text;
     last_done text;
-    after_user {user_id_type};
     users {user_id_type}[];
     republishes boolean;
 BEGIN
     SELECT r.resync_cause, r.resync_after, r.resync_republishes
     INTO cause, last_done, republishes
     FROM creditsd.reader AS r;
-    IF last_done IS NULL THEN
-        users := ARRAY(
-            SELECT both_sides.user_id
-            FROM (
-                (SELECT DISTINCT s.user_id FROM creditsd.source AS s WHERE s.user_id IS NOT NULL ORDER BY s.user_id LIMIT max_users)
-                UNION
-                (SELECT b.user_id FROM creditsd.balances AS b ORDER BY b.user_id LIMIT max_users)
-            ) AS both_sides
-            ORDER BY both_sides.user_id
-            LIMIT max_users
-        );
-    ELSE
-        after_user := last_done;
-        users := ARRAY(
-            SELECT both_sides.user_id
-            FROM (
-                (SELECT DISTINCT s.user_id FROM creditsd.source AS s WHERE s.user_id > after_user ORDER BY s.user_id LIMIT max_users)
-                UNION
-                (SELECT b.user_id FROM creditsd.balances AS b WHERE b.user_id > after_user ORDER BY b.user_id LIMIT max_users)
-            ) AS both_sides
-            ORDER BY both_sides.user_id
-            LIMIT max_users
-        );
-    END IF;
+    users := creditsd.users_after(last_done::{user_id_type}, max_users);
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t

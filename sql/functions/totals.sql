@@ -23,6 +23,7 @@ STABLE
 ROWS 10
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET row_security = off
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $function$
@@ -73,7 +74,9 @@ BEGIN
                 line.*,
                 creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
             FROM unnest(users) AS wanted (user_id)
-            JOIN creditsd.source AS line ON line.user_id = wanted.user_id
+            JOIN (
+{source}
+            ) AS line ON line.user_id = wanted.user_id
             ORDER BY
                 line.user_id,
                 counts DESC,

@@ -1,6 +1,6 @@
 -- The table's columns: name; the type beneath any domain, without a length, as it is written where pg_catalog alone is
 -- searched, and by its bare name; the collation where it is not that type's usual one, and whether it calls different texts
--- equal.
+-- equal; the labels of an enum; s where it is generated and stored, v where it is generated and virtual.
 WITH RECURSIVE beneath AS (
     SELECT a.attnum, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typcollation
     FROM pg_attribute AS a
@@ -25,7 +25,8 @@ SELECT
     co.collisdeterministic IS NOT FALSE AS deterministic,
     CASE WHEN b.typtype = 'e' THEN ARRAY(
         SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder
-    ) END AS labels
+    ) END AS labels,
+    a.attgenerated::text AS generated
 FROM pg_attribute AS a
 JOIN beneath AS b ON b.attnum = a.attnum AND b.typtype <> 'd'
 JOIN pg_namespace AS n ON n.oid = b.typnamespace

@@ -2,10 +2,9 @@
 SELECT
     c.oid,
     c.relkind::text,
-    c.relrowsecurity AND NOT (o.rolsuper OR o.rolbypassrls OR (c.relowner = o.oid AND NOT c.relforcerowsecurity)) AS hidden,
-    pg_get_userbyid(c.relowner)::text AS owner,
+    c.relrowsecurity AND c.relforcerowsecurity AND NOT (o.rolsuper OR o.rolbypassrls) AS hidden,
+    o.rolname::text AS owner,
     pg_has_role(c.relowner, 'USAGE') AS may_install,
-    current_user::text AS me,
     pg_is_in_recovery() AS standby,
     current_setting('server_version_num')::integer AS server_version,
     EXISTS (
@@ -19,6 +18,6 @@ SELECT
     ) AS indexed
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
-JOIN pg_roles AS o ON o.rolname = current_user
+JOIN pg_roles AS o ON o.oid = c.relowner
 WHERE n.nspname = %(schema)s
 AND c.relname = %(table)s

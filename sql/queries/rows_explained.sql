@@ -19,8 +19,7 @@ SELECT
         WHEN line.expires_at IS NULL THEN 'it is active and never ends'
         ELSE 'it is active until ' || to_char(line.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
     END AS why
-FROM creditsd.source AS line
-WHERE line.user_id = %(user_id)s::text::creditsd.user_id
+FROM creditsd.source_rows(%(user_id)s::text::creditsd.user_id) AS line
 ORDER BY
     counts DESC,
     line.subscription DESC,

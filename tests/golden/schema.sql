@@ -37,9 +37,10 @@ CREATE FUNCTION creditsd.begin_resync(cause text, republish boolean DEFAULT fals
     SET resync_cause = cause,
         resync_after = NULL,
         resync_users = 0,
-        resync_republishes = republish OR cause = 'republish' OR (resync_republishes AND resync_cause IS NOT NULL)
+        resync_republishes = republish OR cause = 'republish' OR (resync_republishes AND resync_cause IS NOT NULL),
+        fingerprint = creditsd.fingerprint()
 $$;
-COMMENT ON FUNCTION creditsd.begin_resync(cause text, republish boolean) IS 'Notes that everyone must be recomputed, from the beginning; with republish, or for that cause, each gets a new version, changed or not.';
+COMMENT ON FUNCTION creditsd.begin_resync(cause text, republish boolean) IS 'Notes that everyone must be recomputed, from the beginning, and how the table is now: what it has lost before, the resync finds; with republish, or for that cause, each gets a new version, changed or not.';
 CREATE FUNCTION creditsd.capture_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -50,7 +51,7 @@ BEGIN
     BEGIN
         marked := OLD."user_id";
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL THEN
@@ -75,7 +76,7 @@ BEGIN
     BEGIN
         marked := NEW."user_id";
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL THEN
@@ -117,7 +118,7 @@ BEGIN
         marked := NEW."user_id";
         left_behind := OLD."user_id";
     EXCEPTION
-        WHEN undefined_column THEN
+        WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
     IF marked IS NOT NULL THEN
@@ -454,9 +455,78 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows with zero credits, except those that somebody holds; returns the users of whom the table refused one, each noted in problems. Sum the users up afterwards: no change marks them.';
+CREATE FUNCTION creditsd.fingerprint() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    WITH RECURSIVE source AS (
+        SELECT c.oid, c.relowner, c.relrowsecurity, c.relforcerowsecurity, c.relpersistence
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'public'
+        AND c.relname = 'user_credits'
+    ),
+    tree AS (
+        SELECT s.oid AS relation, NULL::oid AS parent, NULL::text AS since
+        FROM source AS s
+        UNION
+        SELECT i.inhrelid, i.inhparent, concat_ws(' ', i.xmin, i.inhdetachpending)
+        FROM tree
+        JOIN pg_inherits AS i ON i.inhparent = tree.relation
+        JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE c.relpersistence <> 't' -- nobody but its own session sees what is in it
+    ),
+    facts AS (
+        SELECT
+            concat_ws(
+                ' ', 'table', s.oid, s.relowner, s.relrowsecurity, s.relforcerowsecurity, s.relpersistence, o.rolsuper, o.rolbypassrls
+            ) AS fact
+        FROM source AS s
+        LEFT JOIN pg_roles AS o ON o.oid = s.relowner
+        UNION ALL
+        SELECT concat_ws(' ', 'relation', t.relation, t.parent, t.since)
+        FROM tree AS t
+        UNION ALL
+        SELECT concat_ws(' ', 'trigger', g.tgrelid, g.oid, g.tgname, g.tgenabled, g.tgfoid, g.tgtype, g.tgqual::text, g.tgattr, g.xmin)
+        FROM pg_trigger AS g
+        WHERE g.tgrelid IN (SELECT t.relation FROM tree AS t)
+        AND (g.tgname LIKE 'creditsd\_%' OR g.tgfoid IN (SELECT p.oid FROM pg_proc AS p WHERE p.pronamespace = 'creditsd'::regnamespace))
+        UNION ALL
+        -- TRUNCATE gives a table another file; where no trigger tells of it, this does.
+        SELECT concat_ws(' ', 'file', c.oid, c.relfilenode)
+        FROM pg_class AS c
+        WHERE c.oid IN (SELECT t.relation FROM tree AS t)
+        AND NOT EXISTS (
+            SELECT
+            FROM pg_trigger AS g
+            WHERE g.tgrelid = c.oid
+            AND g.tgname = 'creditsd_truncate'
+            AND g.tgenabled = 'A'
+        )
+        UNION ALL
+        -- A crash empties what is not logged.
+        SELECT concat_ws(' ', 'unlogged', c.oid, pg_postmaster_start_time())
+        FROM pg_class AS c
+        WHERE c.oid IN (SELECT t.relation FROM tree AS t)
+        AND c.relpersistence = 'u'
+        UNION ALL
+        SELECT
+            concat_ws(
+                ' ', 'column', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated, a.attcollation, a.xmin,
+                (SELECT string_agg(concat_ws(' ', e.oid, e.enumlabel), ' ' ORDER BY e.oid) FROM pg_enum AS e WHERE e.enumtypid = a.atttypid)
+            )
+        FROM pg_attribute AS a
+        WHERE a.attrelid = (SELECT s.oid FROM source AS s)
+        AND a.attname = ANY ('{"user_id","credits","status","plan_type","membership","subscription_id","expires_at","created_at"}'::name[])
+    )
+    SELECT coalesce(md5(string_agg(f.fact, E'\n' ORDER BY f.fact) || creditsd.functions_digest(false)), '')
+    FROM facts AS f
+$$;
+COMMENT ON FUNCTION creditsd.fingerprint() IS 'Condenses all that a change of the table''s rows could pass by unseen through; where it differs from the one noted in reader, everyone is recomputed. Empty where there is no such table.';
 CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, balances integer, changes integer, deliveries integer, history integer, remaining bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 #variable_conflict use_column
@@ -490,11 +560,29 @@ BEGIN
     WHERE b.user_id = forgotten
     RETURNING b.version INTO version;
     GET DIAGNOSTICS balances = ROW_COUNT;
-    remaining := (SELECT count(*) FROM creditsd.source AS s WHERE s.user_id = forgotten);
+    remaining := (SELECT count(*) FROM "public"."user_credits" AS t WHERE t."user_id" = forgotten);
     RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION creditsd.forget(forgotten uuid) IS 'Erases a user: returns the version that was stored, how many rows of each table went, and how many rows the user still has in the source.';
+CREATE FUNCTION creditsd.functions_digest(comments boolean) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT md5(string_agg(
+        concat_ws(
+            ' ', p.proname, pg_get_function_identity_arguments(p.oid), p.prosecdef, p.provolatile, p.proconfig,
+            CASE WHEN comments THEN p.prosrc ELSE regexp_replace(regexp_replace(p.prosrc, '--[^\n]*', '', 'g'), '\s+', ' ', 'g') END
+        ),
+        E'\n'
+        ORDER BY p.proname, pg_get_function_identity_arguments(p.oid)
+    ))
+    FROM pg_proc AS p
+    JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'creditsd'
+    AND p.proowner = n.nspowner -- others may keep theirs beside ours
+$$;
+COMMENT ON FUNCTION creditsd.functions_digest(comments boolean) IS 'Condenses every function of ours, with or without what stands in it as a comment; only a difference means anything.';
 CREATE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -526,12 +614,11 @@ BEGIN
         'system_identifier', identifier,
         'timeline', timeline,
         'started_at', pg_postmaster_start_time(),
-        'partitions', creditsd.partitions(),
         'queue_usage', queue_usage
     );
 END
 $$;
-COMMENT ON FUNCTION creditsd.heartbeat(proof text) IS 'Rings the bell with a proof (unless null, or the queue is more than half full) that the daemon must hear; returns the server''s identity (0 where it may not be asked), the source''s partitions, and how full the queue is.';
+COMMENT ON FUNCTION creditsd.heartbeat(proof text) IS 'Rings the bell with a proof (unless null, or the queue is more than half full) that the daemon must hear; returns the server''s identity (0 where it may not be asked), and how full the queue is.';
 CREATE FUNCTION creditsd.mark_everyone() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -540,11 +627,11 @@ BEGIN
     -- Once a transaction: a mark of another may be read, and be gone, before this one commits.
     IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.xid = pg_current_xact_id()) THEN
         INSERT INTO creditsd.resyncs (cause)
-        VALUES ('column renamed');
+        VALUES ('column changed');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION creditsd.mark_everyone() IS 'Marks everyone, once a transaction, where a capture trigger does not find a column any more: the application''s write passes all the same.';
+COMMENT ON FUNCTION creditsd.mark_everyone() IS 'Marks everyone, once a transaction, where a capture trigger does not find the user''s column any more, or it has become of another type: the application''s write passes all the same.';
 CREATE FUNCTION creditsd.note_problem(whose uuid, what text, why text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -559,14 +646,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) IS 'Notes in problems, and in a warning, why a user is set aside.';
-CREATE FUNCTION creditsd.partitions() RETURNS text
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT coalesce(string_agg(p.relid::oid::text, ' ' ORDER BY p.relid::oid), '')
-    FROM pg_partition_tree('"public"."user_credits"'::regclass) AS p
-$$;
-COMMENT ON FUNCTION creditsd.partitions() IS 'The partitions of the source, as oids; only their difference matters.';
 CREATE FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) RETURNS TABLE(snapshot pg_snapshot, next_xid xid8, next_user uuid, deleted integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -943,8 +1022,8 @@ BEGIN
         reason := 'cursor in the future';
     ELSIF known.policy <> policy_now THEN
         reason := 'policy changed';
-    ELSIF known.partitions <> beat ->> 'partitions' THEN
-        reason := 'partitions changed';
+    ELSIF known.fingerprint <> creditsd.fingerprint() THEN
+        reason := 'table changed';
     ELSIF GREATEST(known.saved_at, newest_at) > clock_timestamp() + interval '1 second' THEN
         reason := 'clock went back';
     END IF;
@@ -957,17 +1036,16 @@ BEGIN
         DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
-            snapshot, purged, system_identifier, timeline, started_at, policy, partitions, version_floor
+            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint, version_floor
         )
         VALUES (
             here, here, (beat ->> 'system_identifier')::bigint, (beat ->> 'timeline')::integer,
-            (beat ->> 'started_at')::timestamptz, policy_now, beat ->> 'partitions',
+            (beat ->> 'started_at')::timestamptz, policy_now, '',
             GREATEST(known.version_floor, floor_version)
         );
     ELSE
         UPDATE creditsd.reader
         SET policy = policy_now,
-            partitions = beat ->> 'partitions',
             saved_at = clock_timestamp(),
             version_floor = GREATEST(version_floor, floor_version);
     END IF;
@@ -989,7 +1067,7 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) IS 'Loads the cursor, begins a resync where the text of the policy, the partitions, the server''s history or its clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';
+COMMENT ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) IS 'Loads the cursor, begins a resync where the text of the policy, the table, the server''s history or its clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';
 CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1000,37 +1078,13 @@ CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, exp
 DECLARE
     cause text;
     last_done text;
-    after_user uuid;
     users uuid[];
     republishes boolean;
 BEGIN
     SELECT r.resync_cause, r.resync_after, r.resync_republishes
     INTO cause, last_done, republishes
     FROM creditsd.reader AS r;
-    IF last_done IS NULL THEN
-        users := ARRAY(
-            SELECT both_sides.user_id
-            FROM (
-                (SELECT DISTINCT s.user_id FROM creditsd.source AS s WHERE s.user_id IS NOT NULL ORDER BY s.user_id LIMIT max_users)
-                UNION
-                (SELECT b.user_id FROM creditsd.balances AS b ORDER BY b.user_id LIMIT max_users)
-            ) AS both_sides
-            ORDER BY both_sides.user_id
-            LIMIT max_users
-        );
-    ELSE
-        after_user := last_done;
-        users := ARRAY(
-            SELECT both_sides.user_id
-            FROM (
-                (SELECT DISTINCT s.user_id FROM creditsd.source AS s WHERE s.user_id > after_user ORDER BY s.user_id LIMIT max_users)
-                UNION
-                (SELECT b.user_id FROM creditsd.balances AS b WHERE b.user_id > after_user ORDER BY b.user_id LIMIT max_users)
-            ) AS both_sides
-            ORDER BY both_sides.user_id
-            LIMIT max_users
-        );
-    END IF;
+    users := creditsd.users_after(last_done::uuid, max_users);
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
@@ -1100,6 +1154,62 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: sub of request.jwt.claims, as PostgREST and Supabase set it; null where nobody is, and never an error.';
+CREATE FUNCTION creditsd.source_rows(asked uuid DEFAULT NULL::uuid) RETURNS TABLE(user_id uuid, credits numeric, status text, active boolean, plan_type text, subscription boolean, one_time boolean, empty boolean, membership text, subscription_id text, expires_at timestamp with time zone, created_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    IF asked IS NULL THEN
+        RETURN QUERY
+        SELECT
+            line.user_id::uuid, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
+            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at
+        FROM (
+                SELECT
+                    t."user_id" AS user_id,
+                    t."credits" AS credits,
+                    t."status"::text AS status,
+                    (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
+                    t."plan_type"::text AS plan_type,
+                    (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
+                    -- Below zero is a debt, which is not empty.
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
+                    CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                FROM "public"."user_credits" AS t
+        ) AS line;
+    ELSE
+        RETURN QUERY
+        SELECT
+            line.user_id::uuid, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
+            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at
+        FROM (
+                SELECT
+                    t."user_id" AS user_id,
+                    t."credits" AS credits,
+                    t."status"::text AS status,
+                    (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
+                    t."plan_type"::text AS plan_type,
+                    (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
+                    -- Below zero is a debt, which is not empty.
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
+                    CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                FROM "public"."user_credits" AS t
+        ) AS line
+        WHERE line.user_id = asked;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION creditsd.source_rows(asked uuid) IS 'The rows of one user, or (null) all rows, in creditsd''s words. An error where row level security would hide some.';
 CREATE FUNCTION creditsd.summable(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) RETURNS uuid[]
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1238,6 +1348,7 @@ COMMENT ON FUNCTION creditsd.tidy_history(history_days integer) IS 'Opens today'
 CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) RETURNS SETOF creditsd.total
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     AS $$
@@ -1288,7 +1399,23 @@ BEGIN
                 line.*,
                 creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
             FROM unnest(users) AS wanted (user_id)
-            JOIN creditsd.source AS line ON line.user_id = wanted.user_id
+            JOIN (
+                SELECT
+                    t."user_id" AS user_id,
+                    t."credits" AS credits,
+                    t."status"::text AS status,
+                    (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
+                    t."plan_type"::text AS plan_type,
+                    (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
+                    -- Below zero is a debt, which is not empty.
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
+                    CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                FROM "public"."user_credits" AS t
+            ) AS line ON line.user_id = wanted.user_id
             ORDER BY
                 line.user_id,
                 counts DESC,
@@ -1303,11 +1430,67 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'The rules: the total of each asked user at an instant, of the rows that count (see creditsd.counts).';
+CREATE FUNCTION creditsd.users_after(last_user uuid, max_users integer) RETURNS uuid[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    IF last_user IS NULL THEN
+        RETURN ARRAY(
+            SELECT both_sides.user_id
+            FROM (
+                (SELECT DISTINCT t."user_id" AS user_id FROM "public"."user_credits" AS t WHERE t."user_id" IS NOT NULL ORDER BY 1 LIMIT max_users)
+                UNION
+                (SELECT b.user_id FROM creditsd.balances AS b ORDER BY b.user_id LIMIT max_users)
+            ) AS both_sides
+            ORDER BY both_sides.user_id
+            LIMIT max_users
+        );
+    END IF;
+    RETURN ARRAY(
+        SELECT both_sides.user_id
+        FROM (
+            (SELECT DISTINCT t."user_id" AS user_id FROM "public"."user_credits" AS t WHERE t."user_id" > last_user ORDER BY 1 LIMIT max_users)
+            UNION
+            (SELECT b.user_id FROM creditsd.balances AS b WHERE b.user_id > last_user ORDER BY b.user_id LIMIT max_users)
+        ) AS both_sides
+        ORDER BY both_sides.user_id
+        LIMIT max_users
+    );
+END
+$$;
+COMMENT ON FUNCTION creditsd.users_after(last_user uuid, max_users integer) IS 'The next max_users users after one (null: the first), in order: whoever has rows in the table, and whoever had.';
+CREATE FUNCTION creditsd.users_estimated() RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+BEGIN
+    IF coalesce((SELECT c.reltuples FROM pg_class AS c WHERE c.oid = '"public"."user_credits"'::regclass), -1) < 3000000 THEN
+        RETURN (SELECT count(DISTINCT t."user_id") FROM "public"."user_credits" AS t);
+    END IF;
+    RETURN (
+        SELECT GREATEST(1, CASE WHEN p.n_distinct < 0 THEN -p.n_distinct * c.reltuples ELSE p.n_distinct END)::bigint
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_stats AS p ON p.schemaname = n.nspname AND p.tablename = c.relname
+        WHERE c.oid = '"public"."user_credits"'::regclass
+        AND p.attname = 'user_id'
+        ORDER BY p.inherited DESC
+        LIMIT 1
+    );
+END
+$$;
+COMMENT ON FUNCTION creditsd.users_estimated() IS 'About how many users there are: counted where that is quick, else from the statistics.';
 CREATE TABLE creditsd.changes (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     user_id uuid NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_insert_threshold='-1', autovacuum_analyze_threshold='1000000000', vacuum_truncate=off);
+ALTER TABLE ONLY creditsd.changes REPLICA IDENTITY FULL;
 COMMENT ON TABLE creditsd.changes IS 'Look at this user again: written by the triggers, with the change itself. Says nothing about what changed; rows may repeat.';
 COMMENT ON COLUMN creditsd.changes.xid IS 'The transaction that wrote the change; the reader keeps a snapshot of those it has read.';
 CREATE TABLE creditsd.deliveries (
@@ -1391,13 +1574,15 @@ CREATE TABLE creditsd.installation (
     source jsonb NOT NULL,
     role text NOT NULL,
     installed_at timestamp with time zone DEFAULT now() NOT NULL,
+    functions text DEFAULT ''::text NOT NULL,
     CONSTRAINT installation_single_check CHECK (single)
 );
 COMMENT ON TABLE creditsd.installation IS 'One row: what is installed here, and for which table.';
 COMMENT ON COLUMN creditsd.installation.migration IS 'The number of the newest migration applied.';
-COMMENT ON COLUMN creditsd.installation.digest IS 'Of the SQL of the view, the functions and the triggers.';
+COMMENT ON COLUMN creditsd.installation.digest IS 'Of the SQL of the functions and the triggers.';
 COMMENT ON COLUMN creditsd.installation.source IS 'The table, columns and words that the view source and the triggers were made from.';
 COMMENT ON COLUMN creditsd.installation.role IS 'The restricted role that was granted what the daemon needs; empty for none.';
+COMMENT ON COLUMN creditsd.installation.functions IS 'Of the functions as they were made; differs once somebody has replaced one.';
 CREATE TABLE creditsd.problems (
     user_id uuid NOT NULL,
     problem text NOT NULL,
@@ -1418,7 +1603,7 @@ CREATE TABLE creditsd.reader (
     timeline integer NOT NULL,
     started_at timestamp with time zone NOT NULL,
     policy text NOT NULL,
-    partitions text NOT NULL,
+    fingerprint text NOT NULL,
     resync_cause text,
     resync_after text,
     resync_users bigint DEFAULT 0 NOT NULL,
@@ -1435,7 +1620,7 @@ COMMENT ON COLUMN creditsd.reader.system_identifier IS 'The server it was read f
 COMMENT ON COLUMN creditsd.reader.timeline IS 'Changes with a failover. 0: we may not know.';
 COMMENT ON COLUMN creditsd.reader.started_at IS 'When that server had started; later means that it restarted since.';
 COMMENT ON COLUMN creditsd.reader.policy IS 'can_buy, expire_empty and events in force; a change recomputes everyone.';
-COMMENT ON COLUMN creditsd.reader.partitions IS 'The partitions of the source; a change recomputes everyone.';
+COMMENT ON COLUMN creditsd.reader.fingerprint IS 'The table, its triggers, columns and partitions, and our functions, when everyone was last begun to be recomputed; see creditsd.fingerprint.';
 COMMENT ON COLUMN creditsd.reader.resync_cause IS 'Why everyone is being recomputed; null when nobody is.';
 COMMENT ON COLUMN creditsd.reader.resync_after IS 'The last user that this resync has done; null at its beginning.';
 COMMENT ON COLUMN creditsd.reader.resync_users IS 'How many users this resync has done.';
@@ -1450,6 +1635,7 @@ CREATE TABLE creditsd.resyncs (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     cause text NOT NULL
 );
+ALTER TABLE ONLY creditsd.resyncs REPLICA IDENTITY FULL;
 COMMENT ON TABLE creditsd.resyncs IS 'Look at everyone again: written by the truncate trigger and by "creditsd backfill".';
 CREATE TABLE creditsd.sinks (
     name text NOT NULL,
@@ -1472,6 +1658,21 @@ COMMENT ON COLUMN creditsd.sinks.paused_at IS 'Since when nothing is delivered, 
 COMMENT ON COLUMN creditsd.sinks.disabled_reason IS 'Why we stopped by ourselves; null where we did not.';
 COMMENT ON COLUMN creditsd.sinks.failing_since IS 'The first failure after which nothing has arrived; null once something does.';
 COMMENT ON COLUMN creditsd.sinks.events_after IS 'Whatever happened up to this version has been told there. Behind cursor while the sink catches up: a total further on may still carry what happened before. Null: the same as cursor.';
+CREATE VIEW creditsd.source AS
+ SELECT user_id,
+    credits,
+    status,
+    active,
+    plan_type,
+    subscription,
+    one_time,
+    empty,
+    membership,
+    subscription_id,
+    expires_at,
+    created_at
+   FROM creditsd.source_rows() line(user_id, credits, status, active, plan_type, subscription, one_time, empty, membership, subscription_id, expires_at, created_at);
+COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Reads the whole table; creditsd.source_rows(user_id) reads one user''s rows by an index. Nothing here keeps the application from altering its table.';
 CREATE TABLE public.user_credits (
     id bigint NOT NULL,
     user_id uuid,
@@ -1483,35 +1684,6 @@ CREATE TABLE public.user_credits (
     expires_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now()
 );
-CREATE VIEW creditsd.source AS
- SELECT user_id,
-    credits,
-    status,
-    ((status = ANY ('{active}'::text[])) IS TRUE) AS active,
-    plan_type,
-    ((plan_type = ANY ('{subscription}'::text[])) IS TRUE) AS subscription,
-    ((plan_type = ANY ('{one_time}'::text[])) IS TRUE) AS one_time,
-    (((plan_type = ANY ('{one_time}'::text[])) AND (credits = 0)) IS TRUE) AS empty,
-        CASE
-            WHEN (octet_length(membership) <= 1000) THEN membership
-            ELSE ("left"(membership, 1000) || '...'::text)
-        END AS membership,
-        CASE
-            WHEN (octet_length(subscription_id) <= 1000) THEN subscription_id
-            ELSE ("left"(subscription_id, 1000) || '...'::text)
-        END AS subscription_id,
-        CASE
-            WHEN (expires_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
-            WHEN (expires_at < '0001-01-03 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
-            ELSE expires_at
-        END AS expires_at,
-        CASE
-            WHEN (created_at >= '9999-12-31 00:00:00+00'::timestamp with time zone) THEN NULL::timestamp with time zone
-            WHEN (created_at < '0001-01-03 00:00:00+00'::timestamp with time zone) THEN '0001-01-02 00:00:00+00'::timestamp with time zone
-            ELSE created_at
-        END AS created_at
-   FROM public.user_credits t;
-COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Drop it to alter those columns, then run "creditsd install".';
 CREATE SEQUENCE public.user_credits_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -1584,11 +1756,12 @@ REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_status text, now_expires_at timestamp with time zone, next_version bigint, is_news boolean, level text, crossing text, low_at numeric, recovered_at numeric, expired boolean, ending boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.fingerprint() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.forget(forgotten uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.functions_digest(comments boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.partitions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
@@ -1596,6 +1769,9 @@ REVOKE ALL ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) FR
 REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.search_path_of_owner() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.set_expired(relations oid[], places tid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.source_rows(asked uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.summable(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.tidy_history(history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.users_after(last_user uuid, max_users integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.users_estimated() FROM PUBLIC;

@@ -81,7 +81,7 @@ class Line:
         async with connected(settings.dsn, purpose="leader") as connection:
             there = await schema.missing(connection, settings)
             name, policy = there.user_id_type, settings.policy
-            change_reader = ChangeReader(connection, digest=there.digest, user_id_type=name, policy=policy)
+            change_reader = ChangeReader(connection, user_id_type=name, policy=policy)
             recomputer = Recomputer(connection, user_id_type=name, policy=policy)
             yield cls(connection, change_reader, recomputer, await change_reader.resume())
 

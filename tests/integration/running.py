@@ -10,12 +10,14 @@ from creditsd.capture import change_purger
 from creditsd.config.settings import Settings
 from creditsd.daemon import election
 from creditsd.daemon.app import Daemon, Timings
+from creditsd.schema import watch
 from tests.conftest import eventually
 from tests.integration.line import MemorySink
 
 QUICK = Timings(
     purger=change_purger.Timings(pause_seconds=0.05),
     election=election.Timings(standby_seconds=0.05, mending_seconds=0.05),
+    watch=watch.Timings(look_seconds=0.2, mending_seconds=0.1),
 )
 """A daemon's own, but for what a test would have to wait for."""
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import IsolationLevel
 
 from creditsd.config.settings import Settings
+from creditsd.domain.errors import SchemaError
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, configured, installed, user
 from tests.integration.play import ADD, Play, Session
@@ -211,7 +211,9 @@ async def test_a_table_loaded_without_triggers_is_made_good_by_a_resync(own: tup
 
 
 @pytest.mark.parametrize("column", ["user_id", "credits", "status", "membership"])
-async def test_a_renamed_column_fails_no_write_and_means_everyone(own: tuple[Session, Line], column: str) -> None:
+async def test_a_renamed_column_fails_no_write_and_none_of_them_is_missed(
+    own: tuple[Session, Line], reference_table: Database, column: str
+) -> None:
     application, line = own
     await application.execute(ADD, [USER, 5])
     await line.settle()
@@ -220,34 +222,43 @@ async def test_a_renamed_column_fails_no_write_and_means_everyone(own: tuple[Ses
     add = "INSERT INTO user_credits ({user_id}, {credits}, {status}) VALUES (%s, 1, 'active')".format(**names)
     await application.execute(add.encode(), [OTHER])
     await application.execute("UPDATE user_credits SET {credits} = {credits} + 1".format(**names).encode())
-    await line.settle()
-    assert await line.stored() == {USER: 6, OTHER: 2}
-    await application.execute("DELETE FROM user_credits WHERE {user_id} = %s".format(**names).encode(), [OTHER])
-    await line.settle()
-    assert await line.stored() == {USER: 6, OTHER: 0}
+    with pytest.raises(SchemaError, match=rf"{column} does not exist"):
+        await line.settle()
+    assert await line.stored() == {USER: 5}
+    settings = await installed(reference_table, source={"columns": {column: "renamed"}})
+    async with Line.settled(settings) as again:
+        assert await again.stored() == {USER: 6, OTHER: 2}
+        await application.execute("DELETE FROM user_credits WHERE {user_id} = %s".format(**names).encode(), [OTHER])
+        await again.settle()
+        assert await again.stored() == {USER: 6, OTHER: 0}
 
 
 async def test_a_write_after_a_rename_is_seen_though_another_was_read_while_it_was_open(
     own: tuple[Session, Line], reference_table: Database
 ) -> None:
-    application, line = own
+    application, _ = own
     await application.execute(ADD, [USER, 5])
     await application.execute("ALTER TABLE user_credits RENAME user_id TO owner")
     await application.execute("UPDATE user_credits SET credits = 6")
     async with reference_table.connect() as late:
         async with late.transaction():
             await late.execute("UPDATE user_credits SET credits = 7")
-            await line.settle()
-        await line.settle()
-    assert await line.stored() == {USER: 7}
+            settings = await installed(reference_table, source={"columns": {"user_id": "owner"}})
+            async with Line.settled(settings) as line:
+                assert await line.stored() == {USER: 6}
+        async with Line.settled(settings) as line:
+            assert await line.stored() == {USER: 7}
 
 
-async def test_a_table_that_is_gone_leaves_the_last_totals(own: tuple[Session, Line]) -> None:
+async def test_a_table_that_is_dropped_leaves_the_last_totals(own: tuple[Session, Line]) -> None:
     application, line = own
     await application.execute(ADD, [USER, 5])
     await line.settle()
-    with pytest.raises(psycopg.errors.DependentObjectsStillExist):
-        await application.execute("DROP TABLE user_credits")
+    await application.execute("DROP TABLE user_credits")
+    await application.execute("INSERT INTO creditsd.resyncs (cause) VALUES ('backfill')")
+    with pytest.raises(SchemaError, match=r"user_credits.* does not exist"):
+        await line.settle()
+    assert await line.stored() == {USER: 5}
 
 
 # The cursor.
@@ -544,7 +555,7 @@ async def test_the_first_start_and_nothing_else_is_a_first_start(settings: Setti
         ),
         ("DELETE FROM creditsd.reader", "first start"),
         ("UPDATE creditsd.reader SET policy = 'as it was'", "policy changed"),
-        ("UPDATE creditsd.reader SET partitions = '1 2 3'", "partitions changed"),
+        ("UPDATE creditsd.reader SET fingerprint = '1 2 3'", "table changed"),
     ],
 )
 async def test_another_history_or_another_policy_means_everyone(

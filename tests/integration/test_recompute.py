@@ -15,7 +15,7 @@ from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY, OTHER, USER, Line, MemorySink, configured, installed, said, user
-from tests.integration.running import running
+from tests.integration.running import running, until
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
 ADD_PACK = "INSERT INTO user_credits (user_id, credits, status, plan_type) VALUES (%s, %s, 'active', 'one_time')"
@@ -41,8 +41,9 @@ async def recheck(line: Line, user_id: str) -> timedelta | None:
 
 async def test_a_total_that_time_changes_is_published_when_it_does(installation: Database, settings: Settings) -> None:
     sink = MemorySink()
-    ends = {user(number): datetime.now(UTC) + timedelta(seconds=0.5 + number * 0.2) for number in range(4)}
-    async with running(settings, sink):
+    async with running(settings, sink) as daemon:
+        await until(daemon, "state", "leading")
+        ends = {user(number): datetime.now(UTC) + timedelta(seconds=0.5 + number * 0.2) for number in range(4)}
         for name, end in ends.items():
             installation.run(ADD_UNTIL, [name, 5, end])
         for name, end in ends.items():
@@ -338,7 +339,7 @@ async def test_users_are_counted_for_the_bar(installation: Database, settings: S
     for number in range(4):
         installation.run(ADD, [user(number % 3), 1])
     async with Line.opened(settings) as line:
-        assert await line.recomputer.count_users(settings.source) == 3
+        assert await line.recomputer.count_users() == 3
 
 
 @pytest.mark.parametrize("led", [False, True])

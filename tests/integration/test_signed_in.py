@@ -137,7 +137,7 @@ async def test_who_could_read_before_the_upgrade_still_can(reference_table: Data
         source = await SourceTable.inspect(connection, settings)
         for number, name in sql_files.migrations():
             if number <= 4:
-                await connection.execute(schema._filled(name, source).encode())
+                await connection.execute(source.filled(name).encode())
         await connection.execute(
             "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (4, 'of then', '{}', '')"
         )

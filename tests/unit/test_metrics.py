@@ -29,7 +29,7 @@ def everything() -> Any:
     SinksMetrics(made)
     FeedMetrics(made)
     pool: Any = None  # is asked at a look alone
-    DaemonCollector(made, [], state=lambda: "leading", doorbell=lambda: None, pool=pool)
+    DaemonCollector(made, [], state=lambda: "leading", doorbell=lambda: None, table_watched=lambda: True, pool=pool)
     return made
 
 

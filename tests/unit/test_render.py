@@ -87,6 +87,7 @@ SCREENS: dict[str, Callable[[Console], None]] = {
             1,
             [SinkState("hook", 1, 0, 0, NASTY, WHEN, WHEN)],
             [SetAside(NASTY, 1, NASTY)],
+            [{"problem": NASTY, "hint": NASTY}],
         ),
     ),
 }

@@ -123,6 +123,7 @@ class Backend:
             "creditsd": __version__,
             "state": health["state"],
             "doorbell": health["doorbell"],
+            "problems": health["problems"],
             "rates": self._rates.history(),
         }
 
@@ -135,7 +136,7 @@ class Backend:
                 sinks = [self._shown(each) for each in await control.list(counted=COUNTED)]
         except (DatabaseUnavailable, SchemaError) as error:
             return {**self._look, "problem": redact_dsn(str(error))}
-        line = {key: value for key, value in dataclasses.asdict(status).items() if key != "sinks"}
+        line = {key: value for key, value in dataclasses.asdict(status).items() if key not in ("sinks", "problems")}
         return {"problem": None, "counted": COUNTED, "line": line, "sinks": sinks}
 
     def _shown(self, sink: ListedSink) -> dict[str, Any]:
@@ -166,7 +167,7 @@ class Backend:
         try:
             async with asyncio.timeout(seconds), borrowed(self._pool) as connection:
                 if self._installation is None:
-                    self._installation = await schema.missing(connection, self._settings)
+                    self._installation = await schema.usable(connection, self._settings)
                 yield connection, self._installation
         except TimeoutError:
             raise DatabaseUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from None

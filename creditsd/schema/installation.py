@@ -1,0 +1,228 @@
+"""What is installed in a database, and in what the database differs from it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import IntEnum
+
+from psycopg import sql
+
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, row, rows
+from creditsd.schema import triggers
+from creditsd.schema.source_table import SourceTable
+
+# Types first, then what uses them; PL/pgSQL looks functions up when they run, SQL functions when they are made.
+FUNCTIONS = (
+    "signed_in",
+    "source_rows",
+    "users_after",
+    "users_estimated",
+    "counts",
+    "totals",
+    "differs",
+    "search_path_of_owner",
+    "note_problem",
+    "set_expired",
+    "expire_empty",
+    "summable",
+    "events_after",
+    "recompute",
+    "due_seconds",
+    "functions_digest",
+    "fingerprint",
+    "heartbeat",
+    "begin_resync",
+    "resume",
+    "drain",
+    "recompute_due",
+    "resync_next",
+    "purge",
+    "tidy_history",
+    "forget",
+)
+
+_INSTALL = "run `creditsd install`"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What is installed: the newest migration, a digest of all the rest, the type of a user's id, the role granted.
+
+    `functions` condenses them as they were made; `functions_told`, whether the function is there that does it now.
+    """
+
+    migration: int
+    digest: str
+    user_id_type: str
+    user_id_collation: str | None
+    role: str
+    functions: str
+    functions_told: bool
+
+
+class Stops(IntEnum):
+    """How much a divergence stops: nothing, but changes may be missed; totals; or all, since nothing can be read."""
+
+    NOTHING = 0
+    TOTALS = 1
+    EVERYTHING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One way in which the database is not as `install` leaves it, and what mends it."""
+
+    problem: str
+    hint: str = _INSTALL
+    stops: Stops = Stops.NOTHING
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.hint}" if self.hint else self.problem
+
+    def document(self) -> dict[str, str]:
+        """Give it under the keys of /readyz and `creditsd status --json`."""
+        return {"problem": self.problem, "hint": self.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is installed, if anything, and in what the database differs from it."""
+
+    installation: Installation | None
+    divergences: list[Divergence]
+
+    def installed(self, *, tolerated: Stops | None = None) -> Installation:
+        """Return what is installed. Raises SchemaError with the first divergence that is not tolerated."""
+        for each in self.divergences:
+            if tolerated is None or each.stops > tolerated:
+                raise SchemaError(str(each))
+        assert self.installation is not None
+        return self.installation
+
+
+async def missing(connection: Connection, settings: Settings) -> Installation:
+    """Check that all is there as these settings would install it, and nothing could be missed; return what is.
+
+    Raises SchemaError with the first thing that is missing and its mend.
+    """
+    return (await compare(connection, settings)).installed()
+
+
+async def usable(connection: Connection, settings: Settings) -> Installation:
+    """Check that totals can be computed, though changes may be missed; return what is installed. Raises SchemaError."""
+    return (await compare(connection, settings)).installed(tolerated=Stops.NOTHING)
+
+
+async def compare(connection: Connection, settings: Settings) -> Comparison:
+    """Compare what is installed with what is there: what these settings ask for, and whether every change is seen."""
+    try:
+        source = await SourceTable.inspect(connection, settings)
+    except SchemaError as error:
+        installation = None
+        with contextlib.suppress(SchemaError):  # the first one says more
+            installation = await found(connection)
+        unread = _unread(installation)
+        return Comparison(installation, [Divergence(str(error), "", Stops.TOTALS if unread is None else unread.stops)])
+    installation = await found(connection)
+    divergence = _unread(installation) or _retyped(source, installation)
+    if installation is None or divergence is not None:
+        return Comparison(installation, [divergence] if divergence is not None else [])
+    divergences = [Divergence(each) for each in await triggers.faults(connection, source)]
+    if installation.digest != digest(source, settings):
+        divergences.append(Divergence("the table or the settings differ from what is installed"))
+    misowned = await row(connection, sql_files.sql("queries/misowned"), {"relation": source.oid})
+    if misowned is not None:
+        function, lends, owner = misowned
+        divergences.append(Divergence(f"creditsd.{function} runs as {lends}, not as {owner}, who owns the table"))
+    elif not await functions_as_made(connection, installation):
+        divergences.append(Divergence("functions of the schema creditsd are not as they were made"))
+    return Comparison(installation, divergences)
+
+
+async def found(connection: Connection) -> Installation | None:
+    """Return what is installed, or None. Raises SchemaError where an install was taken apart by hand."""
+    if not (await rows(connection, sql_files.sql("queries/installed")))[0][0]:
+        return None
+    there = await row(connection, sql_files.sql("queries/installation"))
+    if there is None:
+        raise SchemaError("the schema creditsd is there, but empty: run `creditsd uninstall`, then `creditsd install`")
+    return Installation(*there)
+
+
+async def functions_as_made(connection: Connection, installation: Installation) -> bool:
+    """Whether nobody has replaced or dropped a function of ours."""
+    if not installation.functions_told:
+        return False
+    now = await row(connection, sql_files.sql("queries/functions_digest"))
+    return now is not None and now[0] == installation.functions
+
+
+def not_newer(installation: Installation) -> None:
+    """Raise SchemaError where a newer creditsd has installed."""
+    newest = sql_files.migrations()[-1][0]
+    if installation.migration > newest:
+        raise SchemaError(str(_unread(installation)))
+
+
+def repeatable(source: SourceTable, settings: Settings) -> list[str]:
+    """Return what is made anew whenever it differs: the functions, and who may use them."""
+    ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
+    capture = sql_files.filled("capture/functions", **source.fragments(), ring=sql.SQL(sql_files.sql(ring).strip()))
+    return [
+        *(source.filled(f"functions/{name}") for name in FUNCTIONS),
+        capture,
+        sql_files.sql("capture/rights"),
+        source.filled("capture/owner"),
+    ]
+
+
+def digest(source: SourceTable, settings: Settings) -> str:
+    """Condense the SQL of functions and triggers: it differs exactly when `install` has something to do."""
+    text = "\n".join([*repeatable(source, settings), *triggers.definitions(source)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def note(source: SourceTable, settings: Settings) -> str:
+    """Return the SQL that notes what is installed; after everything else."""
+    values = {
+        "migration": sql_files.migrations()[-1][0],
+        "digest": digest(source, settings),
+        "source": json.dumps(settings.source.model_dump(), sort_keys=True),
+        "role": settings.role,
+    }
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    return sql_files.filled("queries/note_installation", **literals).strip() + ";"
+
+
+def _unread(installation: Installation | None) -> Divergence | None:
+    """Say why nothing of ours can be read, if so."""
+    if installation is None:
+        return Divergence("creditsd is not installed in this database", stops=Stops.EVERYTHING)
+    newest = sql_files.migrations()[-1][0]
+    if installation.migration > newest:
+        what = f"the schema is at migration {installation.migration}, this creditsd knows {newest}"
+        return Divergence(what, hint="upgrade creditsd", stops=Stops.EVERYTHING)
+    if installation.migration < newest:
+        what = f"the schema is at migration {installation.migration}, this creditsd needs {newest}"
+        return Divergence(what, stops=Stops.EVERYTHING)
+    return None
+
+
+def _retyped(source: SourceTable, installation: Installation | None) -> Divergence | None:
+    """Say that the ids have another type than ours, if so."""
+    if installation is None or source.user_id_type == (installation.user_id_type, installation.user_id_collation):
+        return None
+    column = f"{source.settings.table}.{source.settings.columns.user_id}"
+    what = f"{column} is {_typed(*source.user_id_type)}, but creditsd was installed for "
+    what += _typed(installation.user_id_type, installation.user_id_collation)
+    return Divergence(what, stops=Stops.TOTALS)
+
+
+def _typed(name: str, collation: str | None) -> str:
+    return f"{name} COLLATE {collation}" if collation else name

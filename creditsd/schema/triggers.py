@@ -1,0 +1,133 @@
+"""Our triggers: on the table, on each of its partitions, and on whatever inherits from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+from psycopg import sql
+
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, rows
+from creditsd.schema.source_table import SourceTable
+
+TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_delete", "creditsd_truncate")
+_TRUNCATE = "creditsd_truncate"
+
+_SAID = {
+    "missing": "are missing",
+    "another": "are not creditsd's own",
+    "disabled": "are disabled",
+    "conditional": "do not fire for rows that replication or a restore writes",
+}
+
+
+class Trigger(NamedTuple):
+    """One of our triggers on one relation, as it is; `cloned` by PostgreSQL from the one on the partitioned table."""
+
+    relation: str
+    partition: bool
+    name: str
+    cloned: bool
+    state: Literal["right", "missing", "another", "disabled", "conditional"]
+
+    @property
+    def harmless(self) -> bool:
+        """Whether nothing is missed: PostgreSQL gives a new partition all but the truncate trigger.
+
+        Until an install has put it there, a truncate is noticed by the partition's file.
+        """
+        return self.state == "right" or (self.partition and self.name == _TRUNCATE and self.state == "missing")
+
+
+async def found(connection: Connection, source: SourceTable) -> list[Trigger]:
+    """Return what should stand on the table and all below it, and how it is; the table itself first."""
+    return [Trigger(*each) for each in await rows(connection, sql_files.sql("queries/triggers"), _of(source))]
+
+
+async def astray(connection: Connection, source: SourceTable) -> list[tuple[str, Sequence[str]]]:
+    """Return our triggers on relations that are not, or no longer, the table."""
+    found_there = await rows(connection, sql_files.sql("queries/triggers_astray"), _of(source))
+    return [(relation, triggers) for relation, triggers in found_there]
+
+
+async def faults(connection: Connection, source: SourceTable) -> list[str]:
+    """Say of each relation what of our triggers is wrong, so that a change could be missed."""
+    wrong = [each for each in await found(connection, source) if not each.harmless]
+    elsewhere = ""
+    if wrong and (others := [relation for relation, _ in await astray(connection, source)]):
+        elsewhere = f" (they stand on {', '.join(others[:3])})"
+    said = []
+    for (relation, state), _ in groupby(sorted(wrong, key=_relation_and_state), _relation_and_state):
+        said.append(f"triggers {_SAID[state]} on {relation}{elsewhere if state == 'missing' else ''}")
+    return said
+
+
+async def put_right(connection: Connection, source: SourceTable) -> list[str]:
+    """Put every trigger where and as it should be; return what was done. Locks nothing where all is right."""
+    done = await _drop_astray(connection, source)
+    touched: dict[str, None] = {}
+    for each in _misplaced(await found(connection, source)):
+        await connection.execute(
+            sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(each.name), sql.SQL(each.relation))
+        )
+        touched[each.relation] = None
+    for each in await found(connection, source):
+        # The table's own are cloned onto its partitions.
+        if each.state == "missing" and not (each.partition and each.name != _TRUNCATE):
+            await connection.execute(_made(each).encode())
+            touched[each.relation] = None
+    for each in await found(connection, source):
+        if each.state != "right":
+            await connection.execute(_always(each).encode())
+            touched[each.relation] = None
+    return [*done, *(f"put the triggers on {relation}" for relation in touched)]
+
+
+async def statements(connection: Connection, source: SourceTable) -> list[str]:
+    """Return the SQL that puts them on a table which has none."""
+    wanted = await found(connection, source)
+    made = [_made(each) for each in wanted if not (each.partition and each.name != _TRUNCATE)]
+    return [*made, *(_always(each) + ";" for each in wanted)]
+
+
+def definitions(source: SourceTable) -> list[str]:
+    """Return how they are made on the table itself."""
+    table = source.fragments()["table"]
+    return [sql_files.filled(f"capture/{name}", table=table) for name in TRIGGERS]
+
+
+async def _drop_astray(connection: Connection, source: SourceTable) -> list[str]:
+    done = []
+    for relation, names in await astray(connection, source):
+        for name in names:
+            await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), sql.SQL(relation)))
+        done.append(f"took the triggers off {relation}, which is not {source.settings.table}")
+    return done
+
+
+def _misplaced(triggers: Sequence[Trigger]) -> Iterable[Trigger]:
+    """Yield what must go before it can be made anew; what PostgreSQL has cloned goes with what it was cloned from."""
+    unclonable = {each.name for each in triggers if each.partition and each.state == "missing"} - {_TRUNCATE}
+    for each in triggers:
+        root = not each.partition and each.state != "missing"
+        if not each.cloned and (each.state == "another" or (root and each.name in unclonable)):
+            yield each
+
+
+def _made(trigger: Trigger) -> str:
+    return sql_files.filled(f"capture/{trigger.name}", table=sql.SQL(trigger.relation))
+
+
+def _always(trigger: Trigger) -> str:
+    """Return what makes a trigger fire under session_replication_role = replica too."""
+    return f"ALTER TABLE ONLY {trigger.relation} ENABLE ALWAYS TRIGGER {trigger.name}"
+
+
+def _relation_and_state(trigger: Trigger) -> tuple[str, str]:
+    return trigger.relation, trigger.state
+
+
+def _of(source: SourceTable) -> dict[str, int]:
+    return {"relation": source.oid}

@@ -1,0 +1,2 @@
+-- Our functions as they are.
+SELECT creditsd.functions_digest(true)
