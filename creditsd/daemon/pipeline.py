@@ -28,9 +28,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How often the cursor is saved."""
+    """How often the cursor is saved, and by how much the server's clock may go back without anybody looking again."""
 
     cursor_save_seconds: float = 1.0
+    clock_tolerance_seconds: float = 1.0
 
 
 class Receiver(Protocol):
@@ -69,7 +70,7 @@ class Pipeline:
         self._metrics = metrics
         self.recent = recent
         self._timings = timings
-        self._clock = ServerClock()
+        self._clock = ServerClock(timings.clock_tolerance_seconds)
         self._ending = False
         self._said_coarse = False
         self.leadership: Leadership | None = None
@@ -99,7 +100,7 @@ class Pipeline:
                 "daemon.server_identified_coarsely",
                 reason="pg_control_system or pg_current_wal_insert_lsn is refused: a failover is known by its restart",
             )
-        self.leadership, self._clock = leadership, ServerClock()
+        self.leadership, self._clock = leadership, ServerClock(self._timings.clock_tolerance_seconds)
         resyncing = resumption.resyncing
         try:
             if resumption.restarted:

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
 from creditsd.daemon import election, leader_watch, lock_watch
-from creditsd.daemon.app import Daemon, Timings
+from creditsd.daemon.app import Daemon
+from creditsd.daemon.timings import Timings
 from tests.conftest import Database, eventually
 from tests.integration.line import LEAD, OTHER, TURN, USER, K, MemorySink
 from tests.integration.play import ADD
