@@ -17,14 +17,14 @@
 The folders, in the order of the line:
 
     schema              the application's table as it is found, and what is installed beside it
-    capture             whose credits may differ: the doorbell, and the reader of `changes`
-    totals              what they are now, where no change asked: recompute; the history of every step
+    capture             whose credits may differ: the doorbell, the reader of `changes`, and who holds our locks
+    totals              what they are now, where no change asked: recompute, publish again; the history of every step
     delivery            who is told: a publisher a sink, its backlog, its retries
     sinks               how each kind of receiver is told
     http                reads, streams, probes, metrics, the operator's page
     admin               what a person asks and does, without a terminal
     metrics             figures for Prometheus
-    daemon              `creditsd run`: opens all of it, and turns the line
+    daemon              `creditsd run`: the election, the work loop of whoever leads, and what opens all of it
     gateway             `creditsd serve`: HTTP without a database, fed by what a sink publishes
     bench               `creditsd bench`: what the trigger costs on your server
     cli, demo           the commands, a file each; the whole line in one terminal

@@ -7,71 +7,34 @@ import contextlib
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
-from creditsd.capture import change_purger, doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
-from creditsd.daemon import election, lock_watch, pipeline
 from creditsd.daemon.backfill import Backfill, Progress
 from creditsd.daemon.election import Election
 from creditsd.daemon.introduction import introduce
 from creditsd.daemon.leadership import Opener
-from creditsd.daemon.pipeline import Pipeline, Receiver
+from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.state import DaemonState, StateName
+from creditsd.daemon.surface import Surface
 from creditsd.daemon.tasks import ended
+from creditsd.daemon.timings import Timings
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ungrouped
-from creditsd.http import database_source, operator, server
-from creditsd.http.database_source import DatabaseSource
 from creditsd.http.operator import PageBeside
-from creditsd.http.operator.backend import Backend
-from creditsd.http.operator.recent_totals import RecentTotals
-from creditsd.http.operator.routes import OperatorRoutes
-from creditsd.http.server import HttpServer, Part
-from creditsd.metrics import collectors
-from creditsd.metrics.collectors import DaemonCollector
+from creditsd.http.server import Part
 from creditsd.metrics.counters import LineMetrics, SinksMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.metrics.registry import registry as metrics
 from creditsd.postgres import connections
 from creditsd.postgres.connections import Pool
-from creditsd.schema import watch
 from creditsd.schema.watch import TableWatch
 from creditsd.sinks import Sink, make
-from creditsd.totals import history_partitions, republish
 from creditsd.totals.republish import RecentlyPublished
 
 log = structlog.get_logger()
-
-LOOKUPS = 2  # at the same time, so that one that takes long does not keep all others waiting
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """When each station does what.
-
-    `stuck_seconds` without any step, a restart is worth a try: a page of users may take minutes where the table has no
-    index, and a lost server is noticed sooner. `close_seconds` are for saving the cursors, where everything else has
-    taken all the time there was.
-    """
-
-    doorbell: doorbell.Timings = field(default_factory=doorbell.Timings)
-    locks: lock_watch.Timings = field(default_factory=lock_watch.Timings)
-    purger: change_purger.Timings = field(default_factory=change_purger.Timings)
-    partitions: history_partitions.Timings = field(default_factory=history_partitions.Timings)
-    republish: republish.Timings = field(default_factory=republish.Timings)
-    election: election.Timings = field(default_factory=election.Timings)
-    pipeline: pipeline.Timings = field(default_factory=pipeline.Timings)
-    source: database_source.Timings = field(default_factory=database_source.Timings)
-    http: server.Timings = field(default_factory=server.Timings)
-    operator: operator.Timings = field(default_factory=operator.Timings)
-    metrics: collectors.Timings = field(default_factory=collectors.Timings)
-    watch: watch.Timings = field(default_factory=watch.Timings)
-    stuck_seconds: float = 600.0
-    close_seconds: float = 1.0
 
 
 class Daemon:
@@ -91,13 +54,14 @@ class Daemon:
         self._timings = timings = timings or Timings()
         self._state = DaemonState(timings.stuck_seconds)
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
-        rates, recent, registry = Rates(), RecentTotals(), metrics()
+        rates, registry = Rates(), metrics()
         self._publishers = _publishers(settings, extra, self._pool, rates, SinksMetrics(registry))
-        self._source = DatabaseSource(settings, timings.source)
-        receivers: list[Receiver] = [*self._publishers, self._source, recent]
+        self._surface = surface = Surface(
+            settings, registry, rates, self.health, self._publishers, parts=parts, beside=beside, timings=timings
+        )
         self._pipeline = Pipeline(
             settings,
-            receivers,
+            [*self._publishers, surface.source, surface.recent],
             self._state,
             backfill=Backfill(progress),
             rates=rates,
@@ -106,36 +70,11 @@ class Daemon:
             watch=TableWatch(settings, timings.watch),
             timings=timings.pipeline,
         )
-        opener = Opener(
-            settings,
-            self._pool,
-            self._tell,
-            self._state,
-            timings.doorbell,
-            timings.locks,
-            timings.purger,
-            timings.partitions,
-        )
+        surface.measure(self._pipeline)
+        opener = Opener(settings, self._pool, self._tell, self._state, timings)
         self._election = Election(
             settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
         )
-        self._http = HttpServer(settings.http, self._source.hub, self.health, registry, timings=timings.http)
-        self._backend = Backend(settings, rates, self._publishers, self.health, timings.operator)
-        self._operator = OperatorRoutes(
-            settings.http, self._http.metrics, self._backend, recent, timings.operator, beside=beside
-        )
-        for part in (self._operator, *parts):
-            self._http.add(part)
-        collector = DaemonCollector(
-            registry,
-            self._publishers,
-            state=lambda: self.state,
-            doorbell=lambda: self._pipeline.doorbell,
-            table_watched=lambda: self._pipeline.table_watched,
-            pool=self._source.pool,
-            timings=timings.metrics,
-        )
-        self._http.before_each_scrape(collector.look)
         self._stopping = asyncio.Event()
         self._introduced = False
 
@@ -151,15 +90,14 @@ class Daemon:
         and tries again.
         """
         with ungrouped():
-            async with self._pool, self._source, self._backend, self._http, asyncio.TaskGroup() as tasks:
+            async with self._pool, self._surface, asyncio.TaskGroup() as tasks:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
                 line = tasks.create_task(self._election.run(), name="line")
                 beside = [
                     tasks.create_task(systemd.keep_alive(lambda: self._state.alive)),
-                    tasks.create_task(self._source.run()),
-                    *(tasks.create_task(self._source.batcher.run()) for _ in range(LOOKUPS)),
+                    *(tasks.create_task(each) for each in self._surface.work()),
                 ]
                 try:
                     await self._stopping.wait()
@@ -189,7 +127,7 @@ class Daemon:
         if not self._introduced:
             introduce(self._settings, [each.name for each in self._publishers])
             self._introduced = True
-        self._source.see(user_id_type)
+        self._surface.source.see(user_id_type)
 
     def _problems(self) -> list[dict[str, str]]:
         """Say what a person must mend, and how."""
@@ -210,8 +148,7 @@ class Daemon:
         We lead until the publishers are through: no other daemon tells the same sinks meanwhile.
         """
         deadline = time.monotonic() + self._settings.shutdown_seconds
-        self._operator.close()
-        self._source.hub.close()  # while there is somewhere else to go, and time
+        self._surface.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.shutdown_seconds):
                 await self._election.idle.wait()

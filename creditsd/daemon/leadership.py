@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from creditsd.capture import change_purger, doorbell
 from creditsd.capture.change_purger import ChangePurger
@@ -34,6 +35,26 @@ class Leadership:
     doorbell: Doorbell
 
 
+class Times(Protocol):
+    """What the parts of a leadership take as their times; the daemon's own has more."""
+
+    @property
+    def doorbell(self) -> doorbell.Timings:
+        """When to sleep and wake."""
+
+    @property
+    def purger(self) -> change_purger.Timings:
+        """When to delete changes that are read."""
+
+    @property
+    def partitions(self) -> history_partitions.Timings:
+        """When to open and drop partitions."""
+
+    @property
+    def locks(self) -> lock_watch.Timings:
+        """When to look who holds our locks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opener:
     """Opens leaderships; `told` hears what rings with a word in it, as commands do."""
@@ -42,10 +63,7 @@ class Opener:
     pool: Pool
     told: Callable[[str], None]
     state: DaemonState
-    doorbell: doorbell.Timings
-    locks: lock_watch.Timings
-    purger: change_purger.Timings
-    partitions: history_partitions.Timings
+    timings: Times
 
     @asynccontextmanager
     async def __call__(self, session: Connection, installation: Installation) -> AsyncIterator[Leadership]:
@@ -54,16 +72,16 @@ class Opener:
         Raises a group with DatabaseUnavailable where any of its connections is lost.
         """
         settings, ids = self.settings, installation.user_id_type
-        partitions = HistoryPartitions(settings.history.days, self.partitions)
+        partitions = HistoryPartitions(settings.history.days, self.timings.partitions)
         await partitions.tidy(session)  # before the first step of today
         reader = ChangeReader(session, user_id_type=ids, policy=settings.policy)
         recomputer = Recomputer(session, user_id_type=ids, policy=settings.policy)
         async with (
-            Doorbell.opened(settings, told=self.told, timings=self.doorbell) as bell,
+            Doorbell.opened(settings, told=self.told, timings=self.timings.doorbell) as bell,
             asyncio.TaskGroup() as tasks,
         ):
-            locks = LockWatch(session.info.backend_pid, self.state, lambda: bell.state, self.locks)
-            jobs = (ChangePurger(reader, self.purger), partitions, locks)
+            locks = LockWatch(session.info.backend_pid, self.state, lambda: bell.state, self.timings.locks)
+            jobs = (ChangePurger(reader, self.timings.purger), partitions, locks)
             beside = [tasks.create_task(each) for each in (*bell.beside(), *(job.run(self.pool) for job in jobs))]
             try:
                 yield Leadership(session, ids, reader, recomputer, bell)

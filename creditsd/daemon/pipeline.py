@@ -29,9 +29,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How often the cursor is saved."""
+    """How often the cursor is saved, and by how much the server's clock may go back without anybody looking again."""
 
     cursor_save_seconds: float = 1.0
+    clock_tolerance_seconds: float = 1.0
 
 
 class Receiver(Protocol):
@@ -72,7 +73,7 @@ class Pipeline:
         self.recent = recent
         self.watch = watch
         self._timings = timings
-        self._clock = ServerClock()
+        self._clock = ServerClock(timings.clock_tolerance_seconds)
         self._ending = False
         self._said_coarse = False
         self.leadership: Leadership | None = None
@@ -107,7 +108,7 @@ class Pipeline:
                 "daemon.server_identified_coarsely",
                 reason="pg_control_system or pg_current_wal_insert_lsn is refused: a failover is known by its restart",
             )
-        self.leadership, self._clock = leadership, ServerClock()
+        self.leadership, self._clock = leadership, ServerClock(self._timings.clock_tolerance_seconds)
         self.watch.begin()
         resyncing = resumption.resyncing
         try:

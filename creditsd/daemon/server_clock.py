@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-TOLERANCE_SECONDS = 1.0  # a total is wrong for no longer than the clock went back
-
 
 class ServerClock:
-    """Compares the server's clock with our monotonic one, from answer to answer of one session."""
+    """Compares the server's clock with our monotonic one, from answer to answer of one session.
 
-    def __init__(self) -> None:
+    Overlooks what is less than `tolerance_seconds`: a total is wrong for no longer than the clock went back.
+    """
+
+    def __init__(self, tolerance_seconds: float) -> None:
+        self._tolerance_seconds = tolerance_seconds
         self._read = 0.0
         self._answered_at = float("inf")
 
@@ -16,4 +18,4 @@ class ServerClock:
         """Take what the server's clock said to a question; True where less has passed there than at least has here."""
         passed_there, passed_here = read - self._read, asked_at - self._answered_at
         self._read, self._answered_at = read, answered_at
-        return passed_there < passed_here - TOLERANCE_SECONDS
+        return passed_there < passed_here - self._tolerance_seconds

@@ -1,4 +1,4 @@
--- Who holds a lock of ours without being one of us. A writer that keeps silent holds K as well, but has marked a change by then.
+-- Who holds a lock of ours without being one of us. A writer that keeps silent holds K as well, and by then one on the table it writes.
 SELECT
     ours.lock,
     a.pid,
@@ -20,5 +20,15 @@ AND l.granted
 AND NOT starts_with(coalesce(a.application_name, ''), 'creditsd ')
 AND NOT (
     l.mode = 'ShareLock'
-    AND EXISTS (SELECT FROM pg_locks AS w WHERE w.pid = l.pid AND w.relation = 'creditsd.changes'::regclass AND w.granted)
+    AND EXISTS (
+        SELECT
+        FROM pg_locks AS w
+        JOIN pg_trigger AS t ON t.tgrelid = w.relation
+        JOIN pg_proc AS f ON f.oid = t.tgfoid
+        WHERE w.pid = l.pid
+        AND w.database = l.database
+        AND w.mode NOT IN ('AccessShareLock', 'RowShareLock')
+        AND w.granted
+        AND f.pronamespace = 'creditsd'::regnamespace
+    )
 )

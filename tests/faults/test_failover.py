@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from creditsd.admin.forget import Eraser
 from creditsd.config.settings import Settings
-from creditsd.daemon.app import Daemon, Timings
+from creditsd.daemon.app import Daemon
+from creditsd.daemon.timings import Timings
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.totals import republish
 from tests.conftest import Database, eventually

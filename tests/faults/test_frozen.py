@@ -12,7 +12,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from creditsd.daemon import election, leader_watch
-from creditsd.daemon.app import Timings
+from creditsd.daemon.timings import Timings
 from tests.acceptance.command import COMMAND, Running
 from tests.conftest import Database, eventually
 from tests.faults.conftest import Line, line_of

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from creditsd.capture import doorbell
 from creditsd.daemon import pipeline
-from creditsd.daemon.app import Timings
+from creditsd.daemon.timings import Timings
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY
 from tests.integration.play import Session

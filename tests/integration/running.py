@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from creditsd.capture import change_purger
 from creditsd.config.settings import Settings
 from creditsd.daemon import election
-from creditsd.daemon.app import Daemon, Timings
+from creditsd.daemon.app import Daemon
+from creditsd.daemon.timings import Timings
 from creditsd.schema import watch
 from tests.conftest import eventually
 from tests.integration.line import MemorySink

@@ -17,7 +17,8 @@ from creditsd.capture import change_purger
 from creditsd.capture.change_purger import ChangePurger
 from creditsd.config.settings import Settings
 from creditsd.daemon import pipeline
-from creditsd.daemon.app import Daemon, Timings
+from creditsd.daemon.app import Daemon
+from creditsd.daemon.timings import Timings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.postgres.connections import Pool
 from creditsd.schema import install as schema

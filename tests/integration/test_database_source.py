@@ -116,7 +116,7 @@ async def test_a_daemon_that_stands_by_streams_what_the_other_stores(
 
 
 async def _listening(daemon: Daemon) -> bool:
-    return daemon._source._through
+    return daemon._surface.source._through
 
 
 async def test_every_version_comes_in_order_while_changes_pour_in(installation: Database, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from creditsd.capture import doorbell
 from creditsd.config.settings import Settings
-from creditsd.daemon.app import Timings
+from creditsd.daemon.timings import Timings
 from tests.conftest import Database, eventually
 from tests.integration.hearing import FOR_EVER, NO_FALLBACK, asked, heard, hearing
 from tests.integration.line import K_HELD, OTHER, USER, MemorySink, installed, user

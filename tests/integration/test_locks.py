@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
 from creditsd.daemon import election, leader_watch, lock_watch
-from creditsd.daemon.app import Daemon, Timings
+from creditsd.daemon.app import Daemon
+from creditsd.daemon.timings import Timings
 from tests.conftest import Database, eventually
 from tests.integration.line import LEAD, OTHER, TURN, USER, K, MemorySink
 from tests.integration.play import ADD
@@ -101,13 +102,21 @@ async def test_a_stranger_that_holds_the_leaders_lock_is_named_by_whoever_would_
             await until(daemon, "problem", None)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"INSERT INTO user_credits (user_id, credits, status) VALUES ('{OTHER}', 1, 'active')",
+        "INSERT INTO user_credits (user_id, credits) VALUES (NULL, 1)",
+    ],
+    ids=["one user", "nobody"],
+)
 async def test_a_writer_that_keeps_silent_for_an_hour_is_no_stranger(
-    installation: Database, settings: Settings
+    installation: Database, settings: Settings, statement: str
 ) -> None:
     application = somebody(installation)
     async with application.connect() as silent, application.connect() as stranger:
         await silent.execute("BEGIN")
-        await silent.execute(ADD, [OTHER, 1])
+        await silent.execute(statement.encode())
         await stranger.execute(f"SELECT pg_advisory_lock_shared({K})".encode())
         async with running(settings, MemorySink(), timings=WATCHFUL) as daemon:
             await named(daemon, stranger.info.backend_pid)

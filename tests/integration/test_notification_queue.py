@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from creditsd.capture import doorbell
 from creditsd.config.settings import Settings
-from creditsd.daemon.app import Timings
+from creditsd.daemon.timings import Timings
 from tests.conftest import Database
 from tests.integration.line import USER, MemorySink, installed
 from tests.integration.play import ADD, Session

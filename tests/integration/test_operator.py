@@ -80,7 +80,7 @@ async def test_only_the_operators_key_opens_anything(installation: Database) -> 
         assert (await client.get("/v1/operator/state", **bearer(OPERATOR))).status == 200
         assert (await client.get("/v1/operator/state", **bearer("another key of an operator"))).status == 200
         assert (await client.read(USER, OPERATOR)).status == 401  # nor is it a server's
-        assert counted(daemon._http, "http_auth_failures", status="401") > 30
+        assert counted(daemon._surface._http, "http_auth_failures", status="401") > 30
 
 
 async def test_without_a_key_of_the_operators_there_is_no_page(installation: Database) -> None:
@@ -193,7 +193,7 @@ async def test_nobody_looks_and_nothing_is_asked_and_many_look_and_it_is_asked_o
         answers = await asyncio.gather(*(client.get("/v1/operator/state", **bearer(OPERATOR)) for _ in range(20)))
         assert len({json.dumps(each.body) for each in answers}) <= 2  # a second may end meanwhile
         assert installation.run(LOOKING) == [(1,)]
-        asked = daemon._backend._pool.get_stats()["requests_num"]
+        asked = daemon._surface._backend._pool.get_stats()["requests_num"]
         assert asked <= 2
 
 
@@ -207,7 +207,7 @@ async def test_more_viewers_than_there_are_places_for_are_told_so(installation: 
             assert (refused.status, "look on already" in refused.error) == (503, True)
 
         async def free() -> int:
-            return daemon._operator._viewers
+            return daemon._surface._operator._viewers
 
         await eventually(free, lambda viewers: viewers == 0)
         async with client.stream("/v1/operator/stream", OPERATOR) as events:

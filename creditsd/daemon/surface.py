@@ -1,0 +1,89 @@
+"""What the daemon answers over HTTP: reads and streams, probes, figures, the operator's page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from prometheus_client import CollectorRegistry
+
+from creditsd.config.settings import Settings
+from creditsd.daemon.pipeline import Pipeline
+from creditsd.daemon.timings import Timings
+from creditsd.delivery.publisher import Publisher
+from creditsd.http.database_source import DatabaseSource
+from creditsd.http.operator import PageBeside
+from creditsd.http.operator.backend import Backend
+from creditsd.http.operator.recent_totals import RecentTotals
+from creditsd.http.operator.routes import OperatorRoutes
+from creditsd.http.server import HttpServer, Part
+from creditsd.metrics.collectors import DaemonCollector
+from creditsd.metrics.rates import Rates
+
+LOOKUPS = 2  # at the same time, so that one that takes long does not keep all others waiting
+
+
+class Surface:
+    """Opens and closes all of it as one; `source` and `recent` are receivers of what is stored."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: CollectorRegistry,
+        rates: Rates,
+        health: Callable[[], Mapping[str, object]],
+        publishers: Sequence[Publisher],
+        *,
+        parts: Sequence[Part],
+        beside: PageBeside | None,
+        timings: Timings,
+    ) -> None:
+        self.source = DatabaseSource(settings, timings.source)
+        self.recent = RecentTotals()
+        self._registry = registry
+        self._publishers = publishers
+        self._timings = timings
+        self._http = HttpServer(settings.http, self.source.hub, health, registry, timings=timings.http)
+        self._backend = Backend(settings, rates, publishers, health, timings.operator)
+        self._operator = OperatorRoutes(
+            settings.http, self._http.metrics, self._backend, self.recent, timings.operator, beside=beside
+        )
+        self._opened = AsyncExitStack()
+        for part in (self._operator, *parts):
+            self._http.add(part)
+
+    def measure(self, pipeline: Pipeline) -> None:
+        """Tell Prometheus of the line, too."""
+        collector = DaemonCollector(
+            self._registry,
+            self._publishers,
+            state=lambda: pipeline.state,
+            doorbell=lambda: pipeline.doorbell,
+            table_watched=lambda: pipeline.table_watched,
+            pool=self.source.pool,
+            timings=self._timings.metrics,
+        )
+        self._http.before_each_scrape(collector.look)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opening:
+            for part in (self.source, self._backend, self._http):
+                await opening.enter_async_context(part)
+            self._opened = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._opened.__aexit__(kind, error, traceback)
+
+    def work(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Return what must run while it is open."""
+        return [self.source.run(), *(self.source.batcher.run() for _ in range(LOOKUPS))]
+
+    def close(self) -> None:
+        """Tell every stream and viewer to go, while there is somewhere else to go, and time."""
+        self._operator.close()
+        self.source.hub.close()
