@@ -113,12 +113,14 @@ class Daemon:
 
     def health(self) -> dict[str, object]:
         """Say how the daemon is, for /livez and /readyz."""
+        problems = self._problems()
         return {
             "state": self._state.now,
             "ready": self._state.ready and self._pipeline.table_watched,
             "alive": self._state.alive,
             "doorbell": self._pipeline.doorbell,
-            "problems": self._problems(),
+            "problem": "; ".join(each["problem"] for each in problems) or None,
+            "problems": problems,
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
 
