@@ -11,7 +11,9 @@ CODE := $(wildcard creditsd tests bench clients/python/creditsd_client)
 # Node comes with the Python packages, so that Python is all a machine needs to have.
 CLIENT := clients/js
 EXAMPLE := examples/react
-NODE_STAMPS := $(CLIENT)/node_modules/.installed $(EXAMPLE)/node_modules/.installed
+EXAMPLE_NEXT := examples/next
+NODE_STAMPS := $(CLIENT)/node_modules/.installed $(CLIENT)/test/react18/node_modules/.installed $(EXAMPLE)/node_modules/.installed \
+	$(EXAMPLE_NEXT)/node_modules/.installed
 # Node trusts a list of its own; what a company's proxy signs with is in the system's.
 CERTIFICATES := $(or $(NODE_EXTRA_CA_CERTS),$(wildcard /etc/ssl/certs/ca-certificates.crt))
 NPM = PATH="$(abspath $(BIN)):$$PATH" NODE_EXTRA_CA_CERTS="$(CERTIFICATES)" npm --loglevel=error --prefix
@@ -100,4 +102,5 @@ $(UV):
 
 clean: ## forget what was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache \
-		$(CLIENT)/node_modules $(CLIENT)/dist $(EXAMPLE)/node_modules $(EXAMPLE)/dist
+		$(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/test/react18/node_modules $(EXAMPLE)/node_modules $(EXAMPLE)/dist \
+		$(EXAMPLE_NEXT)/node_modules $(EXAMPLE_NEXT)/.next

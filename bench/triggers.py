@@ -59,7 +59,7 @@ EXECUTE FUNCTION creditsd.capture();
 DEFINER = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
 
 RING = """
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
     END IF;
 """

@@ -17,6 +17,8 @@ from tests.sinks.valkey import Valkey
 class Broker(Protocol):
     """A server that can be taken away."""
 
+    port: int
+
     @property
     def url(self) -> str: ...
     def start(self) -> None: ...

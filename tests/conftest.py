@@ -197,7 +197,9 @@ def postgres_server(request: pytest.FixtureRequest, servers: Servers) -> Reachab
 def own_postgres() -> Iterator[Callable[..., Postgres]]:
     """Make servers of the test's own, newest version, to restart, kill or replicate. Settings as keywords."""
     with contextlib.ExitStack() as ends:
-        yield lambda **settings: ends.enter_context(Postgres(settings=settings))
+        yield lambda movable_clock=False, **settings: ends.enter_context(
+            Postgres(settings=settings, movable_clock=movable_clock)
+        )
 
 
 @contextlib.contextmanager

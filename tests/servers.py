@@ -31,6 +31,7 @@ from tests.workshop import (
     children,
     free_port,
     freeze,
+    package_directory,
     reachable_binaries,
     redis_program,
     versions,
@@ -167,6 +168,7 @@ class Postgres(Reachable):
         settings: Mapping[str, str] | None = None,
         *,
         primary: Postgres | None = None,
+        movable_clock: bool = False,
     ) -> None:
         account = Account.needed()
         origin = bindir or next(iter(versions().values()))
@@ -176,6 +178,8 @@ class Postgres(Reachable):
         self._server_bindir = reachable_binaries(origin)
         self._process: subprocess.Popen[bytes] | None = None
         self.settings = {**SETTINGS, **(settings or {})}
+        self._clock = self._home / "clock" if movable_clock else None
+        self.set_clock(0)
         self.host, self.port, self.socket_directory = "127.0.0.1", free_port(), self._home
         super().__init__(make_conninfo(host=self.host, port=self.port, user="postgres", dbname="postgres"), origin)
         data = ("-D", str(self._data), "--no-sync")
@@ -261,9 +265,26 @@ class Postgres(Reachable):
         self.kill()
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def standby(self, settings: Mapping[str, str] | None = None) -> Postgres:
+    def standby(self, settings: Mapping[str, str] | None = None, *, movable_clock: bool = False) -> Postgres:
         """Make a read-only replica that follows this server; the caller starts and removes it."""
-        return Postgres(self._bindir, {**self.settings, **(settings or {})}, primary=self)
+        more = {**self.settings, **(settings or {})}
+        return Postgres(self._bindir, more, primary=self, movable_clock=movable_clock)
+
+    def cut_off(self) -> None:
+        """As a standby, receive nothing from the primary any more: what it commits from now on is lost with it."""
+        with self.connect() as connection:
+            connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            connection.execute("SELECT pg_reload_conf()")
+            while connection.execute("SELECT FROM pg_stat_wal_receiver").fetchone() is not None:
+                time.sleep(0.02)
+
+    def set_clock(self, ahead_seconds: int) -> None:
+        """Move the server's clock, where it was made to be movable, to so many seconds ahead of ours."""
+        if self._clock is not None:
+            moved = self._clock.with_suffix(".new")
+            moved.write_text(f"{ahead_seconds:+d}\n")
+            moved.chmod(0o644)
+            moved.rename(self._clock)
 
     def promote(self) -> None:
         """Turn a standby into a primary."""
@@ -283,12 +304,30 @@ class Postgres(Reachable):
             stdout=stdout,
             stderr=subprocess.STDOUT,
             cwd=self._home,
-            env=_environment(),
+            env=_environment() | self._time(),
             start_new_session=True,  # Ctrl-C is ours: we stop servers in order
             user=None if account is None else account.uid,
             group=None if account is None else account.gid,
             extra_groups=None if account is None else [],
         )
+
+    def _time(self) -> dict[str, str]:
+        """Return what makes the system's calendar time, and that alone, the one of our file."""
+        if self._clock is None:
+            return {}
+        package = package_directory("libfaketime")
+        if package is None:
+            raise ServerError("no clock to move: pip install libfaketime")
+        library = self._home / "libfaketime.so"
+        if not library.exists():
+            shutil.copy(package / "vendor" / "libfaketime" / "src" / "libfaketime.so.1", library)
+            library.chmod(0o755)
+        return {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
 
     def _as_account(self, program: str, *args: str) -> None:
         process = self._spawn([self._server_bindir / program, *args], stdout=subprocess.PIPE)

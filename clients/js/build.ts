@@ -3,8 +3,13 @@ import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
+import { minify } from "terser";
 
 export const target = fileURLToPath(new URL("../../creditsd/http/static/creditsd.js", import.meta.url));
+
+/** What only the client itself ever sees, never a page, a transport or another tab: it need not be called by its name. */
+const INTERNAL = `answered apply began change check controller counted end endIfSilentFor ended era failures firm forget hear hello hold identity isIn keep lead
+  listeners met moves note nudge open over owns recall rest rests say settings spoke stand state stay sure take tell truth wait waitMs`;
 
 /** Bundle and minify the client; the same source gives the same bytes on every machine. */
 export async function bundle(): Promise<string> {
@@ -15,12 +20,11 @@ export async function bundle(): Promise<string> {
     format: "esm",
     target: "es2022",
     minify: true,
+    mangleProps: new RegExp(`^(?:${INTERNAL.split(/\s+/).join("|")})$`),
     write: false,
-    banner: { js: "/* The client of creditsd, built from clients/js. MIT. */" },
   });
-  return built.outputFiles[0]!.text;
+  const { code } = await minify(built.outputFiles[0]!.text, { module: true, ecma: 2020, compress: { passes: 3, pure_getters: true } });
+  return `${code}\n`;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  writeFileSync(target, await bundle());
-}
+if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(target, await bundle());

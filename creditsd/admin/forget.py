@@ -105,7 +105,10 @@ class Eraser:
     async def _erased(self, user_id: str) -> _Erased:
         query = sql_files.sql("queries/forgotten").replace("{user_id_type}", self._user_id_type)
         with read_as(self._user_id_type, user_id):
-            found = await row(self._connection, query, {"user_id": user_id})
+            async with self._connection.transaction():
+                # What is erased must not come back with a crash, unlike all else of ours that can be computed again.
+                await self._connection.execute("SET LOCAL synchronous_commit = on")
+                found = await row(self._connection, query, {"user_id": user_id})
         assert found is not None
         return _Erased(*found)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from creditsd.admin.sink_names import sink_names
 from creditsd.capture.change_reader import ChangeReader
+from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import RowsError, SinkUnavailable
 from creditsd.domain.total import Total
@@ -232,6 +233,10 @@ class Inspector:
             )
         )
 
+    async def strangers(self) -> list[str]:
+        """Name who holds a lock of ours without being one of us: the line may stand still because of them."""
+        return sorted(str(each) for each in await strangers_for_sure(self._connection))
+
     async def watch(self, user_ids: Sequence[str]) -> AsyncIterator[Total]:
         """Yield the stored totals of certain users, then every newer one; without users, whatever changes from now."""
         wanted = set(user_ids)
@@ -248,16 +253,20 @@ class Inspector:
             if not found.totals:
                 await asyncio.sleep(WATCH_SECONDS)
 
-    async def backfill(self, progress: Callable[[int, int, bool], None]) -> bool:
-        """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it."""
+    async def backfill(self, progress: Callable[[int, int, bool], None], *, republish: bool = False) -> bool:
+        """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it.
+
+        With `republish` everyone gets a new version, changed or not, so that every sink takes it.
+        """
+        cause = {"cause": "republish" if republish else "backfill"}
         installed = self._installation
         recomputer = Recomputer(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
         users = await recomputer.count_users()
         found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if found is not None and found[0]:
-            await self._backfill_here(recomputer, lambda done, over: progress(done, users, over))
+            await self._backfill_here(recomputer, cause, lambda done, over: progress(done, users, over))
             return False
-        await row(self._connection, sql_files.sql("queries/resync_asked"))
+        await row(self._connection, sql_files.sql("queries/resync_asked"), cause)
         if self._settings.wakeup == "doorbell":
             await row(self._connection, sql_files.sql("queries/rung"))
         over, done = False, 0
@@ -269,12 +278,14 @@ class Inspector:
             progress(users if over else done, users, over)
         return True
 
-    async def _backfill_here(self, recomputer: Recomputer, progress: Callable[[int, bool], None]) -> None:
+    async def _backfill_here(
+        self, recomputer: Recomputer, cause: Mapping[str, str], progress: Callable[[int, bool], None]
+    ) -> None:
         """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
         installed = self._installation
         change_reader = ChangeReader(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
         await change_reader.resume()
-        await row(self._connection, sql_files.sql("queries/resync_begun"))
+        await recomputer.begin_resync(cause["cause"])
         over, done = False, 0
         while not over:
             page = (await recomputer.resync_next(self._settings.max_batch_users)).page

@@ -1,4 +1,4 @@
-"""The sinks as a person turns them: which there are, a test message, pause and resume."""
+"""The sinks as a person turns them: which there are, a test message, pause and resume, everything again, gone."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from uuid import UUID
 
 from creditsd.admin.sink_names import check_sink
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import SinkRejected, SinkUnavailable
+from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, row, rows
+from creditsd.postgres.connections import Connection, connected, read_as, row, rows
 from creditsd.schema import install as schema
 from creditsd.sinks import Choosing, Forgetting, Sink, make
 
@@ -88,6 +88,34 @@ class SinkControl:
     async def resume(self, name: str) -> None:
         """Deliver there again, whoever or whatever stopped it."""
         await self._turn(name, "queries/sink_resumed")
+
+    async def replay(self, name: str, user_id: str | None = None) -> bool:
+        """Tell a sink everything again, or one user's newest total; False where nothing is stored of that user.
+
+        What it holds at the same or a higher version it leaves as it is: after a restore, everyone needs a new version.
+        Raises InputError for a sink or an id that is none.
+        """
+        await check_sink(self._connection, self._settings, name)
+        query, values = "queries/sink_replayed", {"name": name}
+        if user_id is not None:
+            query, values = "queries/delivery_replayed", {"name": name, "user_id": user_id}
+        with read_as(self._user_id_type, user_id or ""):
+            found = await row(self._connection, sql_files.sql(query), values)
+        await row(self._connection, sql_files.sql("queries/sinks_rung"))
+        return found is not None or user_id is None
+
+    async def remove(self, name: str) -> int:
+        """Forget a sink that is no longer configured; return how many refused deliveries went with it.
+
+        Raises InputError for a sink that is still configured, which would be told everything anew, or that is none.
+        """
+        if name in self._settings.sink_names:
+            raise InputError(
+                f"sink {name} is configured: take it out of the settings, restart the daemon, then remove it"
+            )
+        await check_sink(self._connection, self._settings, name)
+        found = await row(self._connection, sql_files.sql("queries/sink_removed"), {"name": name})
+        return int(found[0]) if found is not None else 0
 
     async def test(self, name: str) -> Trial:
         """Send one total of nobody's through the sink, and take it back where that can be done.

@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from creditsd.config.settings import Settings
+from creditsd.domain.errors import RowsError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, row, rows
+from creditsd.postgres.connections import Connection, connected, row, rows, summed
 from creditsd.schema import install as schema
 from creditsd.sinks import Telling, make
 from creditsd.totals.recompute import Recomputer
@@ -47,20 +48,24 @@ class Drift:
 
 @dataclass(slots=True)
 class Verdict:
-    """What a verification found. `waiting` is not drift: it is on its way, or waits for a daemon or a sink."""
+    """What a verification found. `waiting` is not drift: it is on its way, or waits for a daemon or a sink.
+
+    Nothing is known of users that are `set_aside`: their rows cannot be summed up.
+    """
 
     users: int = 0
     drifted: int = 0
     mended: int = 0
     waiting: int = 0
+    set_aside: int = 0
     led: bool = False
     compared: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is left that drifted."""
-        return self.drifted == self.mended
+        """Whether nothing is left that drifted, and everyone could be compared."""
+        return self.drifted == self.mended and not self.set_aside
 
 
 class _Stored(NamedTuple):
@@ -125,8 +130,10 @@ class Verifier:
         suspects: list[str] = []
         page = await self._page(None)
         while page:
-            suspects += dict.fromkeys(drift.user_id for drift in await self._drifts(page))
+            stored = await self._stored(page)
+            suspects += dict.fromkeys(drift.user_id for drift in await self._drifts(stored))
             self._verdict.users += len(page)
+            self._verdict.set_aside += len(page) - len(stored)
             last = len(page) < self._limit
             if suspects and (last or len(suspects) >= SUSPECTS):
                 await self._judge(suspects, repair=repair, report=report)
@@ -178,12 +185,12 @@ class Verifier:
         return drifts, len(waiting)
 
     async def _look(self, users: Sequence[str]) -> tuple[list[Drift], set[str]]:
-        drifts = await self._drifts(users)
+        drifts = await self._drifts(await self._stored(users))
         waiting = await self._waiting(drifts)
         return [drift for drift in drifts if drift.user_id not in waiting], waiting
 
-    async def _drifts(self, users: Sequence[str]) -> list[Drift]:
-        stored = await self._stored(users)
+    async def _drifts(self, stored: Mapping[str, _Stored]) -> list[Drift]:
+        users = list(stored)
         drifts = [
             Drift(user_id, STORED, each.drift, each.version, None, each.stored_credits, each.true_credits)
             for user_id, each in stored.items()
@@ -202,9 +209,16 @@ class Verifier:
         return drifts
 
     async def _stored(self, users: Sequence[str]) -> dict[str, _Stored]:
-        found = await rows(
-            self._connection, self._typed("queries/totals_compared"), {"user_ids": list(users), **self._policy}
-        )
+        """Compare what is stored with the truth; without those whose rows cannot be summed up."""
+        asked = {"user_ids": list(users), **self._policy}
+        try:
+            with summed(users[0] if len(users) == 1 else "one of several"):
+                found = await rows(self._connection, self._typed("queries/totals_compared"), asked)
+        except RowsError:
+            if len(users) == 1:
+                return {}
+            halves = (users[: len(users) // 2], users[len(users) // 2 :])
+            return {user_id: each for half in halves for user_id, each in (await self._stored(half)).items()}
         return {user_id: _Stored(*facts) for user_id, *facts in found}
 
     async def _waiting(self, drifts: Sequence[Drift]) -> set[str]:
@@ -232,7 +246,8 @@ class Verifier:
         deadline = time.monotonic() + self._patience_seconds
         while left:
             await asyncio.sleep(MEND_SECONDS)
-            now = {(drift.user_id, drift.place) for drift in await self._drifts(list({who for who, _ in left}))}
+            stored = await self._stored(list({who for who, _ in left}))
+            now = {(drift.user_id, drift.place) for drift in await self._drifts(stored)}
             if not left <= now:
                 left &= now
                 deadline = time.monotonic() + self._patience_seconds

@@ -1,4 +1,4 @@
-"""Names the loss of a connection the same, whichever event loop tells of it."""
+"""Raises a lost connection as ConnectionError, whichever event loop reports it."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from http import HTTPStatus
 import aiohttp
 
 from creditsd import __version__
+from creditsd.brokers.closing import bounded
 from creditsd.config.printable import one_line
 
 FAILURES = (aiohttp.ClientError, OSError)
 
-_CLOSE_SECONDS = 2.0
 _BODY_SECONDS = 1.0  # the status has been read by then, and the body only explains it
 _ANSWER_BYTES = 1024
 _ANSWER_LENGTH = 180
@@ -46,9 +46,8 @@ def session(
 async def close(client: aiohttp.ClientSession | None) -> None:
     """Close the connections, waiting 2 s at most."""
     if client is not None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await client.close()
+        async with bounded():
+            await client.close()
 
 
 async def read_little(response: aiohttp.ClientResponse) -> bytes:

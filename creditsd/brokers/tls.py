@@ -1,4 +1,4 @@
-"""Whom a TLS connection trusts, and what it shows of itself."""
+"""Makes TLS contexts: the certificates that are trusted, and the client's own."""
 
 from __future__ import annotations
 

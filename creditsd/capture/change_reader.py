@@ -21,10 +21,17 @@ class Resumption:
     resyncing: str | None
     resynced_after: str | None
     restarted: bool
+    failed_over: bool
     newest: int
+    highest: int  # no version above this one was given out, as far as the server knows
     timeline: int
     started_at: str
     system_identifier: str
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the server may not be asked for all that tells it from another one."""
+        return self.timeline == 0 or self.system_identifier == "0"
 
 
 class ChangeReader:
@@ -44,12 +51,17 @@ class ChangeReader:
         self._unpurged = True
         self._pass: dict[str, Any] = dict(_NEW_PASS)
 
-    async def resume(self) -> Resumption:
-        """Load the saved cursor; the database itself decides what must be looked at again."""
+    async def resume(self, *, floor_version: int = 0) -> Resumption:
+        """Load the saved cursor; the database itself decides what must be looked at again.
+
+        Takes the highest version that is known to have been given out: a server that lost it gives none below.
+        """
         # What totals are made of beside the table and our functions: where it differs, everyone is recomputed.
         policy = " ".join(f"{key}={value}" for key, value in self._policy.items() if key != "history_days")
         self._pass = dict(_NEW_PASS)
-        found = await row(self._connection, sql_files.sql("queries/resumed"), {"policy": policy})
+        found = await row(
+            self._connection, sql_files.sql("queries/resumed"), {"policy": policy, "floor_version": floor_version}
+        )
         if found is None:
             raise SchemaError("the schema creditsd is incomplete: run `creditsd install`")
         said = found[0]

@@ -23,16 +23,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import structlog
+from psycopg import errors
 
 from creditsd.capture import change_rate
 from creditsd.capture.change_rate import ChangeRate
 from creditsd.capture.listener import Listener
 from creditsd.capture.sleep_lock import SleepLock
 from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row
 
 log = structlog.get_logger()
+
+QUEUE_FULL = (
+    "the queue of notifications is more than half full, which a session of any database causes that listens and has a "
+    "transaction open: end the oldest ones in pg_stat_activity"
+)
 
 DoorbellState = Literal["awake", "asking", "asleep", "polling"]
 
@@ -48,11 +55,15 @@ class Timings:
     `queued_rings` come together we look at the queue itself, every `look_seconds` at most, and where there is one, stay
     awake for `awake_seconds`: long enough to see what the writers would do.
 
+    Where the queue of notifications is more than `crowded_queue` full, whoever keeps it from being freed, we look at it
+    every `crowded_heartbeat_seconds`; above `full_queue` writers keep silent: a full one would fail their commits.
+
     While K waits for somebody's long transaction, everybody new rings; `asking_poll_seconds` is for the case that a
     ring is lost.
     """
 
-    heartbeat_seconds: float = 30.0
+    heartbeat_seconds: float = 10.0
+    crowded_heartbeat_seconds: float = 1.0
     proof_seconds: float = 5.0  # how long our own ring may take
     asking_poll_seconds: float = (
         1.0  # while K waits for somebody's long transaction, everybody new rings; nothing depends on it
@@ -62,6 +73,8 @@ class Timings:
     queued_rings: int = 2
     look_seconds: float = 0.1
     awake_seconds: float = 1.0
+    crowded_queue: float = 0.1
+    full_queue: float = 0.5  # as creditsd.heartbeat has it
     rate: change_rate.Timings = field(default_factory=change_rate.Timings)
 
 
@@ -135,13 +148,24 @@ class Doorbell:
         return time.monotonic() >= self._next_heartbeat
 
     async def heartbeat(self, connection: Connection) -> dict[str, Any]:
-        """Ring for ourselves on a writing connection, and return the server's identity; `rest` notices a lost ring."""
-        now = time.monotonic()
-        self._next_heartbeat = now + self._timings.heartbeat_seconds
-        proof = self._listener.begin_proof(now + self._timings.proof_seconds) if self._listener is not None else None
-        found = await row(connection, sql_files.sql("queries/heartbeat"), {"proof": proof})
-        assert found is not None
-        return dict(found[0])
+        """Ring for ourselves on a writing connection, and return the server's identity; `rest` notices a lost ring.
+
+        Where notifications queue up, no ring is tried: the bell is lost, the server is not.
+        """
+        now, timings = time.monotonic(), self._timings
+        proof = self._listener.begin_proof(now + timings.proof_seconds) if self._listener is not None else None
+        try:
+            beat = await _beat(connection, proof)
+        except DatabaseUnavailable as error:
+            if not isinstance(error.__cause__, errors.ProgramLimitExceeded):
+                raise
+            beat = await _beat(connection, None) | {"queue_usage": 1.0}
+        usage = float(beat["queue_usage"])
+        if self._listener is not None and usage > timings.full_queue:
+            self._listener.lose(QUEUE_FULL)
+        crowded = usage > timings.crowded_queue
+        self._next_heartbeat = now + (timings.crowded_heartbeat_seconds if crowded else timings.heartbeat_seconds)
+        return beat
 
     async def heed_queue(self, connection: Connection, *, read: int) -> None:
         """Wake where writers queue to ring. Takes what the last drain read, and a connection that is at rest."""
@@ -212,3 +236,9 @@ class Doorbell:
         """Let writers keep silent."""
         if self._lock is not None:
             await self._lock.give_up()
+
+
+async def _beat(connection: Connection, proof: str | None) -> dict[str, Any]:
+    found = await row(connection, sql_files.sql("queries/heartbeat"), {"proof": proof})
+    assert found is not None
+    return dict(found[0])

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import structlog
 
-from creditsd.postgres.connections import Connection, translated
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, row, translated
 
 log = structlog.get_logger()
 
@@ -31,6 +32,7 @@ class Listener:
         """Begin to listen; before the first proof, which would be lost otherwise. Raises DatabaseUnavailable."""
         with translated():
             await self._connection.execute(f"LISTEN {CHANNEL}")
+        await row(self._connection, sql_files.sql("queries/listener_marked"))
 
     async def hear(self, *, wake: Callable[[], None]) -> None:
         """Wake the daemon at each ring until the connection ends, and pass on what is no ring.

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from creditsd.admin.inspect import Inspector
 from creditsd.cli import render
 from creditsd.cli.console import errors_console, finish, invocation
 
 
-def backfill() -> None:
-    """Recompute everyone. The daemon does it where one runs; otherwise it is done here, and published when one does."""
+def backfill(
+    republish: Annotated[
+        bool, typer.Option("--republish", help="Give everyone a new version, so that every sink takes it.")
+    ] = False,
+) -> None:
+    """Recompute everyone. The daemon does it where one runs; otherwise it is done here, and published when one does.
+
+    Only totals that differ from what is stored are published. After a restore of the database, or a failover that lost
+    transactions, the sinks may hold what the database no longer knows: then say --republish.
+    """
 
     async def ask(bar: render.Bar) -> bool:
         async with Inspector.opened(invocation.settings(), purpose="backfill", direct=True) as inspector:
-            return await inspector.backfill(bar.show)
+            return await inspector.backfill(bar.show, republish=republish)
 
     with render.Bar(errors_console) as bar:
         by_daemon = finish(ask(bar))

@@ -15,7 +15,7 @@ def install(
     print_: Annotated[bool, typer.Option("--print", help="Print the SQL and change nothing.")] = False,
     role: Annotated[str, typer.Option(help="Grant a restricted role what the daemon needs.", metavar="NAME")] = "",
     reader: Annotated[
-        str, typer.Option(help="Let a role (PostgREST's, Supabase's) read the own balance.", metavar="NAME")
+        str, typer.Option(help="Let a role (PostgREST's, Supabase's) read its users' own balances.", metavar="NAME")
     ] = "",
 ) -> None:
     """Put the schema `creditsd` and the triggers into the database.

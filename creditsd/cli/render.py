@@ -92,8 +92,8 @@ def steps(console: Console, found: Sequence[Total]) -> None:
     console.print(table)
 
 
-def status(console: Console, found: Status) -> None:
-    """Show the line at a glance."""
+def status(console: Console, found: Status, strangers: Sequence[str] = ()) -> None:
+    """Show the line at a glance, and who holds a lock of ours without being one of us."""
     facts = _Table.grid(padding=(0, 2))
     if found.leader_pid is None:
         facts.add_row("leader", Text("none: start `creditsd run`", style="red"))
@@ -106,6 +106,8 @@ def status(console: Console, found: Status) -> None:
     facts.add_row("unread", f"{_counted(found.unread)} changes since the cursor was saved {_ago(found.saved_at)}")
     if found.resyncing is not None:
         facts.add_row("resync", Text(f"{found.resyncing}: {found.resynced_users} users done", style="yellow"))
+    for stranger in strangers:
+        facts.add_row("stranger", Text(f"{stranger}, and is none of ours: end it", style="red"))
     facts.add_row("users", f"about {max(found.users, 0)}")
     facts.add_row("schema", f"migration {found.migration}")
     for problem in found.problems:
@@ -201,6 +203,9 @@ def verdict(console: Console, found: Verdict, *, unseen: int) -> None:
     else:
         rest = f", {found.mended} mended" if found.mended else ""
         console.print(Text(f"{found.users} users: {_totals(found.drifted)} drifted{rest}", style="red"))
+    if found.set_aside:
+        told = f"{found.set_aside} users could not be compared: their rows cannot be summed up; see `creditsd status`"
+        console.print(Text(told, style="red"))
     if found.waiting:
         why = (
             "news is on its way to them, or their sink stands still"

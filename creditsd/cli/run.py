@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from creditsd.cli import render
 from creditsd.cli.console import errors_console, finish, invocation
+from creditsd.config import log
 
 
 def run() -> None:
@@ -15,5 +16,6 @@ def run() -> None:
     from creditsd.daemon.app import Daemon
 
     settings = invocation.settings()
-    with render.Bar(errors_console) as bar:
-        finish(Daemon(settings, progress=bar.show if errors_console.is_terminal else None).run())
+    with log.unblocked(), render.Bar(errors_console) as bar:
+        progress = bar.show if errors_console.is_terminal else None
+        finish(Daemon(settings, progress=progress).run(), raising=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from creditsd.cli.console import finish, invocation
+from creditsd.config import log
 
 
 def serve() -> None:
@@ -13,4 +14,6 @@ def serve() -> None:
     """
     from creditsd.gateway.app import Gateway
 
-    finish(Gateway(invocation.settings()).run())
+    settings = invocation.settings()
+    with log.unblocked():
+        finish(Gateway(settings).run(), raising=True)

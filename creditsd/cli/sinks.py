@@ -1,4 +1,4 @@
-"""`creditsd sinks`: which there are, a test message, pause and resume."""
+"""`creditsd sinks`: which there are, a test message, pause and resume, everything again, gone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import typer
 from creditsd.admin.sinks import ListedSink, SinkControl, Trial
 from creditsd.cli import render
 from creditsd.cli.console import Json, console, finish, invocation, say, say_json
+from creditsd.domain.errors import InputError
 
 app = typer.Typer(
     name="sinks",
-    help="See, test, pause and resume the places totals go to.",
+    help="See, test, pause, resume, replay and remove the places totals go to.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -82,6 +83,40 @@ def enable(name: SinkName) -> None:
     """Deliver to a sink again that was disabled, e.g. because it answered 410; the same as `resume`."""
     _open(name)
     say(f"{name} is enabled, and delivered to again")
+
+
+@app.command()
+def replay(
+    name: SinkName,
+    user_id: Annotated[
+        str | None, typer.Argument(metavar="[USER_ID]", help="Whose newest total; nobody named: everyone's.")
+    ] = None,
+) -> None:
+    """Tell one sink everything again, e.g. because it has lost what it was told; no other sink is told anything.
+
+    What it holds at the same or a higher version stays. After a restore of the database the sinks may be ahead: then
+    `creditsd backfill --republish` gives everyone a new version.
+    """
+
+    async def ask() -> bool:
+        async with SinkControl.opened(invocation.settings()) as control:
+            return await control.replay(name, user_id)
+
+    if not finish(ask()):
+        raise InputError(f"nothing is stored of the user {user_id}, so there is nothing to tell {name}")
+    say(f"{name} is told {'everything' if user_id is None else f'the newest total of {user_id}'} again")
+
+
+@app.command()
+def remove(name: SinkName) -> None:
+    """Forget a sink that is no longer in the settings: how far it was told, and what it refused."""
+
+    async def ask() -> int:
+        async with SinkControl.opened(invocation.settings()) as control:
+            return await control.remove(name)
+
+    refused = finish(ask())
+    say(f"{name} is forgotten" + (f", with {refused} refused deliveries" if refused else ""))
 
 
 def _open(name: str) -> None:

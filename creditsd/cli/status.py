@@ -16,10 +16,10 @@ def status(json: Json = False) -> None:
 
     async def ask() -> Any:
         async with Inspector.opened(invocation.settings(), purpose="status", tolerated=Stops.TOTALS) as inspector:
-            return await inspector.status()
+            return await inspector.status(), await inspector.strangers()
 
-    found = finish(ask())
+    found, strangers = finish(ask())
     if json or not console.is_terminal:
-        say_json(dataclasses.asdict(found))
+        say_json({**dataclasses.asdict(found), "strangers": strangers})
     else:
-        render.status(console, found)
+        render.status(console, found, strangers)

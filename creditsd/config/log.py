@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-import sys
+from contextlib import AbstractContextManager
 from typing import Any, TextIO, cast
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from creditsd.config.log_writer import LogWriter
 from creditsd.config.printable import escaped
 from creditsd.config.redact import is_secret_log_key, redact
 from creditsd.config.settings import LogSettings
+
+_writer = LogWriter()
 
 
 def configure(settings: LogSettings) -> None:
@@ -20,7 +23,7 @@ def configure(settings: LogSettings) -> None:
 
     A terminal gets coloured lines for people, everything else one JSON object a line.
     """
-    stream = cast("TextIO", _StandardError())
+    stream = cast("TextIO", _writer)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     enrich: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -33,28 +36,20 @@ def configure(settings: LogSettings) -> None:
     structlog.configure(
         processors=[*enrich, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,  # tests capture events, and the demo configures twice
     )
     _route_libraries(stream, max(level, logging.WARNING), enrich, render)
 
 
+def unblocked() -> AbstractContextManager[None]:
+    """Log in the background while the block lasts: whoever does not read it must not stop what is logged of."""
+    return _writer.threaded(lambda lines: structlog.get_logger().warning("log.dropped", lines=lines))
+
+
 def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Redact every value whose key says secret, and every password inside any other text."""
     return {key: redact(key, value, is_secret_log_key) for key, value in event.items()}
-
-
-class _StandardError:
-    """Whatever standard error is at the moment: a progress bar takes it over while it is shown."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        return sys.stderr.isatty()
 
 
 def _for_people(settings: LogSettings, stream: TextIO) -> bool:

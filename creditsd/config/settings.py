@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from creditsd.config import sources
 from creditsd.config.redact import is_secret, redact
@@ -68,6 +68,7 @@ class SourceSettings(_Section):
     expired_status: Word = "expired"
     subscription_types: list[Word] = ["subscription"]
     one_time_types: list[Word] = ["one_time"]
+    timezone: Word = "UTC"
 
     @property
     def relation(self) -> tuple[str, str]:
@@ -211,6 +212,17 @@ class Settings(_Section):
     http: HttpSettings = HttpSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
+    _origin: sources.Origin = PrivateAttr(default=sources.Origin())
+
+    @property
+    def origin(self) -> sources.Origin:
+        """Where they were read from."""
+        return self._origin
+
+    def read_from(self, origin: sources.Origin) -> Settings:
+        """Note where they were read from."""
+        self._origin = origin
+        return self
 
     @property
     def sink_names(self) -> list[str]:
@@ -266,9 +278,9 @@ def load(config: Path | None = None) -> Settings:
     environ = dict(os.environ)
     named = config or (Path(environ["CREDITSD_CONFIG"]) if environ.get("CREDITSD_CONFIG") else None)
     file = named or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    gathered = sources.gather(_known(), file, environ)
+    gathered, origin = sources.gather(_known(), file, environ)
     try:
-        return Settings.model_validate(_nested(gathered))
+        return Settings.model_validate(_nested(gathered)).read_from(origin)
     except ValidationError as error:
         raise ConfigError(explain(error, gathered)) from None
 

@@ -36,6 +36,16 @@ class SourcedValue(NamedTuple):
 Gathered = dict[Key, SourcedValue]
 
 
+class Origin(NamedTuple):
+    """Where the settings come from: the file, and which of it the environment or a credential overrides.
+
+    An override names both: what is set, and what is not used for it.
+    """
+
+    file: Path | None = None
+    overrides: tuple[tuple[str, str], ...] = ()
+
+
 class Known(NamedTuple):
     """The keys there are: every one of them, and those of them that take a list of words."""
 
@@ -43,13 +53,15 @@ class Known(NamedTuple):
     lists: frozenset[Key]
 
 
-def gather(known: Known, config: Path | None, environ: Mapping[str, str]) -> Gathered:
+def gather(known: Known, config: Path | None, environ: Mapping[str, str]) -> tuple[Gathered, Origin]:
     """Read every origin; the later one wins. Raises ConfigError at the first thing that is not right."""
-    return {
-        **(_from_toml(known, config) if config else {}),
+    in_file = _from_toml(known, config) if config else {}
+    above = {
         **_from_credentials(known, environ.get("CREDENTIALS_DIRECTORY", "")),
         **_from_environment(known, environ),
     }
+    overrides = tuple((above[key].label, in_file[key].label) for key in in_file if key in above)
+    return {**in_file, **above}, Origin(config, overrides)
 
 
 def _from_environment(known: Known, environ: Mapping[str, str]) -> Gathered:

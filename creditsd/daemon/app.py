@@ -14,23 +14,28 @@ import structlog
 from creditsd.capture import change_purger, doorbell
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
-from creditsd.daemon import election, pipeline
+from creditsd.daemon import election, lock_watch, pipeline
 from creditsd.daemon.backfill import Backfill, Progress
 from creditsd.daemon.election import Election
+from creditsd.daemon.introduction import introduce
 from creditsd.daemon.leadership import Opener
 from creditsd.daemon.pipeline import Pipeline, Receiver
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.tasks import ended
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ungrouped
+from creditsd.http import database_source, operator, server
 from creditsd.http.database_source import DatabaseSource
 from creditsd.http.operator import PageBeside
 from creditsd.http.operator.backend import Backend
 from creditsd.http.operator.recent_totals import RecentTotals
 from creditsd.http.operator.routes import OperatorRoutes
 from creditsd.http.server import HttpServer, Part
+from creditsd.metrics import collectors
 from creditsd.metrics.collectors import DaemonCollector
+from creditsd.metrics.counters import LineMetrics, SinksMetrics
 from creditsd.metrics.rates import Rates
+from creditsd.metrics.registry import registry as metrics
 from creditsd.postgres import connections
 from creditsd.postgres.connections import Pool
 from creditsd.schema import watch
@@ -54,12 +59,17 @@ class Timings:
     """
 
     doorbell: doorbell.Timings = field(default_factory=doorbell.Timings)
+    locks: lock_watch.Timings = field(default_factory=lock_watch.Timings)
     purger: change_purger.Timings = field(default_factory=change_purger.Timings)
     partitions: history_partitions.Timings = field(default_factory=history_partitions.Timings)
     republish: republish.Timings = field(default_factory=republish.Timings)
     election: election.Timings = field(default_factory=election.Timings)
     pipeline: pipeline.Timings = field(default_factory=pipeline.Timings)
     watch: watch.Timings = field(default_factory=watch.Timings)
+    source: database_source.Timings = field(default_factory=database_source.Timings)
+    http: server.Timings = field(default_factory=server.Timings)
+    operator: operator.Timings = field(default_factory=operator.Timings)
+    metrics: collectors.Timings = field(default_factory=collectors.Timings)
     stuck_seconds: float = 600.0
     close_seconds: float = 1.0
 
@@ -81,9 +91,9 @@ class Daemon:
         self._timings = timings = timings or Timings()
         self._state = DaemonState(timings.stuck_seconds)
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
-        rates, recent = Rates(), RecentTotals()
-        self._publishers = _publishers(settings, extra, self._pool, rates)
-        self._source = DatabaseSource(settings)
+        rates, recent, registry = Rates(), RecentTotals(), metrics()
+        self._publishers = _publishers(settings, extra, self._pool, rates, SinksMetrics(registry))
+        self._source = DatabaseSource(settings, timings.source)
         receivers: list[Receiver] = [*self._publishers, self._source, recent]
         self._pipeline = Pipeline(
             settings,
@@ -91,23 +101,43 @@ class Daemon:
             self._state,
             backfill=Backfill(progress),
             rates=rates,
+            metrics=LineMetrics(registry),
             recent=RecentlyPublished(timings.republish),
             watch=TableWatch(settings, timings.watch),
             timings=timings.pipeline,
         )
-        opener = Opener(settings, self._pool, self._tell, timings.doorbell, timings.purger, timings.partitions)
-        self._election = Election(
-            settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._source.see
+        opener = Opener(
+            settings,
+            self._pool,
+            self._tell,
+            self._state,
+            timings.doorbell,
+            timings.locks,
+            timings.purger,
+            timings.partitions,
         )
-        self._http = HttpServer(settings.http, self._source.hub, self.health)
-        self._backend = Backend(settings, rates, self._publishers, self.health)
-        self._operator = OperatorRoutes(settings.http, self._http.counts, self._backend, recent, beside=beside)
+        self._election = Election(
+            settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
+        )
+        self._http = HttpServer(settings.http, self._source.hub, self.health, registry, timings=timings.http)
+        self._backend = Backend(settings, rates, self._publishers, self.health, timings.operator)
+        self._operator = OperatorRoutes(
+            settings.http, self._http.metrics, self._backend, recent, timings.operator, beside=beside
+        )
         for part in (self._operator, *parts):
             self._http.add(part)
-        self._http.metrics.add(
-            DaemonCollector(self._pipeline, self._publishers, lambda: self._pipeline.doorbell, self._source.pool)
+        collector = DaemonCollector(
+            registry,
+            self._publishers,
+            state=lambda: self.state,
+            doorbell=lambda: self._pipeline.doorbell,
+            table_watched=lambda: self._pipeline.table_watched,
+            pool=self._source.pool,
+            timings=timings.metrics,
         )
+        self._http.before_each_scrape(collector.look)
         self._stopping = asyncio.Event()
+        self._introduced = False
 
     @property
     def state(self) -> StateName:
@@ -147,18 +177,19 @@ class Daemon:
         """Say how the daemon is, for /livez and /readyz."""
         return {
             "state": self._state.now,
-            "ready": self._state.ready and self._pipeline.table_watched,
+            "ready": self._state.ready,
+            "problem": self._state.problem,
             "alive": self._state.alive,
             "doorbell": self._pipeline.doorbell,
-            "problems": self._problems(),
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
 
-    def _problems(self) -> list[dict[str, str]]:
-        """Say what a person must mend, and how."""
-        if self._state.now == "disconnected":
-            return [{"problem": self._state.why, "hint": ""}]
-        return [each.document() for each in self._pipeline.watch.divergences]
+    def _see(self, user_id_type: str) -> None:
+        """Hear that the database is as it should be; the first time, the start has succeeded."""
+        if not self._introduced:
+            introduce(self._settings, [each.name for each in self._publishers])
+            self._introduced = True
+        self._source.see(user_id_type)
 
     def _tell(self, payload: str) -> None:
         """Pass on what a command has rung."""
@@ -190,8 +221,12 @@ class Daemon:
         log.info("daemon.stopped")
 
 
-def _publishers(settings: Settings, extra: Sequence[tuple[str, Sink]], pool: Pool, rates: Rates) -> Sequence[Publisher]:
+def _publishers(
+    settings: Settings, extra: Sequence[tuple[str, Sink]], pool: Pool, rates: Rates, told: SinksMetrics
+) -> Sequence[Publisher]:
     """Make a publisher for each sink of the settings, and for those that are given beside them."""
     sinks = [(each.name, make(each), each.mode == "every") for each in settings.sinks]
     sinks += [(name, sink, False) for name, sink in extra]
-    return [Publisher(name, sink, pool, rates.arrived, every=every) for name, sink, every in sinks]
+    return [
+        Publisher(name, sink, pool, rates.arrived, told.of(name).settled, every=every) for name, sink, every in sinks
+    ]

@@ -7,11 +7,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from creditsd.config.settings import Settings
+from creditsd.daemon import leader_watch
+from creditsd.daemon.leader_watch import LeaderWatch
 from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.state import DaemonState
@@ -37,6 +39,7 @@ class Timings:
     standby_seconds: float = 1.0
     mending_seconds: float = 5.0
     steady_seconds: float = 10.0
+    leader: leader_watch.Timings = field(default_factory=leader_watch.Timings)
 
 
 class Election:
@@ -113,21 +116,33 @@ class Election:
                     await self._lead(leadership)
 
     async def _gain(self, session: Connection) -> bool:
-        """Wait until no other daemon leads; False when we are to end before that."""
+        """Wait until no other daemon leads; False when we are to end before that.
+
+        Meanwhile note which versions that one gives out: a failover may take them back.
+        """
+        recent, watch = self._pipeline.recent, LeaderWatch(self._state, self._timings.leader)
         while not self._ending.is_set():
             self._state.turned()
             found = await row(session, sql_files.sql("queries/leadership_taken"))
             if found is not None and found[0]:
+                self._state.note("leader", "")
                 return True
             if self._state.now != "standby":
                 log.info("daemon.stood_by", reason="another daemon leads")
                 self._state.enter("standby")
+                recent.stand_by()
+            await watch.look(session)
+            newest = await row(session, sql_files.sql("queries/newest_version"))
+            if newest is not None:
+                recent.see(newest[0])
             await self._wait(self._timings.standby_seconds)
         return False
 
     async def _lead(self, leadership: Leadership) -> None:
         """Tell of the gain, work, and keep the lock until it is given back; tell of the loss, however it comes."""
-        resumption = await leadership.change_reader.resume()
+        self._state.work()
+        floor_version = self._pipeline.recent.highest
+        resumption = await leadership.change_reader.resume(floor_version=floor_version)
         try:
             for receiver in self._pipeline.receivers:
                 receiver.lead(resumption.newest, leadership.user_id_type)

@@ -12,6 +12,9 @@ from creditsd.capture.change_purger import ChangePurger
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.capture.doorbell import Doorbell
 from creditsd.config.settings import Settings
+from creditsd.daemon import lock_watch
+from creditsd.daemon.lock_watch import LockWatch
+from creditsd.daemon.state import DaemonState
 from creditsd.daemon.tasks import ended
 from creditsd.postgres.connections import Connection, Pool
 from creditsd.schema.install import Installation
@@ -38,7 +41,9 @@ class Opener:
     settings: Settings
     pool: Pool
     told: Callable[[str], None]
+    state: DaemonState
     doorbell: doorbell.Timings
+    locks: lock_watch.Timings
     purger: change_purger.Timings
     partitions: history_partitions.Timings
 
@@ -57,8 +62,9 @@ class Opener:
             Doorbell.opened(settings, told=self.told, timings=self.doorbell) as bell,
             asyncio.TaskGroup() as tasks,
         ):
-            work = [*bell.beside(), ChangePurger(reader, self.purger).run(self.pool), partitions.run(self.pool)]
-            beside = [tasks.create_task(each) for each in work]
+            locks = LockWatch(session.info.backend_pid, self.state, lambda: bell.state, self.locks)
+            jobs = (ChangePurger(reader, self.purger), partitions, locks)
+            beside = [tasks.create_task(each) for each in (*bell.beside(), *(job.run(self.pool) for job in jobs))]
             try:
                 yield Leadership(session, ids, reader, recomputer, bell)
             finally:

@@ -15,9 +15,10 @@ from creditsd.capture.change_reader import Resumption
 from creditsd.config.settings import Settings
 from creditsd.daemon.backfill import Backfill
 from creditsd.daemon.leadership import Leadership
+from creditsd.daemon.server_clock import ServerClock
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.domain.total import Total
-from creditsd.metrics.counters import LineCounters
+from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.postgres.connections import Connection, translated
 from creditsd.schema.watch import TableWatch
@@ -57,6 +58,7 @@ class Pipeline:
         *,
         backfill: Backfill,
         rates: Rates,
+        metrics: LineMetrics,
         recent: RecentlyPublished,
         watch: TableWatch,
         timings: Timings,
@@ -66,12 +68,14 @@ class Pipeline:
         self._state = state
         self._backfill = backfill
         self._rates = rates
-        self._recent = recent
+        self._metrics = metrics
+        self.recent = recent
         self.watch = watch
         self._timings = timings
+        self._clock = ServerClock()
         self._ending = False
+        self._said_coarse = False
         self.leadership: Leadership | None = None
-        self.counters = LineCounters()
 
     @property
     def state(self) -> StateName:
@@ -97,28 +101,38 @@ class Pipeline:
     async def lead(self, leadership: Leadership, resumption: Resumption) -> None:
         """Drain, and rest, until the end or until a connection is lost; save the cursor at the end."""
         log.info("daemon.led", resyncing=resumption.resyncing, restarted=resumption.restarted)
-        self.leadership = leadership
+        if resumption.coarse and not self._said_coarse:
+            self._said_coarse = True
+            log.warning(
+                "daemon.server_identified_coarsely",
+                reason="pg_control_system or pg_current_wal_insert_lsn is refused: a failover is known by its restart",
+            )
+        self.leadership, self._clock = leadership, ServerClock()
         self.watch.begin()
+        resyncing = resumption.resyncing
         try:
             if resumption.restarted:
-                await self._republish(leadership, resumption)
-            self._enter(resumption.resyncing)
+                resyncing = await self._republish(leadership, resumption) or resyncing
+            self.recent.lead(resumption.highest)
+            self._enter(resyncing)
             await self._work(leadership)
             await leadership.change_reader.save()
         finally:
             self.leadership = None
             self.watch.end()
+            self._note_divergences()
+            self._state.rest()
 
     async def _work(self, leadership: Leadership) -> None:
         reader, bell = leadership.change_reader, leadership.doorbell
         saved_at, save_seconds = time.monotonic(), self._timings.cursor_save_seconds
         while not self._ending:
-            self._state.turned()
+            self._state.work()
             began = time.monotonic()
             if bell.heartbeat_due:
                 await bell.heartbeat(leadership.session)
-            if self.watch.due_seconds <= 0 and await self.watch.look(leadership.session):
-                await reader.resume()  # which begins a resync
+            if self.watch.due_seconds <= 0:
+                await self._look(leadership)
             page = await self._turn(leadership)
             if reader.unsaved and began - saved_at > save_seconds:
                 await reader.save()
@@ -126,6 +140,7 @@ class Pipeline:
             if page["full"] or self._backfill.cause is not None:
                 continue
             await bell.heed_queue(leadership.session, read=page["changes"])
+            self._state.rest()
             with _woken_by_its_end(leadership.session, bell.end_rest):
                 await bell.rest(
                     read=page["changes"],
@@ -135,6 +150,15 @@ class Pipeline:
                     ),
                 )
 
+    async def _look(self, leadership: Leadership) -> None:
+        """Look whether every change of the table is seen, and begin a resync where the table has changed."""
+        if await self.watch.look(leadership.session):
+            await leadership.change_reader.resume(floor_version=self.recent.highest)
+        self._note_divergences()
+
+    def _note_divergences(self) -> None:
+        self._state.note("table", "; ".join(str(each) for each in self.watch.divergences), logged=True)
+
     async def _turn(self, leadership: Leadership) -> dict[str, Any]:
         """Do a batch of what there is: changes, then a page of a resync, then those whose time has come.
 
@@ -143,11 +167,14 @@ class Pipeline:
         limit, recomputer = self._settings.max_batch_users, leadership.recomputer
         began = time.monotonic()
         drained = await leadership.change_reader.drain(limit)
-        page = drained.page
+        ended, page = time.monotonic(), drained.page
         self._rates.read(page["changes"])
-        self.counters.drained(changes=page["changes"], users=page["users"], seconds=time.monotonic() - began)
+        self._metrics.drained(changes=page["changes"], users=page["users"], seconds=ended - began)
         self._hand_over(drained.totals)
         await asyncio.sleep(0)  # whoever was handed them goes first
+        if self._clock.went_back(float(page["clock"]), asked_at=began, answered_at=ended):
+            page["resyncing"] = "clock went back"
+            await recomputer.begin_resync(page["resyncing"], republish=False)
         if page["resyncing"] != self._backfill.cause:
             self._enter(page["resyncing"])
         if self._backfill.cause is not None:
@@ -179,27 +206,40 @@ class Pipeline:
         self._backfill.end()
         self._state.enter("leading")
 
-    async def _republish(self, leadership: Leadership, resumption: Resumption) -> None:
-        """Publish again, with new versions, whoever was published in the last minutes before the server went away."""
-        recomputer, size = leadership.recomputer, self._settings.max_batch_users
-        users = await self._recent.users(recomputer, started_at=resumption.started_at, newest=resumption.newest)
+    async def _republish(self, leadership: Leadership, resumption: Resumption) -> str | None:
+        """Publish again, with new versions, whoever the server may have lost; return the cause where that is everyone.
+
+        Where it failed over, or is known to have lost something, and we do not remember whom, nobody does.
+        """
+        recomputer, size, highest = leadership.recomputer, self._settings.max_batch_users, resumption.highest
+        suspicious = resumption.failed_over or self.recent.lost_by(highest)
+        everyone = suspicious and not self.recent.remembers_after(highest)
+        users = await self.recent.users(recomputer, started_at=resumption.started_at, highest=highest)
         for start in range(0, len(users), size):
             self._state.turned()
             part = users[start : start + size]
             self._hand_over((await recomputer.recompute(part, cause="repair", republish=True)).totals)
+        if everyone:
+            await recomputer.begin_resync("failover", republish=True)
         await recomputer.settle(timeline=resumption.timeline, started_at=resumption.started_at)
-        log.warning("balances.republished", users=len(users), reason="the server restarted or failed over")
+        if not everyone:
+            log.warning("balances.republished", users=len(users), reason="the server restarted or failed over")
+            return None
+        log.warning(
+            "balances.republishing_everyone",
+            reason="the server failed over, and may have lost more than this daemon remembers having published",
+        )
+        return "failover"
 
     def _hand_over(self, totals: Sequence[Total]) -> None:
         """Hand totals that are stored to whoever publishes them."""
         if not totals:
             return
         self._rates.published(len(totals))
+        self._metrics.stored(totals)
         for receiver in self.receivers:
             receiver.offer(totals)
-        for total in totals:
-            self.counters.totals[total.cause] += 1
-        self._recent.add(totals)
+        self.recent.add(totals)
 
 
 @contextmanager

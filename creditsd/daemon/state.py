@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 from typing import Literal
 
+import structlog
+
 from creditsd.config import systemd
+
+log = structlog.get_logger()
 
 StateName = Literal["starting", "standby", "backfilling", "leading", "disconnected", "stopping"]
 
 
 class DaemonState:
-    """The state, and when the daemon last did something; a daemon that is stopping stays that."""
+    """The state, when the daemon last did something, and what a person must mend; one that is stopping stays that."""
 
     def __init__(self, stuck_seconds: float) -> None:
         self._stuck_seconds = stuck_seconds
         self._turned_at = time.monotonic()
+        self._busy_since: float | None = None
+        self._problems: dict[str, str] = {}
         self.now: StateName = "starting"
         self.why = ""
 
@@ -31,12 +37,46 @@ class DaemonState:
 
     @property
     def ready(self) -> bool:
-        """Whether it leads and has recomputed everyone, or stands by for another that leads."""
-        return self.now in ("leading", "standby")
+        """Whether it leads and has recomputed everyone, or stands by for another that leads, and nothing is amiss."""
+        return self.now in ("leading", "standby") and not self._problems
+
+    @property
+    def problem(self) -> str | None:
+        """What a person must mend, or None."""
+        apart = [self.why] if self.now == "disconnected" and self.why else []
+        return "; ".join([*apart, *self._problems.values()]) or None
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long it has been at one turn of its work; 0 while it rests."""
+        return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
     def turned(self) -> None:
         """Note that it has just done something."""
         self._turned_at = time.monotonic()
+
+    def work(self) -> None:
+        """Note that a turn of work begins."""
+        self._turned_at = self._busy_since = time.monotonic()
+
+    def rest(self) -> None:
+        """Note that it waits for something to do."""
+        self._busy_since = None
+
+    def note(self, what: str, problem: str, *, logged: bool = False) -> None:
+        """Note, and log once unless that is done, what a person must mend; an empty text where nothing is amiss."""
+        if problem == self._problems.get(what, ""):
+            return
+        if problem:
+            self._problems[what] = problem
+        else:
+            del self._problems[what]
+        if logged:
+            return
+        if problem:
+            log.error("daemon.hindered", about=what, reason=problem)
+        else:
+            log.info("daemon.unhindered", about=what)
 
     def enter(self, state: StateName, why: str = "") -> None:
         """Set the state."""

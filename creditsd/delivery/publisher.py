@@ -39,11 +39,13 @@ class Publisher:
         sink: Sink,
         pool: Pool,
         arrived: Callable[[float], None] = lambda _: None,
+        settled: Callable[[int, int], None] = lambda delivered, refused: None,  # noqa: ARG005  as it is called
         *,
         every: bool = False,
     ) -> None:
         self.name = name
         self._arrived = arrived
+        self._settled = settled
         self._sink = sink
         self._pool = pool
         self._every = every
@@ -74,8 +76,6 @@ class Publisher:
         self._saved = 0
         self._after_saved: int | None = None
         self._saved_at = 0.0
-        self.totals_delivered = 0
-        self.totals_refused = 0
 
     @property
     def cursor(self) -> int:
@@ -262,8 +262,7 @@ class Publisher:
             raise SinkUnavailable(f"sink {self.name}: refuses every delivery, e.g. {refused[0].reason}")
         self._cursor = self._cursor if again else max(self._cursor, upto)
         self._delivered += len(part) - len(refused)
-        self.totals_delivered += len(part) - len(refused)
-        self.totals_refused += len(refused)
+        self._settled(len(part) - len(refused), len(refused))
         if not again and len(refused) < len(part):
             self._arrived(part[0].version / 1_000_000)
         self._refusal = refused[0].reason if refused else ""

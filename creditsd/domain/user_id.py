@@ -6,7 +6,7 @@ import re
 
 from creditsd.domain.errors import InputError
 
-LONGEST_BYTES = 2700  # more does not fit into PostgreSQL's index on it
+LONGEST_BYTES = 2600  # more may not fit into an index page of PostgreSQL's, beside a transaction's number
 
 _UUID = re.compile(r"([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})", re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")

@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import dataclass, field
 
 import structlog
 
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import ConfigError
-from creditsd.gateway import sources
+from creditsd.gateway import sources, upstream
 from creditsd.gateway.upstream import Upstream
+from creditsd.http import server
 from creditsd.http.hub import Hub
 from creditsd.http.server import HttpServer
+from creditsd.metrics.counters import FeedMetrics
+from creditsd.metrics.registry import registry as metrics
 
 log = structlog.get_logger()
 
-STATUS_SECONDS = 1.0
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How often systemd is told of a change, and the times of the feed and of the HTTP server."""
+
+    status_seconds: float = 1.0
+    feed: upstream.Timings = field(default_factory=upstream.Timings)
+    http: server.Timings = field(default_factory=server.Timings)
 
 
 class Gateway:
-    """Serves totals that a daemon elsewhere publishes. Losing the feed is never fatal; many run side by side."""
+    """Serves totals that a daemon elsewhere publishes. Losing the feed is never fatal; many may run side by side."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timings: Timings | None = None) -> None:
         if settings.http.address is None:
             raise ConfigError("creditsd serve has nowhere to listen: set CREDITSD_HTTP__LISTEN to host:port")
-        serve = settings.serve
+        serve, registry = settings.serve, metrics()
+        self._timings = timings = timings or Timings()
         self._upstream = Upstream(
-            sources.make(serve), user_id_type=serve.user_id_type, sweep_seconds=serve.sweep_seconds
+            sources.make(serve),
+            FeedMetrics(registry),
+            user_id_type=serve.user_id_type,
+            sweep_seconds=serve.sweep_seconds,
+            timings=timings.feed,
         )
         self._hub = Hub(self._upstream)
-        self._http = HttpServer(settings.http, self._hub, self.health)
-        self._http.metrics.add(self._upstream)
+        self._http = HttpServer(settings.http, self._hub, self.health, registry, timings=timings.http)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -58,7 +73,7 @@ class Gateway:
         self._stopping.set()
 
     def health(self) -> dict[str, object]:
-        """Say how it is, for /livez and /readyz: alive while it answers, ready while it hears the feed."""
+        """Return the health for /livez and /readyz: alive while it answers, ready while it follows the feed."""
         problem = self._upstream.error
         return {
             "state": "serving" if problem is None else "waiting",
@@ -78,4 +93,4 @@ class Gateway:
                     systemd.ready("serving")
                 else:
                     systemd.status(f"waiting: {problem}")
-            await asyncio.sleep(STATUS_SECONDS)
+            await asyncio.sleep(self._timings.status_seconds)

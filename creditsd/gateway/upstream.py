@@ -1,20 +1,20 @@
-"""Keeps listeners at the truth without a database: hears of those somebody listens to, and of nobody else."""
+"""Follows a broker for the users somebody listens to, and feeds the hub."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 import structlog
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import SinkUnavailable, ungrouped
 from creditsd.domain.user_id import canonical
 from creditsd.gateway.sources import BrokerSource, version_of
+from creditsd.metrics.counters import FeedMetrics
 
 T = TypeVar("T")
 
@@ -23,28 +23,49 @@ log = structlog.get_logger()
 Offer = Callable[[str, int, bytes], None]
 Current = tuple[int, bytes]
 
-MOST_DOUBLINGS = 4  # of the pause between tries, about 3 seconds: people look at what waits here
-STEADY_SECONDS = 5.0  # a connection that lasted longer than this was a good one
 NOT_YET = "serve.feed: not connected yet"
 
 
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The pauses between reconnects, which stay short: people look at what waits here.
+
+    A connection that lasted longer than `steady_seconds` was a good one: the pauses begin anew.
+    """
+
+    first_pause_seconds: float = 0.2
+    longest_pause_seconds: float = 3.2
+    steady_seconds: float = 5.0
+
+
 class Upstream:
-    """The source of a hub, and the loop that feeds it: connect, subscribe, read, hear; after a loss all of it again.
+    """The hub's source of totals, and the loop that feeds it: connect, subscribe, read, receive; after a loss again.
 
     A user is subscribed with the first listener and left with the last. Whoever is watched is read once the
     subscription holds, and again every `sweep_seconds`: feeds tell a total at most once.
     """
 
-    def __init__(self, source: BrokerSource, *, user_id_type: str, sweep_seconds: float) -> None:
+    def __init__(
+        self,
+        source: BrokerSource,
+        metrics: FeedMetrics,
+        *,
+        user_id_type: str,
+        sweep_seconds: float,
+        timings: Timings | None = None,
+    ) -> None:
         self.error: str | None = NOT_YET
         self._source = source
+        self._metrics = metrics
+        self._timings = timings or Timings()
+        metrics.connected.set_function(lambda: self.error is None)
+        metrics.users.set_function(lambda: len(self._subscribed))
         self._user_id_type = user_id_type
         self._sweep_seconds = sweep_seconds
         self._watched: dict[str, asyncio.Future[str | None]] = {}  # done with None: subscribed; with words: not
         self._subscribed: set[str] = set()
         self._changed: set[str] = set()
         self._readers: dict[str, asyncio.Future[Current | str | None]] = {}
-        self._heard = self._losses = 0
         self._interest, self._question = asyncio.Event(), asyncio.Event()
 
     def canonical(self, user_id: str) -> str:
@@ -78,14 +99,15 @@ class Upstream:
             raise SinkUnavailable(problem)
 
     def unwatch(self, user_id: str) -> None:
-        """Leave the user, unless somebody comes back before that is done."""
+        """Unsubscribe, unless somebody comes back before that is done."""
         if self._watched.pop(user_id, None) is not None:
             self._changed.add(user_id)
             self._interest.set()
 
     async def run(self, offer: Offer) -> NoReturn:
-        """Keep the feed until cancelled; losing it is told in the log, and in `error` while it lasts."""
-        backoff, problem = Backoff(), ""
+        """Follow the feed until cancelled; a loss is logged, and stands in `error` while it lasts."""
+        timings, problem = self._timings, ""
+        backoff = Backoff(timings.first_pause_seconds, timings.longest_pause_seconds)
         while True:
             begun = time.monotonic()
             try:
@@ -94,29 +116,16 @@ class Upstream:
             except SinkUnavailable as error:
                 problem = str(error)
             self._lose(problem)
-            self._losses += 1
+            self._metrics.losses.inc()
             _give_way()
-            if time.monotonic() - begun > STEADY_SECONDS:
-                backoff.tries = 0
-            backoff.tries = min(backoff.tries, MOST_DOUBLINGS)
+            if time.monotonic() - begun > timings.steady_seconds:
+                backoff.begin_anew()
             seconds = backoff.next()
             log.warning("feed.lost", reason=problem, next_try_seconds=round(seconds, 2))
             await asyncio.sleep(seconds)
 
-    async def families(self) -> Iterable[Metric]:
-        """Tell Prometheus."""
-        connected = GaugeMetricFamily("creditsd_feed_connected", "1 while the feed is heard.")
-        connected.add_metric([], self.error is None)
-        users = GaugeMetricFamily("creditsd_feed_users", "Users subscribed at the feed.")
-        users.add_metric([], len(self._subscribed))
-        heard = CounterMetricFamily("creditsd_feed_totals", "Totals heard or read from the feed.")
-        heard.add_metric([], self._heard)
-        lost = CounterMetricFamily("creditsd_feed_losses", "How often the feed was lost, or could not be reached.")
-        lost.add_metric([], self._losses)
-        return [connected, users, heard, lost]
-
     async def close(self) -> None:
-        """Let go of the feed."""
+        """Close the feed."""
         self._lose("this process is about to end")
         await self._source.close()
 
@@ -200,7 +209,7 @@ class Upstream:
     def _tell(self, offer: Offer, user_id: str, document: bytes) -> None:
         version = version_of(user_id, document)
         if version is not None:
-            self._heard += 1
+            self._metrics.totals.inc()
             offer(user_id, version, document)
 
     def _batches(self, users: Sequence[str]) -> Sequence[Sequence[str]]:
@@ -208,7 +217,7 @@ class Upstream:
         return [users[start : start + size] for start in range(0, len(users), size)]
 
     def _lose(self, problem: str) -> None:
-        """Tell those who wait; those who listen already go on listening."""
+        """Fail those who wait; those who listen already go on listening."""
         self.error = problem
         self._subscribed.clear()
         for watching in self._watched.values():
@@ -219,7 +228,7 @@ class Upstream:
 
 
 def _give_way() -> None:
-    """End a task that was cancelled before: an error of that moment hides it, or `wait_for` of Python 3.11 loses it."""
+    """Raise a cancellation that an error hid, or that `wait_for` of Python 3.11 lost."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

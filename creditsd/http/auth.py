@@ -1,4 +1,4 @@
-"""Who asks, and what they may read: a server with a key everyone's credits, a user with a token the own."""
+"""Authenticates callers, and authorizes reads: an API key reads everyone, a token its own user alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from creditsd.config.settings import HttpSettings
 from creditsd.domain.errors import InputError
 from creditsd.http.errors import RequestRefused
 from creditsd.http.hub import Hub
+from creditsd.http.key_timings import KeyTimings
 from creditsd.http.rate_limit import RateLimit
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
 if TYPE_CHECKING:
     from creditsd.http.jwt import JwtVerifier
@@ -35,7 +36,7 @@ _NO_USERS = "users cannot sign in here: set CREDITSD_HTTP__JWT_SECRET or CREDITS
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks. Without a user it is a server, which may read everyone; with one, that user alone."""
+    """An authenticated caller: a server, which may read everyone, or with `user_id` that user alone."""
 
     name: str
     """For limits and logs; nobody else has it, and it is no secret."""
@@ -45,37 +46,39 @@ class Caller:
 
 
 class Auth:
-    """Tells callers apart, and keeps them to their own. Every refusal is counted, and says what to do."""
+    """Checks API keys and tokens, and rate-limits each caller. Every refusal is counted and says what to do."""
 
-    def __init__(self, settings: HttpSettings, hub: Hub, counts: HttpCounters) -> None:
+    def __init__(
+        self, settings: HttpSettings, hub: Hub, metrics: HttpMetrics, timings: KeyTimings | None = None
+    ) -> None:
         self._hub = hub
-        self._counts = counts
+        self._metrics = metrics
         self._digests = [digest(key) for key in settings.api_keys]
-        self._verifier = _verifier(settings)
+        self._verifier = _verifier(settings, timings or KeyTimings())
         self._buckets = RateLimit(settings.requests_per_second_per_caller)
         if any(len(key) < SHORT_BYTES for key in settings.api_keys):
             log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
 
     async def close(self) -> None:
-        """Let go of the connection to the keys' endpoint."""
+        """Close the connection to the JWKS endpoint."""
         if self._verifier is not None:
             await self._verifier.close()
 
     async def caller(self, request: web.Request) -> Caller:
-        """Return who asks. Raises RequestRefused: 401 for nobody we know, 429 for somebody who asks too often."""
+        """Authenticate a request. Raises RequestRefused: 401 for an unknown credential, 429 above the caller's rate."""
         try:
             caller = await self._identified(request)
         except RequestRefused as refused:
-            self._counts.auth_failures[str(refused.status)] += 1
+            self._metrics.auth_failures.labels(str(refused.status)).inc()
             raise
         wait = self._buckets.take(caller.name)
         if wait:
-            self._counts.limited["caller"] += 1
+            self._metrics.limited.labels("caller").inc()
             raise RequestRefused.later(429, "too many requests of this caller: slow down", wait)
         return caller
 
     async def server(self, request: web.Request) -> Caller:
-        """Return the server that asks. Raises RequestRefused: 403 for a user, and where no server may ask."""
+        """Authenticate a server. Raises RequestRefused: 403 for a user, and where no API key is configured."""
         if not self._digests:
             raise self._denied(_NO_SERVERS)
         caller = await self.caller(request)
@@ -84,9 +87,9 @@ class Auth:
         return caller
 
     async def user(self, request: web.Request) -> tuple[Caller, str]:
-        """Return the user who asks, and their own id.
+        """Authenticate a user; return the caller and their id as it is stored.
 
-        Raises RequestRefused: 403 for a server, and where no user may ask.
+        Raises RequestRefused: 403 for a server, and where no token can be verified.
         """
         if self._verifier is None:
             raise self._denied(_NO_USERS if self._digests else _NOTHING_OPENS)
@@ -96,7 +99,7 @@ class Auth:
         return caller, self._own(caller.user_id)
 
     async def reader(self, request: web.Request, user_id: str) -> tuple[Caller, str]:
-        """Return who asks for a user's credits and may read them, and that user's id as it is stored.
+        """Authorize the read of one user's credits; return the caller and that user's id as it is stored.
 
         Raises RequestRefused: 403 for another user's, 400 for what cannot be a user's id.
         """
@@ -130,12 +133,12 @@ class Auth:
             raise self._denied(f"this token's sub is none of our users: {error}") from None
 
     def _denied(self, error: str) -> RequestRefused:
-        self._counts.auth_failures["403"] += 1
+        self._metrics.auth_failures.labels("403").inc()
         return RequestRefused(403, error)
 
 
 def sent(request: web.Request) -> str:
-    """Return the key or token that was sent. In the headers alone: addresses end up in logs and histories."""
+    """Extract the API key or token from the headers, never from the URL: that ends up in logs and histories."""
     keys = request.headers.getall("X-API-Key", [])
     tokens = request.headers.getall("Authorization", [])
     if len(keys) > 1 or (not keys and len(tokens) > 1):
@@ -149,23 +152,23 @@ def sent(request: web.Request) -> str:
 
 
 def digest(key: str) -> bytes:
-    """Return what a key is known by; as `sha256:…` that is what was configured."""
+    """Return the SHA-256 digest of a configured key, which may itself be written as `sha256:…`."""
     if key.startswith("sha256:"):
         return bytes.fromhex(key.removeprefix("sha256:"))
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def matching(credential: str, digests: Sequence[bytes]) -> int | None:
-    """Return the number of the key that was sent, from one; None for a key that is none of these."""
+    """Return which configured key was sent, counted from one; None if none was."""
     mine = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
     # Each is compared, in constant time: how long it took tells neither which nor how much of it was right.
     found = [number for number, known in enumerate(digests, 1) if hmac.compare_digest(known, mine)]
     return found[0] if found else None
 
 
-def _verifier(settings: HttpSettings) -> JwtVerifier | None:
+def _verifier(settings: HttpSettings, timings: KeyTimings) -> JwtVerifier | None:
     if not settings.jwt_secret and not settings.jwks_url:
         return None
     from creditsd.http.jwt import JwtVerifier  # noqa: PLC0415  8 MB of cryptography, where no user signs in
 
-    return JwtVerifier(settings)
+    return JwtVerifier(settings, timings)

@@ -1,4 +1,4 @@
-"""Who asks, by address: behind our own proxies it is what they say, and nobody else is believed."""
+"""Resolves a client's address: X-Forwarded-For counts where it comes from a trusted proxy, and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ IpAddress = IPv4Address | IPv6Address
 
 
 class TrustedProxies:
-    """Whom to believe about who asks: the addresses of our own proxies."""
+    """The networks of our own proxies, whose X-Forwarded-For is believed."""
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks = [ip_network(each) for each in networks]
 
     def client(self, request: web.Request) -> str:
-        """Name the client: the last hop that is none of our proxies; of IPv6 the network, which one person has."""
+        """Return the client's address: the last hop that is no trusted proxy; of IPv6 its /64, which one person has."""
         hops = [each.strip() for line in request.headers.getall("X-Forwarded-For", []) for each in line.split(",")]
         name = request.remote or ""
         address = _address(name)
@@ -33,7 +33,7 @@ class TrustedProxies:
 
 
 def _address(text: str) -> IpAddress | None:
-    """Read an address, an IPv4 one inside an IPv6 one as itself; None for what is none."""
+    """Parse an address, an IPv4-mapped IPv6 one as IPv4; None if it is not one."""
     try:
         found = ip_address(text.partition("%")[0])
     except ValueError:

@@ -13,7 +13,7 @@ FILE = Path(__file__).with_name("static") / "creditsd.js"
 
 
 class ClientScript:
-    """Answers everyone, pages of any origin among them: there is nothing secret in it."""
+    """Serves the script to every origin, compressed where the client takes gzip; there is nothing secret in it."""
 
     def __init__(self) -> None:
         self._text = FILE.read_bytes()
@@ -21,7 +21,7 @@ class ClientScript:
         self._version = hashlib.sha256(self._text).hexdigest()[:16]
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Contribute the one path."""
+        """Return the route."""
         return [web.get("/creditsd.js", self._answer)]
 
     async def _answer(self, request: web.Request) -> web.Response:

@@ -1,10 +1,11 @@
-"""Feeds whoever listens over HTTP: what the leader hands over or, standing by, what another one has stored."""
+"""Feeds the hub: with what the pipeline hands over or, on a standby, by polling what another daemon stored."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -23,26 +24,33 @@ from creditsd.postgres.connections import batch, borrowed, row
 log = structlog.get_logger()
 
 CONNECTIONS = 4
-PATIENCE_SECONDS = 5.0  # of a reader, for a connection
 PAGE_TOTALS = 1000
-RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long a reader waits for a connection, and the pause after the database has failed."""
+
+    patience_seconds: float = 5.0
+    retry_seconds: float = 1.0
 
 
 class DatabaseSource:
-    """The hub's source, and a receiver of the leader's.
+    """The hub's source of totals, and a receiver of the pipeline.
 
     Its cursor is the version up to which everyone who listens has been told. While we lead, what is handed over moves
     it. Otherwise `run` looks for newer versions, and once more after we began to lead: for what another stored last.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timings: Timings | None = None) -> None:
         self.hub = Hub(self)
+        self._timings = timings or Timings()
         self.pool = connections.pool(
             settings.dsn,
             purpose="reader",
             max_size=CONNECTIONS,
             shared=bool(settings.listen_dsn),
-            patience_seconds=PATIENCE_SECONDS,
+            patience_seconds=self._timings.patience_seconds,
         )
         policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
         self.batcher = ReadBatcher(self.pool, policy)
@@ -75,31 +83,31 @@ class DatabaseSource:
         return await self.batcher.read(user_id)
 
     async def watch(self, user_id: str) -> None:  # noqa: ARG002  whoever it is, `run` has something to do
-        """Begin to look for news, where the leader does not hand them over."""
+        """Start polling for newer totals, where the pipeline does not hand them over."""
         self._wakeup.set()
 
     def unwatch(self, user_id: str) -> None:
-        """Do nothing: what nobody listens to is not told."""
+        """Do nothing: totals that nobody listens to are dropped by the hub."""
 
     # As a receiver.
 
     def see(self, user_id_type: str) -> None:
-        """Hear what the ids of this database are."""
+        """Learn the type of the users' ids in this database."""
         self._user_id_type = self.batcher.user_id_type = user_id_type
         self._wakeup.set()
 
     def lead(self, newest: int, user_id_type: str) -> None:  # noqa: ARG002  we read what we have missed ourselves
-        """Hear that what is stored from now on is handed over."""
+        """Note that the pipeline hands over what is stored from now on."""
         self._leads, self._through = True, False
         self.see(user_id_type)
 
     def step_down(self) -> None:
-        """Hear that nothing is handed over any more."""
+        """Note that the pipeline hands over nothing any more."""
         self._leads = self._through = False
         self._wakeup.set()
 
     def offer(self, totals: Sequence[Total]) -> None:
-        """Tell those who listen."""
+        """Pass totals on to those who listen."""
         for total in totals:
             if self.hub.listens(total.user_id):
                 self.hub.offer(total.user_id, total.version, total.json())
@@ -109,13 +117,13 @@ class DatabaseSource:
     # Beside both.
 
     async def run(self) -> None:
-        """Look for what is not handed over, as long as somebody listens; without the database that pauses."""
+        """Poll for what is not handed over, as long as somebody listens; pauses while the database is away."""
         while True:
             try:
                 await self._step()
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("feed.interrupted", reason=str(error))
-                await self._pause(RETRY_SECONDS, deaf=True)
+                await self._pause(self._timings.retry_seconds, deaf=True)
 
     async def _step(self) -> None:
         if not self.hub.users or not self._user_id_type:
@@ -135,7 +143,7 @@ class DatabaseSource:
             await self._pause(self._poll_seconds, deaf=True)
 
     async def _tell_everyone(self) -> None:
-        """Tell each who listens the stored total; what comes after is news."""
+        """Offer every listener the stored total, and set the cursor to the newest version."""
         async with borrowed(self.pool) as connection:
             found = await row(connection, sql_files.sql("queries/newest_version"))
         assert found is not None
@@ -147,7 +155,7 @@ class DatabaseSource:
         self._cursor = newest
 
     async def _tell_news(self, cursor: int) -> None:
-        """Tell what was stored after the cursor; where that is much, look at those who listen instead."""
+        """Offer what was stored after the cursor; where that is more than a page, read those who listen instead."""
         asked = {"version": cursor, "limit": PAGE_TOTALS}
         async with borrowed(self.pool) as connection:
             found = await batch(connection, sql_files.sql("queries/balances_after"), asked)
@@ -158,7 +166,7 @@ class DatabaseSource:
             self._cursor = found.totals[-1].version
 
     async def _pause(self, seconds: float | None, *, deaf: bool = False) -> None:
-        """Wait for a wakeup, at most so long; deaf, for the whole time."""
+        """Wait for a wakeup, at most so many seconds; with `deaf` for all of them."""
         if deaf and seconds is not None:
             await asyncio.sleep(seconds)
             return

@@ -1,4 +1,4 @@
-"""What is not answered, and why: a status, one line that says what to do, and the headers that go with it."""
+"""Refusals of requests: a status, one line that says what to do, and the headers that go with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 
 
 class RequestRefused(Exception):  # noqa: N818  reads as the state it reports
-    """A request that gets no answer; becomes `{"success": false, "error": …}`."""
+    """A refused request; the middleware answers it as `{"success": false, "error": …}`."""
 
     def __init__(self, status: int, error: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(error)
@@ -22,7 +22,7 @@ class RequestRefused(Exception):  # noqa: N818  reads as the state it reports
 
     @classmethod
     def unauthorized(cls, error: str, code: str = "") -> RequestRefused:
-        """401, with the challenge that clients look for; the code is one of RFC 6750, none where nothing was sent."""
+        """Make a 401 with its challenge; `code` is an error of RFC 6750, empty if no credential was sent."""
         challenge = 'Bearer realm="creditsd"'
         if code:
             challenge += f', error="{code}", error_description="{_UNQUOTABLE.sub("?", error)}"'
@@ -30,11 +30,11 @@ class RequestRefused(Exception):  # noqa: N818  reads as the state it reports
 
     @classmethod
     def later(cls, status: int, error: str, seconds: float) -> RequestRefused:
-        """429 or 503, and when to come again."""
+        """Make a 429 or 503 with Retry-After."""
         return cls(status, error, {"Retry-After": str(max(1, int(seconds + 0.999)))})
 
     def response(self) -> web.Response:
-        """Say it as JSON."""
+        """Return the response."""
         return error_response(self.status, self.error, self.headers)
 
 

@@ -1,4 +1,4 @@
-"""Who listens to whose total: for each listener the newest one alone, so that a slow reader never has a queue."""
+"""Fans totals out to listeners; each holds only the newest one it has not sent, so a slow reader never has a queue."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class TotalSource(Protocol):
         """
 
     def unwatch(self, user_id: str) -> None:
-        """Hear that nobody listens here any more; also where `watch` has failed. Waits for nothing."""
+        """Stop offering a user's totals: the last listener has left, or `watch` has failed. Waits for nothing."""
 
 
 class Closing(CreditsdError):  # noqa: N818  reads as the state it reports
-    """This process is about to end and takes no more listeners: another one will."""
+    """The process is shutting down and takes no more listeners; another one will."""
 
     exit_code = 69  # EX_UNAVAILABLE
 
 
 class Listener:
-    """One reader of one user's total; `next` gives the newest that it has not taken yet, however many there were."""
+    """One reader of one user's total: a slot that holds the newest total it has not taken yet."""
 
     __slots__ = ("_newest", "_seen", "_wakeup", "closed", "user_id", "when_closed")
 
@@ -62,26 +62,26 @@ class Listener:
         self._wakeup = asyncio.Event()
 
     def offer(self, version: int, document: bytes) -> None:
-        """Put a total where an older one may wait; one that is not newer changes nothing."""
+        """Put a total in the slot, in place of an older one; ignore one that is not newer."""
         if version > self._seen and (self._newest is None or version > self._newest[0]):
             self._newest = (version, document)
             self._wakeup.set()
 
     def skip(self, version: int) -> None:
-        """Take totals up to a version as known to the reader."""
+        """Treat totals up to a version as already read."""
         self._seen = max(self._seen, version)
         if self._newest is not None and self._newest[0] <= self._seen:
             self._newest = None
 
     def close(self, reason: CloseReason | Literal["gone"]) -> None:
-        """End it, for the first reason that is given."""
+        """Close the listener; the first reason given stays."""
         self.closed = self.closed or reason
         self._wakeup.set()
         if self.when_closed is not None:
             self.when_closed()
 
     async def next(self, seconds: float | None = None) -> Current | None:
-        """Return the newest total; None once so many seconds were silent, or when it was closed."""
+        """Wait for the newest total; None after so many seconds of silence, or when the listener is closed."""
         if self._newest is None and self.closed is None:
             self._wakeup.clear()
             with contextlib.suppress(TimeoutError):
@@ -94,7 +94,7 @@ class Listener:
 
 
 class Hub:
-    """Brings what is offered to those who listen, and to nobody else. All ids are canonical."""
+    """Passes offered totals to those who listen to their user. All ids are canonical."""
 
     def __init__(self, source: TotalSource) -> None:
         self._source = source
@@ -104,11 +104,11 @@ class Hub:
 
     @property
     def users(self) -> Collection[str]:
-        """Those somebody listens to now; what has changed meanwhile must be read anew where a source was away."""
+        """The users somebody listens to; a source that was away must read them again."""
         return self._listeners.keys()
 
     def canonical(self, user_id: str) -> str:
-        """Return an id in the form the other methods take. Raises InputError for what cannot be an id."""
+        """Return an id in the form the other methods take. Raises InputError for an impossible one."""
         return self._source.canonical(user_id)
 
     def listens(self, user_id: str) -> bool:
@@ -145,7 +145,7 @@ class Hub:
             self._forget(listener)
 
     def close(self) -> None:
-        """Tell everyone that this process is about to end, and take nobody new."""
+        """Close every listener with `shutdown`, and take no new ones."""
         self._closed = True
         for listeners in self._listeners.values():
             for listener in listeners:

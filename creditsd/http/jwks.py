@@ -1,4 +1,4 @@
-"""The keys that users' tokens are verified by, as their issuer publishes them (JWKS): read, kept, changed in time."""
+"""Fetches and caches the keys that verify users' tokens (JWKS)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ import orjson
 import structlog
 
 from creditsd.http.errors import RequestRefused
+from creditsd.http.key_timings import KeyTimings
 
 log = structlog.get_logger()
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
-FRESH_SECONDS = 300.0  # then they are read again
-STALE_SECONDS = 3600.0  # while the endpoint is down they are believed for so long; a withdrawn key lives no longer
-RETRY_SECONDS = 10.0  # between two readings, whatever tokens come: strangers can make up any kid
-FETCH_SECONDS = 5.0
 LONGEST_BYTES = 1 << 20
 
 _KINDS: Mapping[tuple[str, str | None], str] = {
@@ -32,10 +29,11 @@ _KINDS: Mapping[tuple[str, str | None], str] = {
 
 
 class Jwks:
-    """One endpoint's keys. Whoever asks first when they should be read again does it; the others take what there is."""
+    """Single-flight refresh of one endpoint's key set; concurrent callers use the cached one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timings: KeyTimings) -> None:
         self._url = url
+        self._timings = timings
         self._keys: Sequence[jwt.PyJWK] = ()
         self._read_at: float | None = None
         self._tried_at: float | None = None
@@ -44,22 +42,24 @@ class Jwks:
         self._session: aiohttp.ClientSession | None = None
 
     async def find(self, algorithm: str, kid: str | None) -> Any:
-        """Return the key of this name and kind; a token without a name means the only one of its kind.
+        """Return the key for an algorithm and kid; without a kid the only key of that algorithm.
 
         Raises RequestRefused: 401 where there is none, 503 where the keys have never been read, or not for too long.
         """
         found = self._find(algorithm, kid)
-        if self._age > FRESH_SECONDS or found is None:
-            await self._refresh(wait=found is None or self._age > STALE_SECONDS)
+        if self._age > self._timings.fresh_seconds or found is None:
+            await self._refresh(wait=found is None or self._age > self._timings.stale_seconds)
             found = self._find(algorithm, kid)
-        if self._age > STALE_SECONDS:
-            raise RequestRefused.later(503, "the keys that tokens are verified by cannot be read now", RETRY_SECONDS)
+        if self._age > self._timings.stale_seconds:
+            raise RequestRefused.later(
+                503, "the keys that tokens are verified by cannot be read now", self._timings.retry_seconds
+            )
         if found is None:
             raise RequestRefused.unauthorized("the token is signed by a key that is not known here", "invalid_token")
         return found.key
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -73,11 +73,11 @@ class Jwks:
         return fitting[0] if len(fitting) == 1 or (fitting and kid is not None) else None
 
     async def _refresh(self, *, wait: bool) -> None:
-        """Read the keys, unless that was tried a moment ago; without `wait` also unless somebody is doing it."""
+        """Fetch the keys, unless that was tried a moment ago; without `wait` also unless a fetch is under way."""
         if self._lock.locked() and not wait:
             return
         async with self._lock:
-            if self._tried_at is not None and time.monotonic() - self._tried_at < RETRY_SECONDS:
+            if self._tried_at is not None and time.monotonic() - self._tried_at < self._timings.retry_seconds:
                 return
             self._tried_at = time.monotonic()
             try:
@@ -93,7 +93,7 @@ class Jwks:
 
     async def _fetch(self) -> bytes:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS))
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timings.fetch_seconds))
         async with self._session.get(self._url, allow_redirects=False) as response:
             if response.status != 200:
                 raise ValueError(f"answered {response.status}")
@@ -104,7 +104,7 @@ class Jwks:
 
 
 def _usable(body: bytes) -> list[jwt.PyJWK]:
-    """Return the keys that can verify; one that is for something else, secret or broken is none of ours."""
+    """Return the keys that can verify signatures; skip those for other uses, secret ones and broken ones."""
     document = orjson.loads(body)
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
@@ -124,7 +124,7 @@ def _usable(body: bytes) -> list[jwt.PyJWK]:
 
 
 def _algorithm(key: Mapping[str, Any]) -> str | None:
-    """Tell what a published key verifies, by what it is; None for what we take no tokens of."""
+    """Return the algorithm a published key verifies; None for those we do not accept."""
     kind, curve = key.get("kty"), key.get("crv")
     algorithm = _KINDS.get((str(kind), None if kind == "RSA" else str(curve)))
     fits = key.get("use", "sig") == "sig" and key.get("alg", algorithm) == algorithm

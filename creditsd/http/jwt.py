@@ -1,4 +1,4 @@
-"""Users' tokens (JWT): whose it is, if it is genuine, meant for us and in its time. Imported where users sign in."""
+"""Verifies users' tokens (JWT): signature, audience, issuer and time. Imported only where users sign in."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jwt.exceptions import InvalidSubjectError
 from creditsd.config.settings import HttpSettings
 from creditsd.http.errors import RequestRefused
 from creditsd.http.jwks import ALGORITHMS, Jwks
+from creditsd.http.key_timings import KeyTimings
 
 log = structlog.get_logger()
 
@@ -35,18 +36,18 @@ _NO_TOKEN = "this is neither an API key that is known here nor a token that can 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """Whose a token is, and until when, in seconds since 1970."""
+    """The user a token belongs to, and when it expires, in seconds since 1970."""
 
     user_id: str
     expires_at: float
 
 
 class JwtVerifier:
-    """Verifies tokens, HS256 by our secret and the others by the published keys; never one by the other's."""
+    """Verifies HS256 tokens by our secret and others by published keys, and never one by the other's."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, timings: KeyTimings) -> None:
         self._settings = settings
-        self._keys = Jwks(settings.jwks_url) if settings.jwks_url else None
+        self._keys = Jwks(settings.jwks_url, timings) if settings.jwks_url else None
         if settings.jwt_secret and len(settings.jwt_secret.encode()) < SHORT_BYTES:
             log.warning("access.secret_found_short", hint=f"let http.jwt_secret be {SHORT_BYTES} random bytes or more")
             warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # said once is enough
@@ -58,12 +59,12 @@ class JwtVerifier:
         self._options: Any = {"require": required, "verify_aud": bool(settings.jwt_audience)}
 
     async def close(self) -> None:
-        """Let go of the connection to the keys' endpoint."""
+        """Close the connection to the JWKS endpoint."""
         if self._keys is not None:
             await self._keys.close()
 
     async def verify(self, token: str) -> VerifiedToken:
-        """Return whose token it is. Raises RequestRefused: 401 with the reason, 503 where its key cannot be had now."""
+        """Verify a token. Raises RequestRefused: 401 with the reason, 503 while its key cannot be fetched."""
         algorithm, kid = _header(token)
         key = await self._key(algorithm, kid)
         try:
@@ -87,7 +88,7 @@ class JwtVerifier:
         return VerifiedToken(claims["sub"], ends + self._settings.jwt_leeway_seconds)
 
     async def _key(self, algorithm: str, kid: str | None) -> Any:
-        """Return the one key that may verify such a token.
+        """Return the key that may verify a token of this algorithm.
 
         The algorithm is the token's own word, so it only chooses between what is configured: a published key never
         becomes an HMAC secret.
@@ -103,7 +104,7 @@ class JwtVerifier:
 
 
 def _header(token: str) -> tuple[str, str | None]:
-    """Read which algorithm and which key a token claims; nothing of it is believed yet."""
+    """Read the algorithm and kid a token claims, which nothing has verified yet."""
     try:
         header = jwt.get_unverified_header(token) if len(token) <= LONGEST_CHARACTERS else {}
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):

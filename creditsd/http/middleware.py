@@ -1,4 +1,4 @@
-"""What every request passes, whatever it is for: limits, origins (CORS), and errors as one clear line of JSON."""
+"""What every request passes through: the rate limit of its address, CORS, and errors as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from creditsd.http.errors import RequestRefused, error_response
 from creditsd.http.hub import Closing
 from creditsd.http.rate_limit import RateLimit
 from creditsd.http.tcp import NOT_EXPECTED
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
 log = structlog.get_logger()
 
@@ -27,16 +27,16 @@ ASKED_HEADERS = "Authorization, X-API-Key, Last-Event-ID, Cache-Control, Content
 
 
 class Middleware:
-    """Stands before all routes."""
+    """Limits, counts and marks every request and answer."""
 
-    def __init__(self, settings: HttpSettings, counts: HttpCounters) -> None:
-        self._counts = counts
+    def __init__(self, settings: HttpSettings, metrics: HttpMetrics) -> None:
+        self._metrics = metrics
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._buckets = RateLimit(settings.requests_per_second_per_address)
         self._origins = frozenset(settings.cors_origins)
 
     def attach(self, application: web.Application) -> None:
-        """Stand before an application's routes."""
+        """Add it to an application."""
         application.middlewares.append(self._receive)
         application.on_response_prepare.append(self._mark)
 
@@ -49,7 +49,7 @@ class Middleware:
             return response
         finally:
             resource = request.match_info.route.resource
-            self._counts.answers[resource.canonical if resource else "none", status] += 1
+            self._metrics.answers.labels(resource.canonical if resource else "none", status).inc()
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -78,11 +78,11 @@ class Middleware:
             return
         wait = self._buckets.take(self._proxies.client(request))
         if wait:
-            self._counts.limited["address"] += 1
+            self._metrics.limited.labels("address").inc()
             raise RequestRefused.later(429, "too many requests from this address: slow down", wait)
 
     def _preflight(self, request: web.Request) -> web.Response:
-        """Tell a browser that it may ask; the origin itself is said with every answer."""
+        """Answer a CORS preflight; the allowed origin itself is in every answer."""
         if not self._allows(request):
             return error_response(403, "pages of this origin may not ask here: add it to http.cors_origins")
         headers = {
@@ -96,7 +96,7 @@ class Middleware:
         return bool(self._origins & {"*", request.headers.get("Origin", "")})
 
     async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Add what every answer carries. No cookie opens anything here, so credentials need not be allowed."""
+        """Set the headers of every answer. No cookie opens anything here, so CORS credentials need not be allowed."""
         headers = response.headers
         if isinstance(response, web.HTTPExpectationFailed):  # which is raised before anything of ours is asked
             response.body = error_response(417, NOT_EXPECTED).body
@@ -115,7 +115,7 @@ class Middleware:
 
 
 def _in_json(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
-    """Turn what the router says into our form; leave redirects as they are."""
+    """Turn the router's own errors into JSON; leave redirects as they are."""
     if error.status < 400:
         return error
     if error.status == 404:

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it is ready: `/livez` and `/readyz`, for whoever restarts and routes."""
+"""Liveness and readiness probes: `/livez` and `/readyz`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Probes:
         self._health = health
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Contribute the two paths."""
+        """Return the routes."""
         return [web.get("/livez", self._livez), web.get("/readyz", self._readyz)]
 
     async def _livez(self, _: web.Request) -> web.Response:
-        """200 while the line turns, or waits for PostgreSQL on purpose; 503 asks to be restarted."""
+        """Answer 200 while the line runs or waits for PostgreSQL; 503 asks to be restarted."""
         return self._answer("alive")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        """200 when it leads and has recomputed everyone, or stands by for another that leads."""
+        """Answer 200 when it leads and has recomputed everyone, or stands by for another leader."""
         return self._answer("ready")
 
     def _answer(self, key: str) -> web.Response:

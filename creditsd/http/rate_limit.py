@@ -1,4 +1,4 @@
-"""How often somebody may ask: a bucket each, refilled by time; memory is bounded whoever comes."""
+"""A token bucket for each name; the number of buckets is bounded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BURST_SECONDS = 2.0  # so much of the rate may come at once
 
 
 class RateLimit:
-    """A bucket of tokens for each name; a rate of 0 limits nobody."""
+    """Token buckets by name; a rate of 0 limits nobody."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
@@ -18,7 +18,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, name: str) -> float:
-        """Take a token: 0 where there was one, else the seconds until there is."""
+        """Take a token; return 0 if there was one, else the seconds until there is."""
         if self._per_second == 0:
             return 0.0
         now = time.monotonic()

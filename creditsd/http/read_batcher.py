@@ -1,4 +1,4 @@
-"""Reads users' totals for whoever asks: all who ask at the same time in one query, so that many may come at once."""
+"""Batches concurrent reads of totals into one query."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAITING = 20_000  # more than that are refused at once
 
 
 class ReadBatcher:
-    """Who asks while a query is under way is in the next one. `run` does the reading; several may."""
+    """Collects reads while a query runs, and answers them with the next one. `run` does the querying; several may."""
 
     def __init__(self, pool: Pool, policy: Mapping[str, object]) -> None:
         self._pool = pool
@@ -39,7 +39,7 @@ class ReadBatcher:
         return await asyncio.shield(answer)  # others may wait for the same
 
     async def run(self) -> None:
-        """Answer, until cancelled; then those who still wait learn that the daemon ends."""
+        """Answer reads until cancelled, then refuse those that still wait."""
         try:
             while True:
                 await self._wakeup.wait()

@@ -1,4 +1,4 @@
-"""The total of now: `/v1/users/{id}/credits` and `/v1/me/credits`."""
+"""Serves the current total: `/v1/users/{id}/credits` and `/v1/me/credits`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reads:
         self._auth = auth
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Contribute the two paths."""
+        """Return the routes."""
         return [web.get("/v1/users/{id:[^/]+}/credits", self._of_user), web.get("/v1/me/credits", self._of_me)]
 
     async def _of_user(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The HTTP surface: reads, streams, health and whatever else is added, on one address.
+"""The HTTP server: reads, streams, probes, metrics and added parts, on one address.
 
 It knows nothing of the daemon: what it tells comes through a hub, which any process can fill. Something new is a part:
 a class in a file of its own that contributes routes, takes `HttpServer.auth` to ask who the caller is, and is added
@@ -12,81 +12,112 @@ import contextlib
 import os
 import resource
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from creditsd.config.settings import HttpSettings
 from creditsd.domain.errors import ConfigError
+from creditsd.http import sse, tcp
 from creditsd.http.auth import Auth
 from creditsd.http.client_js import ClientScript
 from creditsd.http.hub import Hub
-from creditsd.http.metrics_endpoint import MetricsEndpoint
+from creditsd.http.key_timings import KeyTimings
+from creditsd.http.metrics_endpoint import Look, MetricsEndpoint
 from creditsd.http.middleware import Middleware
 from creditsd.http.probes import Health, Probes
 from creditsd.http.reads import Reads
-from creditsd.http.sse import Streams
-from creditsd.http.tcp import TcpSite
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
 log = structlog.get_logger()
 
 OTHER_CONNECTIONS = 1000  # beside streams: reads, and those who are being refused
 OTHER_DESCRIPTORS = 200  # of the process itself, beside connections
 LONGEST_BODY_BYTES = 64 * 1024
-CLOSE_SECONDS = 1.0  # for what is being answered
-FAREWELL_SECONDS = 5.0  # for streams; a client that does not read is cut off long before
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long shutting down may take: for requests under way, and for all streams together.
+
+    A client that does not read is cut off long before `farewell_seconds`.
+    """
+
+    close_seconds: float = 1.0
+    farewell_seconds: float = 5.0
+    streams: sse.Timings = field(default_factory=sse.Timings)
+    connections: tcp.Timings = field(default_factory=tcp.Timings)
+    keys: KeyTimings = field(default_factory=KeyTimings)
 
 
 class Part(Protocol):
-    """Something that is served. A refusal is a `RequestRefused`, raised from its handlers."""
+    """A set of routes. Its handlers refuse a request by raising `RequestRefused`."""
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
-        """Contribute routes; asked for once, when the surface is opened."""
+        """Return the routes; called once, when the server is opened."""
 
 
 class HttpServer:
-    """Serves its parts for as long as it is open; serves nothing where `http.listen` is empty."""
+    """Serves its parts while it is open; nothing where `http.listen` is empty."""
 
-    def __init__(self, settings: HttpSettings, hub: Hub, health: Health) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        hub: Hub,
+        health: Health,
+        registry: CollectorRegistry,
+        *,
+        timings: Timings | None = None,
+        other_connections: int = OTHER_CONNECTIONS,
+    ) -> None:
         self.hub = hub
-        self.counts = HttpCounters()
-        self.auth = Auth(settings, hub, self.counts)
+        self.registry = registry
+        self.metrics = HttpMetrics(registry)
         self._settings = settings
-        self.metrics = MetricsEndpoint(self.auth, self.counts, public=settings.metrics_public)
-        self._streams = Streams(settings, hub, self.auth, self.counts)
+        self._timings = timings = timings or Timings()
+        self._other_connections = other_connections
+        self.auth = Auth(settings, hub, self.metrics, timings.keys)
+        self._endpoint = MetricsEndpoint(self.auth, registry, public=settings.metrics_public)
+        self._streams = sse.Streams(settings, hub, self.auth, self.metrics, timings.streams)
         self._parts: list[Part] = [
             Probes(health),
-            self.metrics,
+            self._endpoint,
             Reads(hub, self.auth),
             self._streams,
             ClientScript(),
         ]
         self._runner: web.AppRunner | None = None
-        self._site: TcpSite | None = None
+        self._site: tcp.TcpSite | None = None
 
     @property
     def port(self) -> int | None:
-        """The port it listens on, None where it does not."""
+        """The port it listens on; None while it does not."""
         return self._site.port if self._site is not None else None
 
     def add(self, part: Part) -> None:
-        """Serve something more; before it is opened."""
+        """Add a part, before the server is opened."""
         self._parts.append(part)
+
+    def before_each_scrape(self, look: Look) -> None:
+        """Register a coroutine to await before each answer of `/metrics`."""
+        self._endpoint.before_each(look)
 
     async def __aenter__(self) -> Self:
         if self._settings.address is None:
             return self
         host, port = self._settings.address
         application = web.Application(client_max_size=LONGEST_BODY_BYTES)
-        Middleware(self._settings, self.counts).attach(application)
+        Middleware(self._settings, self.metrics).attach(application)
         for part in self._parts:
             application.add_routes(part.routes())
-        runner = web.AppRunner(application, shutdown_timeout=CLOSE_SECONDS)
+        runner = web.AppRunner(application, shutdown_timeout=self._timings.close_seconds)
         await runner.setup()
-        site = TcpSite(runner, host, port, self.counts, most=_most_connections(self._settings.max_streams))
+        most = _most_connections(self._settings.max_streams + self._other_connections)
+        site = tcp.TcpSite(runner, host, port, tcp.OpenConnections(self.metrics, most), self._timings.connections)
         try:
             await site.start()
         except OSError as error:
@@ -103,7 +134,7 @@ class HttpServer:
     ) -> None:
         self.hub.close()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_SECONDS):
+            async with asyncio.timeout(self._timings.farewell_seconds):
                 await self._streams.ended()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -111,9 +142,8 @@ class HttpServer:
         self._runner = self._site = None
 
 
-def _most_connections(streams: int) -> int:
-    """Return how many connections can be open, having asked the system for as many as may be needed."""
-    wanted = streams + OTHER_CONNECTIONS
+def _most_connections(wanted: int) -> int:
+    """Raise the limit of open files as far as needed and allowed; return how many connections fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
@@ -133,5 +163,5 @@ def _most_connections(streams: int) -> int:
 
 
 def _reason(error: OSError) -> str:
-    """Say it in the system's few words; asyncio's own repeat the address."""
+    """Return the system's words for an error; asyncio's own repeat the address."""
     return os.strerror(error.errno) if error.errno else str(error)

@@ -1,4 +1,4 @@
-"""Totals as they change: server-sent events at `/v1/users/{id}/credits/stream` and `/v1/me/credits/stream`.
+"""Streams totals as server-sent events: `/v1/users/{id}/credits/stream` and `/v1/me/credits/stream`.
 
 First the total of now, then every newer one: `id:` is its version, `data:` its JSON, and it has no event name. An event
 called `close` says why the stream ends. A reader that is slow is told of the newest total only.
@@ -12,6 +12,7 @@ import random
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from aiohttp import web
@@ -21,15 +22,12 @@ from creditsd.http.auth import Auth, Caller
 from creditsd.http.errors import RequestRefused
 from creditsd.http.hub import CloseReason, Hub, Listener
 from creditsd.http.tcp import ClientConnection
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
 RETRY_MILLISECONDS = 1000
 LONGEST_RETRY_MILLISECONDS = 5000  # so that all the clients of a daemon that ends do not return at once
 
-# What one reader may cost that does not read: so many bytes here, as many in the kernel, for so long.
-WRITE_BYTES = 16 * 1024
-WRITE_SECONDS = 20.0
-FAREWELL_SECONDS = 2.0
+WRITE_BYTES = 16 * 1024  # so many wait for a reader that does not read, and as many in the kernel
 
 FORESEEN_SECONDS = 60.0  # a version further in the future than that was none of ours
 
@@ -41,27 +39,39 @@ HEADERS = {
 }
 
 
-class Streams:
-    """The open streams, at most so many in all and so many a caller: one more replaces that caller's oldest."""
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long a client may read nothing: while its stream is open, and once it was told that it ends."""
 
-    def __init__(self, settings: HttpSettings, hub: Hub, auth: Auth, counts: HttpCounters) -> None:
+    write_seconds: float = 20.0
+    farewell_seconds: float = 2.0
+
+
+class Streams:
+    """The open streams, bounded in all and for each caller and user, where one more replaces the oldest."""
+
+    def __init__(
+        self, settings: HttpSettings, hub: Hub, auth: Auth, metrics: HttpMetrics, timings: Timings | None = None
+    ) -> None:
         self._settings = settings
         self._hub = hub
         self._auth = auth
-        self._counts = counts
+        self._metrics = metrics
+        self._timings = timings or Timings()
+        self._open = 0
         self._by_caller: dict[tuple[str, str], dict[Listener, None]] = {}
         self._over = asyncio.Event()
         self._over.set()
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Contribute the two paths."""
+        """Return the routes."""
         return [
             web.get("/v1/users/{id:[^/]+}/credits/stream", self._of_user, allow_head=False),
             web.get("/v1/me/credits/stream", self._of_me, allow_head=False),
         ]
 
     async def ended(self) -> None:
-        """Wait until no stream is open. Once the hub is closed that takes a moment, whatever clients do."""
+        """Wait until no stream is open; bounded once the hub is closed, whatever clients do."""
         await self._over.wait()
 
     async def _of_user(self, request: web.Request) -> web.StreamResponse:
@@ -71,12 +81,12 @@ class Streams:
         return await self._stream(request, *await self._auth.user(request))
 
     async def _stream(self, request: web.Request, caller: Caller, user_id: str) -> web.StreamResponse:
-        if self._counts.open >= self._settings.max_streams:
-            self._counts.limited["streams"] += 1
+        if self._open >= self._settings.max_streams:
+            self._metrics.limited.labels("streams").inc()
             raise RequestRefused.later(
                 503, "as many streams are open as http.max_streams allows", random.uniform(1, 10)
             )
-        self._counts.open += 1
+        self._count(1)
         self._over.clear()
         try:
             async with self._hub.listening(user_id) as listener:
@@ -86,19 +96,19 @@ class Streams:
                 with self._counted(caller, listener):
                     return await self._send(request, caller, listener)
         finally:
-            self._counts.open -= 1
-            if self._counts.open == 0:
+            self._count(-1)
+            if self._open == 0:
                 self._over.set()
 
     async def _send(self, request: web.Request, caller: Caller, listener: Listener) -> web.StreamResponse:
-        """Send what there is until the stream is closed, by us or by the client."""
+        """Send totals until the stream is closed, by us or by the client."""
         connection = request.protocol
         assert isinstance(connection, ClientConnection)
         connection.when_lost(lambda: listener.close("gone"))
         response = web.StreamResponse(headers=HEADERS)
         response.force_close()  # whoever returns may be served by another process
         _limit_buffers(request)
-        wire = _Wire(request, response, listener)
+        wire = _Wire(request, response, listener, self._timings)
         try:
             await response.prepare(request)
             await wire.write(b"retry: %d\n\n" % RETRY_MILLISECONDS)
@@ -109,7 +119,7 @@ class Streams:
             reason = "gone" if listener.closed is not None else "lagging"
         except ConnectionError:
             reason = "gone"
-        self._counts.closed[reason] += 1
+        self._metrics.streams_closed.labels(reason).inc()
         if reason != "gone":
             await wire.say_farewell(reason)
         return response
@@ -125,11 +135,15 @@ class Streams:
             if found is not None:
                 version, document = found
                 await wire.write(b"id: %d\ndata: %b\n\n" % (version, document))
-                self._counts.messages += 1
+                self._metrics.stream_totals.inc()
             elif listener.closed is None:
                 await wire.write(HEARTBEAT)
-                self._counts.heartbeats += 1
+                self._metrics.stream_heartbeats.inc()
         return listener.closed
+
+    def _count(self, step: int) -> None:
+        self._open += step
+        self._metrics.streams.set(self._open)
 
     @contextlib.contextmanager
     def _counted(self, caller: Caller, listener: Listener) -> Iterator[None]:
@@ -141,7 +155,7 @@ class Streams:
             del mine[oldest]
             oldest.close("replaced")
         mine[listener] = None
-        self._counts.opened += 1
+        self._metrics.streams_opened.inc()
         try:
             yield
         finally:
@@ -151,19 +165,23 @@ class Streams:
 
 
 class _Wire:
-    """What goes to one client, in pieces, each when it has read enough of what went before."""
+    """Writes to one client, and waits for it to read."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, listener: Listener) -> None:
+    def __init__(
+        self, request: web.Request, response: web.StreamResponse, listener: Listener, timings: Timings
+    ) -> None:
+        self._timings = timings
         self._request = request
         self._response = response
         self._listener = listener
         self._transport = request.transport
 
     async def write(self, data: bytes) -> None:
-        """Write; a client that does not read has less time once the stream is closed. Raises TimeoutError."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(FAREWELL_SECONDS if self._listener.closed else WRITE_SECONDS) as patience:
-            self._listener.when_closed = lambda: patience.reschedule(loop.time() + FAREWELL_SECONDS)
+        """Write and drain; a client that does not read has less time once the stream is closed. Raises TimeoutError."""
+        loop, farewell_seconds = asyncio.get_running_loop(), self._timings.farewell_seconds
+        seconds = farewell_seconds if self._listener.closed else self._timings.write_seconds
+        async with asyncio.timeout(seconds) as patience:
+            self._listener.when_closed = lambda: patience.reschedule(loop.time() + farewell_seconds)
             try:
                 await self._response.write(data)
                 await self._request.writer.drain()
@@ -171,7 +189,7 @@ class _Wire:
                 self._listener.when_closed = None
 
     async def say_farewell(self, reason: str) -> None:
-        """Say why the stream ends, to a client that reads; one that does not is cut off."""
+        """Send the `close` event; abort the connection of a client that does not read it."""
         retry = b""
         if reason == "shutdown":
             retry = b"retry: %d\n" % random.randint(RETRY_MILLISECONDS, LONGEST_RETRY_MILLISECONDS)
@@ -185,13 +203,13 @@ class _Wire:
             self.cut()
 
     def cut(self) -> None:
-        """End the connection, whatever has not been read."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
 
 def _last_event_id(request: web.Request) -> int | None:
-    """Return the version that a client says it has; None for none, or for what no version of ours can be."""
+    """Parse Last-Event-ID; None without one, or for what cannot be a version of ours."""
     text = request.headers.get("Last-Event-ID", "")
     if not text.isascii() or not text.isdigit() or len(text) > 19:
         return None
@@ -200,7 +218,7 @@ def _last_event_id(request: web.Request) -> int | None:
 
 
 def _limit_buffers(request: web.Request) -> None:
-    """Keep little for a client that does not read."""
+    """Bound the send buffers, here and in the kernel, of a client that does not read."""
     transport = request.transport
     if transport is None:  # it has gone meanwhile
         return

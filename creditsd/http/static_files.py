@@ -1,4 +1,4 @@
-"""Pages that come with creditsd: a few files from a folder, read once, and kept to themselves by their policy."""
+"""Serves a folder of static files from memory, under a strict Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class StaticFiles:
         self._below = f"/{folder.name}/"
 
     def routes(self) -> list[web.RouteDef]:
-        """Return what to add to an application."""
+        """Return the routes."""
         return [web.get(self._at, self._index), web.get(f"{self._below}{{name}}", self._named)]
 
     async def _index(self, request: web.Request) -> web.StreamResponse:

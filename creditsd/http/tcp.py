@@ -1,10 +1,11 @@
-"""Clients' connections: at most so many, found out when the other end is gone, and every answer JSON."""
+"""Accepts client connections: bounded in number, with keepalives, and every protocol error answered as JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
@@ -12,20 +13,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from creditsd.http.errors import error_response
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
 log = structlog.get_logger()
 
 BACKLOG = 1024
 LONGEST_LINE_BYTES = 8190  # of the address, and of each header
 MOST_HEADERS = 64
-SILENT_SECONDS = 75.0  # an open connection may say nothing for so long; a load balancer keeps its own for about 60
-
-# Who vanished without a word is noticed in about half a minute, with a heartbeat under way or without.
-KEEPALIVE_IDLE_SECONDS = 20
-KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_COUNT = 3
-UNACKNOWLEDGED_SECONDS = 30
 
 NOT_EXPECTED = "of what a request may expect, only 100-continue is known"
 _FULL_BODY = b'{"success":false,"error":"as many connections are open as this process takes: try again"}'
@@ -35,37 +30,75 @@ _FULL = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long a connection may be idle, and how soon a vanished client is noticed.
+
+    A load balancer keeps its own connections for about 60 s. With a heartbeat under way or without, who has vanished is
+    noticed in about half a minute.
+    """
+
+    silent_seconds: float = 75.0
+    keepalive_idle_seconds: int = 20
+    keepalive_interval_seconds: int = 5
+    unacknowledged_seconds: int = 30
+
+
+class OpenConnections:
+    """Counts open connections, against a maximum."""
+
+    def __init__(self, metrics: HttpMetrics, most: int) -> None:
+        self._metrics = metrics
+        self._most = most
+        self._open = 0
+
+    def has_place(self) -> bool:
+        """Return whether one more fits; count the refusal if not."""
+        if self._open >= self._most:
+            self._metrics.connections_refused.inc()
+            return False
+        return True
+
+    def count(self, step: int) -> None:
+        """Count one more, or one less."""
+        self._open += step
+        self._metrics.connections.set(self._open)
+
+
 class ClientConnection(web.RequestHandler):
-    """One connection of a client; knows who must be told when it is lost."""
+    """One client connection, which calls back when it is lost."""
 
-    __slots__ = ("_counts", "_told")
+    __slots__ = ("_connections", "_timings", "_told")
 
-    def __init__(self, server: web.Server, counts: HttpCounters, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: web.Server, connections: OpenConnections, timings: Timings, *, loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__(
             server,
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # its own default is wider than its annotation
-            keepalive_timeout=SILENT_SECONDS,
+            keepalive_timeout=timings.silent_seconds,
             max_line_size=LONGEST_LINE_BYTES,
             max_field_size=LONGEST_LINE_BYTES,
             max_headers=MOST_HEADERS,
         )
-        self._counts = counts
+        self._connections = connections
+        self._timings = timings
         self._told: Callable[[], None] | None = None
 
     def when_lost(self, told: Callable[[], None]) -> None:
-        """Call this when the connection is lost, at once: who waits to write would notice late."""
+        """Register what to call when the connection is lost: who waits to write would notice late."""
         self._told = told
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve."""
-        self._counts.connections += 1
-        _set_patience(transport)
+        """Count the connection, and set its keepalives."""
+        self._connections.count(1)
+        _set_patience(transport, self._timings)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell whoever must know."""
-        self._counts.connections -= 1
+        """Count it out, and call back."""
+        self._connections.count(-1)
         super().connection_lost(exc)
         if self._told is not None:
             self._told()
@@ -77,7 +110,7 @@ class ClientConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002  may quote what was sent
     ) -> web.StreamResponse:
-        """Answer what could not be read, or what a bug of ours left without an answer."""
+        """Answer a request that could not be parsed, or that a bug of ours left unanswered, with JSON."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("an answer is under way already, or nobody hears it")
         if isinstance(exc, UnicodeEncodeError) and "Expect" in request.headers:
@@ -98,23 +131,25 @@ class ClientConnection(web.RequestHandler):
 
 
 class TcpSite(web.BaseSite):
-    """Listens, and lets in at most so many connections; one more is told so, and costs nothing."""
+    """Listens and accepts connections up to the maximum; answers one more with 503 at no cost."""
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int, counts: HttpCounters, *, most: int) -> None:
+    def __init__(
+        self, runner: web.AppRunner, host: str, port: int, connections: OpenConnections, timings: Timings
+    ) -> None:
         super().__init__(runner, backlog=BACKLOG)
         self._host = host
         self._port = port
-        self._counts = counts
-        self._most = most
+        self._connections = connections
+        self._timings = timings
 
     @property
     def name(self) -> str:
-        """Where it listens."""
+        """The address it listens on."""
         return f"http://{self._host}:{self._port}"
 
     @property
     def port(self) -> int:
-        """The port it listens on, also where any was asked for."""
+        """The port it listens on, also where port 0 was asked for."""
         server: Any = self._server
         return int(server.sockets[0].getsockname()[1]) if server is not None and server.sockets else self._port
 
@@ -126,14 +161,13 @@ class TcpSite(web.BaseSite):
 
     def _let_in(self) -> asyncio.Protocol:
         server = self._runner.server
-        if self._counts.connections >= self._most or server is None:
-            self._counts.connections_refused += 1
+        if server is None or not self._connections.has_place():
             return _Full()
-        return ClientConnection(server, self._counts, loop=asyncio.get_running_loop())
+        return ClientConnection(server, self._connections, self._timings, loop=asyncio.get_running_loop())
 
 
 class _Full(asyncio.Protocol):
-    """Says that there is no place, and hangs up."""
+    """Answers 503 and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         link = cast("asyncio.Transport", transport)  # uvloop's own is none by inheritance
@@ -141,15 +175,15 @@ class _Full(asyncio.Protocol):
         link.close()
 
 
-def _set_patience(transport: asyncio.BaseTransport) -> None:
+def _set_patience(transport: asyncio.BaseTransport, timings: Timings) -> None:
     link = transport.get_extra_info("socket")
     if link is None or link.family not in (socket.AF_INET, socket.AF_INET6):
         return
     for name, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_SECONDS),
-        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
+        ("TCP_KEEPIDLE", timings.keepalive_idle_seconds),
+        ("TCP_KEEPINTVL", timings.keepalive_interval_seconds),
         ("TCP_KEEPCNT", KEEPALIVE_COUNT),
-        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1000),
+        ("TCP_USER_TIMEOUT", timings.unacknowledged_seconds * 1000),
     ):
         if hasattr(socket, name):  # as the system calls it, where it has it
             link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

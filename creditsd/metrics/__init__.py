@@ -1,1 +1,1 @@
-"""Figures for `/metrics`, and the rates the operator's page draws."""
+"""What is counted and told at `/metrics`, and the rates the operator's page draws."""

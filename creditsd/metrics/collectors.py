@@ -1,49 +1,37 @@
-"""The daemon's figures for `/metrics`: what the line does, how far each sink is, and what waits."""
+"""Gauges read at scrape time: the daemon's state, each sink's, and the queues in the database."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
 
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Gauge
 
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
-from creditsd.metrics.counters import BOUNDS_SECONDS, LineCounters
-from creditsd.metrics.families import labelled
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Pool, borrowed, row, rows
 
-LOOK_SECONDS = 5.0  # the database is asked no more often, however many scrape
 COUNTED = 100_000  # what waits is counted up to here
 
 STATES = ("starting", "standby", "backfilling", "leading", "disconnected", "stopping")
+LEADING = ("leading", "backfilling")
 DOORBELL_STATES = ("awake", "asking", "asleep", "polling", "none")
 
 
-class MeasuredLine(Protocol):
-    """The line, as far as it is measured."""
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The database is asked what waits every `look_seconds` at most, however many scrape."""
 
-    counters: LineCounters
-
-    @property
-    def state(self) -> str:
-        """What it is doing now."""
-
-    @property
-    def table_watched(self) -> bool:
-        """Whether every change of the table is seen, as far as is known."""
+    look_seconds: float = 5.0
 
 
 class MeasuredPublisher(Protocol):
-    """A publisher, as far as it is measured."""
+    """What is measured of a publisher."""
 
     name: str
-    totals_delivered: int
-    totals_refused: int
 
     @property
     def cursor(self) -> int:
@@ -58,136 +46,109 @@ class MeasuredPublisher(Protocol):
         """Why the sink stands still, or None."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """What waits, as it was in the database a moment ago; by sink."""
+class _Waiting(NamedTuple):
+    """The queue of one sink."""
 
-    queued: dict[str, int] = field(default_factory=dict)
-    lag_seconds: dict[str, float] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
-    dead: dict[str, int] = field(default_factory=dict)
+    queued: int = 0
+    lag_seconds: float = 0.0
+    refused: int = 0
+    dead: int = 0
 
 
 class DaemonCollector:
-    """Tells them of one daemon. What stands in the database is told by the one that leads, so that sums are right."""
+    """Registers the gauges of one daemon. The leader alone exports queues, so that sums over daemons are right."""
 
     def __init__(
         self,
-        line: MeasuredLine,
+        registry: CollectorRegistry,
         publishers: Sequence[MeasuredPublisher],
+        *,
+        state: Callable[[], str],
         doorbell: Callable[[], str | None],
+        table_watched: Callable[[], bool],
         pool: Pool,
+        timings: Timings | None = None,
     ) -> None:
-        self._line = line
         self._publishers = publishers
-        self._doorbell = doorbell
+        self._state = state
         self._pool = pool
-        self._waiting: _Waiting | None = None
+        self._timings = timings or Timings()
         self._looked_at: float | None = None
+        leader = Gauge("creditsd_leader", "Whether this daemon leads.", registry=registry)
+        leader.set_function(self._leads)
+        _one_of(registry, "creditsd_state", "What this daemon does.", STATES, state)
+        _one_of(registry, "creditsd_doorbell_state", "How it wakes.", DOORBELL_STATES, lambda: doorbell() or "none")
+        watched = "Whether every change of the table is seen: 0 while somebody must mend what could hide one."
+        Gauge("creditsd_table_watched", watched, registry=registry).set_function(table_watched)
+        up = _by_sink(
+            registry, "creditsd_sink_up", "Whether a sink takes totals: 0 while it is unreachable, paused or disabled."
+        )
+        for each in publishers:
+            up.labels(each.name).set_function(partial(_takes_totals, each))
+        self._queue = _by_sink(registry, "creditsd_sink_queue", f"Totals a sink has yet to be told, up to {COUNTED}.")
+        self._lag = _by_sink(registry, "creditsd_sink_lag_seconds", "The age of the oldest of them.")
+        self._refused = _by_sink(registry, "creditsd_deliveries_refused", f"Wait for a next try, up to {COUNTED}.")
+        self._dead = _by_sink(registry, "creditsd_deliveries_dead", f"Dead letters, up to {COUNTED}.")
 
-    async def families(self) -> Iterable[Metric]:
-        """Tell all; what the database cannot tell now is left out."""
-        state = self._line.state
-        leads = state in ("leading", "backfilling")
-        return [
-            GaugeMetricFamily("creditsd_leader", "Whether this daemon leads.", float(leads)),
-            _one_of("creditsd_state", "What this daemon does.", STATES, state),
-            _one_of("creditsd_doorbell_state", "How it wakes.", DOORBELL_STATES, self._doorbell() or "none"),
-            *(_watched(self._line.table_watched) if leads else ()),
-            *_line_families(self._line.counters),
-            *self._sinks(),
-            *(await self._stored() if leads else ()),
-        ]
-
-    def _sinks(self) -> Iterable[Metric]:
-        each = {publisher.name: publisher for publisher in self._publishers}
-        return [
-            labelled(
-                "creditsd_sink_delivered",
-                "Totals that have arrived, repetitions included.",
-                "sink",
-                {name: publisher.totals_delivered for name, publisher in each.items()},
-            ),
-            labelled(
-                "creditsd_sink_refused",
-                "Deliveries that a sink refused while others passed.",
-                "sink",
-                {name: publisher.totals_refused for name, publisher in each.items()},
-            ),
-            _gauges(
-                "creditsd_sink_up",
-                "Whether a sink takes totals: 0 while it is unreachable, paused or disabled.",
-                {name: float(publisher.error is None) for name, publisher in each.items()},
-            ),
-        ]
-
-    async def _stored(self) -> Iterable[Metric]:
+    async def look(self) -> None:
+        """Query the queues before a scrape; export none while the database does not answer."""
         now = time.monotonic()
-        if self._looked_at is None or now - self._looked_at >= LOOK_SECONDS:
+        if not self._leads():
+            self._looked_at = None
+            self._show({})
+        elif self._looked_at is None or now - self._looked_at >= self._timings.look_seconds:
             self._looked_at = now
             try:
-                self._waiting = await self._look()
+                self._show(await self._counted())
             except (DatabaseUnavailable, SchemaError):
-                self._waiting = None
-        waiting = self._waiting
-        if waiting is None:
-            return []
-        return [
-            _gauges("creditsd_sink_queue", f"Totals a sink has yet to be told, up to {COUNTED}.", waiting.queued),
-            _gauges("creditsd_sink_lag_seconds", "The age of the oldest of them.", waiting.lag_seconds),
-            _gauges("creditsd_deliveries_refused", f"Wait for a next try, up to {COUNTED}.", waiting.refused),
-            _gauges("creditsd_deliveries_dead", f"Dead letters, up to {COUNTED}.", waiting.dead),
-        ]
+                self._show({})
 
-    async def _look(self) -> _Waiting:
-        """Ask the database; of a sink that is current there is nothing to ask."""
-        found = _Waiting()
+    def _leads(self) -> bool:
+        return self._state() in LEADING
+
+    def _show(self, waiting: Mapping[str, _Waiting]) -> None:
+        """Replace the exported queues without an await in between: others may scrape meanwhile."""
+        gauges = (self._queue, self._lag, self._refused, self._dead)
+        for gauge in gauges:
+            gauge.clear()
+        for sink, facts in waiting.items():
+            for gauge, fact in zip(gauges, facts, strict=True):
+                gauge.labels(sink).set(fact)
+
+    async def _counted(self) -> Mapping[str, _Waiting]:
+        """Count each sink's queue; a current one needs no query."""
+        found: dict[str, _Waiting] = {}
         async with borrowed(self._pool) as connection:
             for each in self._publishers:
-                found.queued[each.name], found.lag_seconds[each.name] = 0, 0.0
-                found.refused[each.name] = found.dead[each.name] = 0
+                queued: Sequence[float] | None = (0, 0.0)
                 if each.behind:
                     asked = {"version": each.cursor, "limit": COUNTED}
                     queued = await row(connection, sql_files.sql("queries/queued"), asked)
-                    assert queued is not None
-                    found.queued[each.name], found.lag_seconds[each.name] = queued[0], float(queued[1])
+                assert queued is not None
+                found[each.name] = _Waiting(int(queued[0]), float(queued[1]))
             for sink, refused, dead in await rows(
                 connection, sql_files.sql("queries/letters_counted"), {"limit": COUNTED}
             ):
-                found.refused[sink], found.dead[sink] = refused, dead
+                found[sink] = found.get(sink, _Waiting())._replace(refused=refused, dead=dead)
         return found
 
 
-def _watched(whether: bool) -> Iterable[Metric]:
-    said = "Whether every change of the table is seen: 0 while somebody must mend what could hide one."
-    return [GaugeMetricFamily("creditsd_table_watched", said, float(whether))]
+def _takes_totals(publisher: MeasuredPublisher) -> bool:
+    return publisher.error is None
 
 
-def _line_families(counters: LineCounters) -> Iterable[Metric]:
-    bounds = [*(str(bound) for bound in BOUNDS_SECONDS), "+Inf"]
-    return [
-        CounterMetricFamily("creditsd_changes_read", "Changes that were read.", counters.changes),
-        CounterMetricFamily("creditsd_users_recomputed", "Users recomputed for a change.", counters.users),
-        labelled("creditsd_totals_stored", "New totals, by cause.", "cause", counters.totals),
-        HistogramMetricFamily(
-            "creditsd_drain_seconds",
-            "From asking for changes to having stored the totals; where there were some.",
-            buckets=list(zip(bounds, accumulate(counters.drains), strict=True)),
-            sum_value=counters.drain_seconds,
-        ),
-    ]
+def _by_sink(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:
+    return Gauge(name, documentation, ["sink"], registry=registry)
 
 
-def _gauges(name: str, documentation: str, by_sink: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(name, documentation, labels=["sink"])
-    for sink, value in by_sink.items():
-        family.add_metric([sink], value)
-    return family
+def _one_of(
+    registry: CollectorRegistry, name: str, documentation: str, states: Sequence[str], now: Callable[[], str]
+) -> None:
+    """Export a state as one gauge for each value, of which one is 1."""
 
+    def is_now(state: str) -> bool:
+        return now() == state
 
-def _one_of(name: str, documentation: str, states: Sequence[str], now: str) -> Metric:
-    """Tell a state as one gauge each, of which one is 1."""
-    family = GaugeMetricFamily(name, documentation, labels=["state"])
+    gauge = Gauge(name, documentation, ["state"], registry=registry)
     for state in states:
-        family.add_metric([state], float(state == now))
-    return family
+        gauge.labels(state).set_function(partial(is_now, state))

@@ -1,47 +1,107 @@
-"""What has happened, in plain numbers, which cost nothing until somebody asks: over HTTP, and on the line."""
+"""Counters of HTTP, the line, each sink, and a gateway's feed."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter as Tally
+from collections.abc import Sequence
 
-BOUNDS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from creditsd.domain.total import Total
 
-@dataclass(slots=True)
-class HttpCounters:
-    """What has happened over HTTP since the start; `open` is now. Labels are of our own making, so there are few."""
-
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """By the pattern of the path, and the status."""
-    auth_failures: Counter[str] = field(default_factory=Counter)
-    limited: Counter[str] = field(default_factory=Counter)
-    opened: int = 0
-    closed: Counter[str] = field(default_factory=Counter)
-    messages: int = 0
-    heartbeats: int = 0
-    open: int = 0
-    connections: int = 0
-    connections_refused: int = 0
+DRAIN_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-@dataclass(slots=True)
-class LineCounters:
-    """What the line has done since the start; counted by the pipeline."""
+class HttpMetrics:
+    """Counts requests, refusals, connections and streams. Labels never hold what a client made up."""
 
-    changes: int = 0
-    users: int = 0
-    totals: Counter[str] = field(default_factory=Counter)
-    """Stored, by cause."""
-    drains: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_SECONDS) + 1))
-    """How many took up to each bound, and the last longer than all; those that found nothing are not counted."""
-    drain_seconds: float = 0.0
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.answers = Counter(
+            "creditsd_http_answers", "Answers by path and status.", ["path", "status"], registry=registry
+        )
+        self.auth_failures = Counter(
+            "creditsd_http_auth_failures", "Refused for want of a right.", ["status"], registry=registry
+        )
+        self.limited = Counter(
+            "creditsd_http_limited", "Refused by a limit: address, caller, streams.", ["by"], registry=registry
+        )
+        self.connections = Gauge("creditsd_http_connections", "Open connections.", registry=registry)
+        self.connections_refused = Counter("creditsd_http_connections_refused", "Had no place.", registry=registry)
+        self.streams = Gauge("creditsd_streams_open", "Open streams.", registry=registry)
+        self.streams_opened = Counter("creditsd_streams_opened", "Streams that were opened.", registry=registry)
+        self.streams_closed = Counter(
+            "creditsd_streams_closed", "Streams that have ended, by reason.", ["reason"], registry=registry
+        )
+        self.stream_totals = Counter("creditsd_stream_totals", "Totals sent to streams.", registry=registry)
+        self.stream_heartbeats = Counter("creditsd_stream_heartbeats", "Heartbeats sent to streams.", registry=registry)
+
+
+class LineMetrics:
+    """Counts what the leader reads, recomputes and stores."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._changes = Counter("creditsd_changes_read", "Changes that were read.", registry=registry)
+        self._users = Counter("creditsd_users_recomputed", "Users recomputed for a change.", registry=registry)
+        self._totals = Counter("creditsd_totals_stored", "New totals, by cause.", ["cause"], registry=registry)
+        self._drains = Histogram(
+            "creditsd_drain_seconds",
+            "From asking for changes to having stored the totals; where there were some.",
+            buckets=DRAIN_BUCKETS_SECONDS,
+            registry=registry,
+        )
 
     def drained(self, *, changes: int, users: int, seconds: float) -> None:
-        """Count a drain."""
-        self.changes += changes
-        self.users += users
+        """Count a drain that found changes, and time it."""
         if changes:
-            self.drains[bisect_left(BOUNDS_SECONDS, seconds)] += 1
-            self.drain_seconds += seconds
+            self._changes.inc(changes)
+            self._users.inc(users)
+            self._drains.observe(seconds)
+
+    def stored(self, totals: Sequence[Total]) -> None:
+        """Count new totals by cause."""
+        for cause, number in Tally(total.cause for total in totals).items():
+            self._totals.labels(cause).inc(number)
+
+
+class SinkMetrics:
+    """Counts the deliveries of one sink."""
+
+    def __init__(self, delivered: Counter, refused: Counter) -> None:
+        self._delivered = delivered
+        self._refused = refused
+
+    def settled(self, delivered: int, refused: int) -> None:
+        """Count deliveries that have arrived, and those that were refused while others passed."""
+        self._delivered.inc(delivered)
+        self._refused.inc(refused)
+
+
+class SinksMetrics:
+    """Makes the counters of each sink."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._delivered = Counter(
+            "creditsd_sink_delivered", "Totals that have arrived, repetitions included.", ["sink"], registry=registry
+        )
+        self._refused = Counter(
+            "creditsd_sink_refused",
+            "Deliveries that a sink refused while others passed.",
+            ["sink"],
+            registry=registry,
+        )
+
+    def of(self, sink: str) -> SinkMetrics:
+        """Return one sink's counters, exported as 0 from now on."""
+        return SinkMetrics(self._delivered.labels(sink), self._refused.labels(sink))
+
+
+class FeedMetrics:
+    """Measures a gateway's feed."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connected = Gauge("creditsd_feed_connected", "1 while the feed is heard.", registry=registry)
+        self.users = Gauge("creditsd_feed_users", "Users subscribed at the feed.", registry=registry)
+        self.totals = Counter("creditsd_feed_totals", "Totals heard or read from the feed.", registry=registry)
+        self.losses = Counter(
+            "creditsd_feed_losses", "How often the feed was lost, or could not be reached.", registry=registry
+        )

@@ -1,4 +1,4 @@
-"""How much goes through the line in each second of the last minutes, noted while it goes."""
+"""Counts changes, totals and lag in each of the last seconds, for the operator's page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Second:
 
 
 class Rates:
-    """Counts by the second and forgets what is older than `SECONDS`: an addition for the line, whoever looks."""
+    """A ring of the last `SECONDS` seconds; counting costs an addition, whoever looks."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock

@@ -52,18 +52,19 @@ CONNECT_SECONDS = 10
 
 # Whoever is gone without a word is noticed within 20 s on both ends (the server's is part of SESSION): whether it is to
 # speak, which keepalives find out, or has yet to acknowledge something, which keeps keepalives from being sent.
-_PATIENCE: Mapping[str, Any] = {
+_PARAMETERS: Mapping[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 2,
     "tcp_user_timeout": 20_000,
+    "client_encoding": "utf8",  # whatever the database's; a pooler passes it on
 }
 POOL_SECONDS = 30.0
 
 # Ours can all be derived again, so our commits need no flush of their own; nothing that an administrator set for the
 # application, on the role or the database, may cut what is meant to wait, or make our transactions other than they are
-# written for; and a leader that vanished must not keep its lock for the two hours of a usual kernel. Set by a
-# statement: a pooler refuses start-up options.
+# written for; and a process that vanished must not keep its locks for the two hours of a usual kernel, nor a frozen one
+# those of a transaction. Set by a statement: a pooler refuses start-up options.
 SESSION = f"""
 {SEARCH_PATH};
 SET TimeZone = 'UTC';
@@ -71,7 +72,7 @@ SET DateStyle = 'ISO';
 SET synchronous_commit = off;
 SET statement_timeout = 0;
 SET lock_timeout = 0;
-SET idle_in_transaction_session_timeout = 0;
+SET idle_in_transaction_session_timeout = '30s';
 SET idle_session_timeout = 0;
 SET tcp_keepalives_idle = 10;
 SET tcp_keepalives_interval = 5;
@@ -124,14 +125,10 @@ _TRY_AGAIN = (
 )
 
 
+_PROGRAM_LIMITS = (errors.ProgramLimitExceeded, errors.StatementTooComplex)
+
 # What the application's rows hold may raise these: sums beyond numeric, casts, functions of the application's own.
-_OF_THE_ROWS = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    errors.ProgramLimitExceeded,
-    errors.StatementTooComplex,
-    errors.RaiseException,
-)
+_OF_THE_ROWS = (psycopg.DataError, psycopg.IntegrityError, errors.RaiseException, *_PROGRAM_LIMITS)
 
 # A number of credits inside JSON keeps its digits.
 _loads = partial(json.loads, parse_float=Decimal)
@@ -160,6 +157,8 @@ def translated() -> Iterator[None]:
         ) from error
     except _NOT_INSTALLED as error:
         raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
+    except _PROGRAM_LIMITS:
+        raise  # of what a row holds: another try ends the same
     except _TRY_AGAIN as error:
         raise DatabaseUnavailable(_line(error)) from error
 
@@ -178,7 +177,7 @@ async def connect(dsn: str, *, purpose: str, shared: bool = False) -> Connection
             connect_timeout=CONNECT_SECONDS,
             application_name=f"creditsd {purpose}",
             prepare_threshold=None if shared else 5,
-            **_PATIENCE,
+            **_PARAMETERS,
         )
     except psycopg.OperationalError as error:
         raise _not_connected(error) from error
@@ -218,7 +217,7 @@ def pool(
             "connect_timeout": CONNECT_SECONDS,
             "application_name": f"creditsd {purpose}",
             "prepare_threshold": None,  # old transaction poolers cannot
-            **_PATIENCE,
+            **_PARAMETERS,
         },
         configure=_configure_shared if shared else _configure,
         check=AsyncConnectionPool.check_connection,

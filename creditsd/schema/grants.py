@@ -39,7 +39,7 @@ async def _let_read(connection: Connection, role: str) -> list[str]:
     if found[0]:
         return []
     await connection.execute(reader(role).encode())
-    return [f"granted {role} the reading of the own balance"]
+    return [f"let the users of {role} read their own balance"]
 
 
 def _as_comment(hint: str, statements: str) -> str:

@@ -216,6 +216,9 @@ def _notes(source: SourceTable) -> list[str]:
         for key, name in columns.model_dump().items()
         if key in _WITHOUT and source.column(key) is None
     ]
+    if source.zoneless:
+        names, zone = ", ".join(source.zoneless), source.settings.timezone
+        notes.append(f"{names} of {table} says no time zone: read as {zone} (source.timezone)")
     if not source.indexed:
         notes.append(
             f"{table} has no index that begins with {columns.user_id}: every recompute reads the whole table; "

@@ -11,12 +11,14 @@ from psycopg import sql
 
 from creditsd.config.settings import Settings, SourceSettings
 from creditsd.domain.errors import ConfigError, SchemaError
+from creditsd.domain.user_id import LONGEST_BYTES
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, rows
 
 MIN_SERVER_VERSION = 140000
 
 _USER_ID_TYPES = {"uuid", "text", "varchar", "bpchar", "int2", "int4", "int8"}
+_TEXT_TYPES = {"text", "varchar", "bpchar"}
 _WHOLE_TYPES = {"int2", "int4", "int8"}
 _TIME_TYPES = {"timestamptz", "timestamp", "date"}
 _RELATIONS: Mapping[str, str] = {
@@ -33,6 +35,11 @@ _RELATIONS: Mapping[str, str] = {
 _VIRTUAL = "v"
 
 Fragment = sql.Composable
+
+_LOG_UNFIT = f"""
+    IF octet_length(marked) > {LONGEST_BYTES} THEN
+        RAISE LOG 'creditsd cannot keep totals of an id of % bytes: %', octet_length(marked), left(marked, 60);
+    END IF;"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class SourceTable:
             columns={column.name: column for column in columns},
         )
         made.check(settings)
+        if made.zoneless and not await row(connection, sql_files.sql("queries/timezone"), {"name": source.timezone}):
+            raise SchemaError(f"PostgreSQL knows no time zone {source.timezone!r}: set source.timezone")
         return made
 
     def check(self, settings: Settings) -> None:
@@ -151,7 +160,9 @@ class SourceTable:
             "user_id": self._name("user_id"),
             "user_id_literal": sql.Literal(self._required("user_id").name),
             "user_id_type": sql.SQL(self._required("user_id").type),
+            "longest_bytes": sql.Literal(LONGEST_BYTES),
             "user_id_collation": self._user_id_collation(),
+            **self._fits(),
             "status": self._name("status"),
             "status_type": sql.SQL(self._required("status").type),
             "credits_value": self._credits(),
@@ -169,6 +180,17 @@ class SourceTable:
 
     def _mapped(self) -> list[TableColumn]:
         return [self.columns[name] for name in self.settings.columns.model_dump().values() if name in self.columns]
+
+    def _fits(self) -> dict[str, Fragment]:
+        """Return what keeps an id out of our indexes that is longer than they hold, so that the write passes."""
+        if self._required("user_id").base not in _TEXT_TYPES:
+            return dict.fromkeys(("and_marked_fits", "and_left_behind_fits", "log_unfit"), sql.SQL(""))
+        fits = " AND octet_length({}) <= " + str(LONGEST_BYTES)
+        return {
+            "and_marked_fits": sql.SQL(fits.format("marked")),
+            "and_left_behind_fits": sql.SQL(fits.format("left_behind")),
+            "log_unfit": sql.SQL(_LOG_UNFIT),
+        }
 
     def _required(self, key: str) -> TableColumn:
         column = self.column(key)
@@ -195,21 +217,32 @@ class SourceTable:
         column = self.column(key)
         if column is None:
             return sql.SQL("NULL::text")
-        return sql.SQL("t.{}::text").format(sql.Identifier(column.name))
+        value = sql.SQL("t.{}::text").format(sql.Identifier(column.name))
+        if column.base not in {"text", "varchar"} or key not in _PUBLISHED:
+            return value
+        # Every total carries it, to every sink: one user's must not weigh on all others.
+        shortened = "CASE WHEN octet_length({0}) <= {1} THEN {0} ELSE left({0}, {1}) || '...' END"
+        return sql.SQL(shortened).format(value, sql.Literal(LONGEST_WORDS))
 
     def _time(self, key: str) -> Fragment:
         column = self.column(key)
         if column is None:
             return sql.SQL("NULL::timestamptz")
         value: Fragment = sql.SQL("t.{}").format(sql.Identifier(column.name))
-        if column.base != "timestamptz":
-            value = sql.SQL("({}::timestamp AT TIME ZONE 'UTC')").format(value)
-        # Beyond the years that clients can hold, an end never comes, and a beginning always was.
+        instant = _INSTANTS["day's end" if (key, column.base) == ("expires_at", "date") else column.base]
+        # Beyond the years that clients can hold, an end never comes, and a beginning always was. Compared as it is
+        # written: PostgreSQL's dates reach further than its instants.
         return sql.SQL(
-            "CASE WHEN {0} >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL "
-            "WHEN {0} < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz "
-            "ELSE {0}::timestamptz END"
-        ).format(value)
+            "CASE WHEN {0} >= '9999-12-31 00:00:00+00'::{1} THEN NULL "
+            "WHEN {0} < '0001-01-03 00:00:00+00'::{1} THEN '0001-01-02 00:00:00+00'::timestamptz "
+            "ELSE {2} END"
+        ).format(value, sql.SQL(column.base), sql.SQL(instant).format(value, sql.Literal(self.settings.timezone)))
+
+    @property
+    def zoneless(self) -> list[str]:
+        """The columns of times that say no time zone."""
+        found = (self.column(key) for key in ("expires_at", "created_at"))
+        return [column.name for column in found if column is not None and column.base != "timestamptz"]
 
     def _check_user_id(self) -> None:
         user_id = self._required("user_id")
@@ -250,6 +283,17 @@ class SourceTable:
     def _wrong_type(self, column: TableColumn, wanted: str) -> SchemaError:
         return SchemaError(f"column {column.name} of {self.settings.table} is {column.type}: creditsd needs {wanted}")
 
+
+# How a time of the table's becomes an instant; a date ends with its day.
+_INSTANTS: Mapping[str, str] = {
+    "timestamptz": "{0}::timestamptz",
+    "timestamp": "({0}::timestamp AT TIME ZONE {1})",
+    "date": "({0}::timestamp AT TIME ZONE {1})",
+    "day's end": "(({0}::date + 1)::timestamp AT TIME ZONE {1})",
+}
+
+LONGEST_WORDS = 1000  # bytes of what is published as it stands; what is longer is cut to so many characters
+_PUBLISHED = ("membership", "subscription_id")
 
 _OPTIONAL = ("plan_type", "membership", "subscription_id", "expires_at", "created_at")
 

@@ -1,4 +1,4 @@
-"""What a sink is, and how the scheme of its URL finds the one file that implements it."""
+"""The protocol of a sink, and how the scheme of its URL finds the file or folder that implements it."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class SinkBusy(SinkUnavailable):
 
 
 class SinkDisabled(SinkUnavailable):
-    """The receiver wants nothing any more: nothing is to be tried until a person says so."""
+    """The receiver wants nothing any more (410): nothing is tried until a person enables the sink."""
 
 
 class Sink(Protocol):
-    """A place totals go to. It translates; waiting, retrying and remembering are the publisher's."""
+    """Somewhere totals are delivered. It translates; waiting, retrying and remembering are the publisher's."""
 
     @property
     def max_batch(self) -> int:
@@ -82,12 +82,12 @@ class Sink(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of everything, within a bounded time; may be called twice, and without `open`."""
+        """Close everything, within a bounded time; may be called twice, and without `open`."""
 
 
 @runtime_checkable
 class Telling(Sink, Protocol):
-    """A sink that can be asked what it holds, many users at once; one without this cannot tell."""
+    """A sink that can be queried for what it holds, many users at once."""
 
     async def held_many(self, user_ids: Sequence[str]) -> Sequence[int | None]:
         """Ask which version the sink holds for each user, in their order; None where it holds none.
@@ -98,14 +98,14 @@ class Telling(Sink, Protocol):
 
 @runtime_checkable
 class Choosing(Sink, Protocol):
-    """A sink that tells of events, those it was asked for: each `owed` of a total, one after the other."""
+    """A sink that delivers the events it subscribed to: each that is `owed` of a total, in their order."""
 
     events: Sequence[Type]
 
 
 @runtime_checkable
 class Forgetting(Sink, Protocol):
-    """A sink that can take back what it was told of a user."""
+    """A sink that can erase what it holds of a user."""
 
     async def forget(self, user_id: str) -> int:
         """Erase all it holds of a user; return how many things that were. Raises SinkUnavailable."""
@@ -127,7 +127,7 @@ def make(settings: SinkSettings) -> Sink:
 
 
 def shown(settings: SinkSettings) -> tuple[dict[str, Any], str | None]:
-    """Return a sink's settings for people to see, and what is wrong with them, if anything is.
+    """Return a sink's settings with secrets masked, and what is wrong with them, if anything.
 
     An option is shown where the sink knows it and it is no secret: one that nobody knows may be a password by another
     name.
@@ -163,7 +163,7 @@ def _module(settings: SinkSettings) -> ModuleType:
 
 
 def _first(invalid: ValidationError, module: ModuleType) -> str:
-    """Say the first mistake in one line, never with the value: it may be a secret."""
+    """Describe the first mistake in one line, never with the value: it may be a secret."""
     mistake = invalid.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":

@@ -79,7 +79,7 @@ class Options(BaseModel, extra="forbid"):
 
 
 class KafkaSink:
-    """A topic. What it holds cannot be asked by key: the consumer, or compaction, keeps the newest."""
+    """Appends to a topic. It cannot be queried by key: the consumer, or compaction, keeps the newest."""
 
     max_batch = MAX_BATCH
 
@@ -113,7 +113,7 @@ class KafkaSink:
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def held(self, user_id: str) -> int | None:  # noqa: ARG002  the protocol's signature
-        """Tell nothing: a topic cannot be asked by key."""
+        """Return None: a topic cannot be queried by key."""
         return None
 
     async def close(self) -> None:

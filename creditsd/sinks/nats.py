@@ -35,7 +35,7 @@ class Options(broker.NatsOptions):
 
 
 class NatsSink:
-    """A stream (or bucket) with a subject (or key) per user.
+    """Stores each total in a stream (or bucket) under a subject (or key) per user.
 
     Each total is stored on condition that the subject's last message is still the one whose version was just
     compared, so an older version cannot replace a newer one, whoever else is writing.

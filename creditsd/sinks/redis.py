@@ -46,7 +46,7 @@ class Options(broker.RedisOptions):
 
 
 class RedisSink:
-    """`credits:{user_id}` is both the key and the channel."""
+    """Stores each total at `credits:{user_id}`, and publishes it on the channel of that name."""
 
     max_batch = MAX_BATCH
 
@@ -185,7 +185,7 @@ class RedisSink:
         return rejections
 
     async def _failed(self, error: Exception) -> SinkUnavailable:
-        """Say it in one line; a cluster is asked anew next time who serves what."""
+        """Make the one line of an error; a cluster's slots are looked up again next time."""
         if self._server.cluster:
             await self.close()
         return SinkUnavailable(f"sink {self._name}: {self._server.explain(error, _RIGHTS)}")

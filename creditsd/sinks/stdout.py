@@ -1,4 +1,4 @@
-"""Standard output: one JSON line per total, for pipes and for eyes."""
+"""Standard output: one JSON line per total."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Options(BaseModel, extra="forbid"):
 
 
 class StdoutSink:
-    """One stream of lines.
+    """Writes lines in a thread of its own.
 
     A reader that is slow, or stopped, must slow this sink and nothing else, so a thread of its own does
     the writing. Not asyncio's pipe transport: that cannot write to a file, and it makes the descriptor
@@ -61,7 +61,7 @@ class StdoutSink:
         return []
 
     async def held(self, user_id: str) -> int | None:  # noqa: ARG002  the protocol's signature
-        """Tell nothing: what was written is gone."""
+        """Return None: what was written is gone."""
         return None
 
     async def close(self) -> None:

@@ -55,6 +55,11 @@ class Recomputer:
         )
         return [user_id for (user_id,) in found]
 
+    async def begin_resync(self, cause: str, *, republish: bool = False) -> None:
+        """Have everyone recomputed from the beginning; with `republish` each gets a new version, changed or not."""
+        asked = {"cause": cause, "republish": republish}
+        await row(self._connection, sql_files.sql("queries/resync_begun"), asked)
+
     async def settle(self, *, timeline: int, started_at: str) -> None:
         """Note the server that is led now: what a restart may have taken back has been published again."""
         await row(self._connection, sql_files.sql("queries/settled"), {"timeline": timeline, "started_at": started_at})

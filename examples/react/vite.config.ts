@@ -9,6 +9,7 @@ const creditsd = process.env.CREDITSD_URL ?? "http://127.0.0.1:8321";
 export default defineConfig({
   base: "./",
   plugins: [react()],
+  build: { rolldownOptions: { input: ["index.html", "cookbook.html"] } },
   resolve: {
     // The client beside this example, as it is. An application installs the package and needs none of this.
     alias: [

@@ -16,10 +16,10 @@ BEGIN
         WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
-    IF marked IS NOT NULL THEN
+    IF marked IS NOT NULL{and_marked_fits} THEN
         INSERT INTO creditsd.changes (user_id)
         VALUES (marked);
-    END IF;
+    END IF;{log_unfit}
     {ring}
     RETURN NULL;
 END
@@ -44,11 +44,11 @@ BEGIN
         WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
-    IF marked IS NOT NULL THEN
+    IF marked IS NOT NULL{and_marked_fits} THEN
         INSERT INTO creditsd.changes (user_id)
         VALUES (marked);
-    END IF;
-    IF left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL) THEN
+    END IF;{log_unfit}
+    IF (left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL)){and_left_behind_fits} THEN
         INSERT INTO creditsd.changes (user_id)
         VALUES (left_behind);
     END IF;
@@ -75,10 +75,10 @@ BEGIN
         WHEN OTHERS THEN
             PERFORM creditsd.mark_everyone();
     END;
-    IF marked IS NOT NULL THEN
+    IF marked IS NOT NULL{and_marked_fits} THEN
         INSERT INTO creditsd.changes (user_id)
         VALUES (marked);
-    END IF;
+    END IF;{log_unfit}
     {ring}
     RETURN NULL;
 END

@@ -130,7 +130,7 @@ BEGIN
     END IF;
     IF room <= 0 AND upto IS NULL THEN
         -- A pass of many pages begins. Nobody stores a total now: the lock is ours until the end.
-        PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+        PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073);
         pass_version := coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0);
     END IF;
     -- 3. Recompute whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
@@ -172,7 +172,8 @@ BEGIN
         'changes', max_changes - room,
         'users', cardinality(users),
         'resyncing', resyncing,
-        'due_seconds', creditsd.due_seconds()
+        'due_seconds', creditsd.due_seconds(),
+        'clock', extract(epoch FROM clock_timestamp())
     );
     total := NULL;
     RETURN NEXT;

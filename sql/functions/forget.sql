@@ -17,7 +17,7 @@ SET plan_cache_mode = force_custom_plan
 AS $function$
 #variable_conflict use_column
 BEGIN
-    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073);
     DELETE FROM creditsd.changes AS c
     WHERE c.user_id = forgotten;
     GET DIAGNOSTICS changes = ROW_COUNT;
@@ -29,6 +29,9 @@ BEGIN
     DELETE FROM creditsd.history AS h
     WHERE h.user_id = forgotten;
     GET DIAGNOSTICS history = ROW_COUNT;
+    -- The newest version may go with the user, and none is given twice.
+    UPDATE creditsd.reader AS r
+    SET version_floor = GREATEST(r.version_floor, (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1));
     -- A resync notes the last user it has done, and goes on after it: the one before will do.
     UPDATE creditsd.reader AS r
     SET resync_after = (

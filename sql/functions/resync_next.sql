@@ -16,18 +16,21 @@ DECLARE
     cause text;
     last_done text;
     users {user_id_type}[];
+    republishes boolean;
 BEGIN
-    SELECT r.resync_cause, r.resync_after
-    INTO cause, last_done
+    SELECT r.resync_cause, r.resync_after, r.resync_republishes
+    INTO cause, last_done, republishes
     FROM creditsd.reader AS r;
     users := creditsd.users_after(last_done::{user_id_type}, max_users);
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+        FROM creditsd.recompute(
+            users, 'backfill', can_buy_policy, expire_empty, event_policy, republishes, history_days
+        ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
-        UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
+        UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL, resync_republishes = false;
     ELSE
         UPDATE creditsd.reader SET resync_after = users[max_users]::text, resync_users = resync_users + max_users;
     END IF;
@@ -42,4 +45,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.resync_next IS
-'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+'Recomputes the next max_users users of the resync under way and notes how far it came; where it republishes, each gets a new version. Rows: the totals that changed, then one with the page.';

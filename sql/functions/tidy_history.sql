@@ -23,7 +23,7 @@ DECLARE
     deleted integer := 0;
 BEGIN
     -- One at a time, and whoever comes second has nothing to do.
-    IF kept_days IS NULL OR NOT pg_try_advisory_xact_lock('creditsd.history'::regclass::oid::int4, 1) THEN
+    IF kept_days IS NULL OR NOT pg_try_advisory_xact_lock('creditsd.history'::regclass::oid::int4, 1873320911) THEN
         RETURN jsonb_build_object('opened', opened, 'dropped', dropped, 'deleted', deleted, 'more', false);
     END IF;
     BEGIN

@@ -12,6 +12,11 @@ CREATE TABLE creditsd.problems (
 COMMENT ON TABLE creditsd.problems IS
 'Users that are set aside while all others go on; a row goes by itself once the user''s rows are as they should be.';
 COMMENT ON COLUMN creditsd.problems.problem IS
-'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status.';
+'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status. id too long: no index holds it; user_id is its beginning.';
 COMMENT ON COLUMN creditsd.problems.reason IS 'What PostgreSQL said.';
 COMMENT ON COLUMN creditsd.problems.seen_at IS 'When it was so the last time.';
+
+COMMENT ON POLICY balances_own ON creditsd.balances IS
+'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own row.';
+COMMENT ON POLICY history_own ON creditsd.history IS
+'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own steps.';

@@ -1,2 +1,2 @@
 -- We lead no more.
-SELECT pg_advisory_unlock('creditsd.changes'::regclass::oid::int4, 2)
+SELECT pg_advisory_unlock('creditsd.changes'::regclass::oid::int4, 1249075342)

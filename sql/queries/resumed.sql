@@ -1,2 +1,2 @@
 -- Where to go on.
-SELECT creditsd.resume(%(policy)s)
+SELECT creditsd.resume(%(policy)s, %(floor_version)s)

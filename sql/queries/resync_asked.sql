@@ -1,3 +1,3 @@
 -- Ask whoever leads to recompute everyone.
 INSERT INTO creditsd.resyncs (cause)
-VALUES ('backfill')
+VALUES (%(cause)s)

@@ -1,2 +1,2 @@
 -- Everyone again, from the beginning.
-SELECT creditsd.begin_resync('backfill')
+SELECT creditsd.begin_resync(%(cause)s, %(republish)s)

@@ -14,8 +14,8 @@ SELECT
     leader.backend_start,
     CASE
         WHEN leader.pid IS NULL THEN 'nobody'
-        WHEN EXISTS (SELECT FROM locks AS k WHERE k.objid = 1 AND k.mode = 'ExclusiveLock' AND k.granted) THEN 'asleep'
-        WHEN EXISTS (SELECT FROM locks AS k WHERE k.objid = 1 AND k.mode = 'ExclusiveLock') THEN 'asking'
+        WHEN EXISTS (SELECT FROM locks AS k WHERE k.objid = 806331267 AND k.mode = 'ExclusiveLock' AND k.granted) THEN 'asleep'
+        WHEN EXISTS (SELECT FROM locks AS k WHERE k.objid = 806331267 AND k.mode = 'ExclusiveLock') THEN 'asking'
         ELSE 'awake'
     END AS doorbell,
     (
@@ -45,6 +45,6 @@ LEFT JOIN LATERAL (
     SELECT a.pid, a.client_addr, a.backend_start
     FROM locks AS k
     JOIN pg_stat_activity AS a ON a.pid = k.pid
-    WHERE k.objid = 2
+    WHERE k.objid = 1249075342
     AND k.granted
 ) AS leader ON true

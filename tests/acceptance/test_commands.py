@@ -249,3 +249,22 @@ async def test_a_row_without_a_user_or_without_credits_fails_nothing(installed: 
 
         await eventually(stored, lambda rows: rows == [(0, "none"), (0, "active")])
         assert not daemon.ended
+
+
+async def test_run_says_at_its_start_what_it_runs_with_and_what_of_the_file_is_overridden(
+    operator: Operator, tmp_path: Path
+) -> None:
+    await operator.install()
+    file = tmp_path / "creditsd.toml"
+    file.write_text('can_buy = "always"\n[[sinks]]\nname = "hook"\nurl = "stdout:"\n')
+    settings = {"CREDITSD_CONFIG": str(file), "CREDITSD_SINKS": "stdout:", "CREDITSD_CAN_BUY": "no_credits"}
+    async with running(tmp_path, env=operator.env | settings) as daemon:
+        await daemon.until_ready()
+        (started,) = daemon.logged("daemon.started")
+        assert started.items() >= {"config": str(file), "table": "public.user_credits", "sinks": ["stdout"]}.items()
+        can_buy, sinks = daemon.logged("settings.overridden")
+        assert (can_buy["level"], can_buy["used"], can_buy["unused"]) == (
+            "info", "CREDITSD_CAN_BUY", f"{file}: can_buy",
+        )  # fmt: skip
+        assert (sinks["level"], sinks["used"], sinks["unused"]) == ("warning", "CREDITSD_SINKS", f"{file}: sinks")
+        assert await daemon.end() == 0

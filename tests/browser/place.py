@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import signal
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -10,21 +12,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import aiohttp
 from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Page, Request
 
+import creditsd
 from tests.acceptance.command import Running, environment, install, start
 from tests.browser.shop import Shop
 from tests.conftest import Database
 from tests.http.asking import SECRET, token
 from tests.proxy import Proxy
-from tests.servers import REFERENCE_TABLE
+from tests.servers import REFERENCE_TABLE, free_port
+
+API_KEY = "a-server's-key-that-is-long-enough"
 
 SOON: dict[str, Any] = {"maxRetryMs": 400}
 """Options of a client that comes back within a test's time."""
 
 WATCHFUL: dict[str, Any] = {"silenceMs": 1500}
 """Options of one that also notices silence so soon; the daemon's heartbeats are quicker."""
+
+
+SCRIPT = next(Path(creditsd.__file__).parent.glob("*/static/creditsd.js"))
+"""The client, as the daemon serves it; here it comes from the pages, however bad the way to the daemon is."""
+
+
+@dataclass(eq=False)
+class Visitor:
+    """Somebody at a browser of any kind, signed in."""
+
+    user_id: str
+    token_seconds: float = 3600
+    fresh_tokens: int = 0
+
+    def token(self, *, fresh: bool) -> str:
+        self.fresh_tokens += fresh
+        return token(self.user_id, seconds=self.token_seconds)
 
 
 class Place:
@@ -37,9 +60,13 @@ class Place:
         self._daemon: Running | None = None
         self.network = Proxy("127.0.0.1", 0)
         self.shop = Shop(database)
+        self.visitors: dict[str, Visitor] = {}
+        """Who asks for tokens over HTTP, as in browsers that know no function of a test."""
         self.example = directory / "example"
         """What is put here is served at /example/."""
         self.pages = ""
+        self.applications = [free_port(), free_port()]
+        """Where servers of applications may listen; their pages are let in."""
 
     async def __aenter__(self) -> Self:
         self.database.run(REFERENCE_TABLE)
@@ -64,7 +91,10 @@ class Place:
             "CREDITSD_DSN": self.database.dsn,
             "CREDITSD_HTTP__JWT_SECRET": SECRET,
             "CREDITSD_HTTP__JWT_LEEWAY_SECONDS": "0",
-            "CREDITSD_HTTP__CORS_ORIGINS": self.pages,
+            "CREDITSD_HTTP__API_KEYS": API_KEY,
+            "CREDITSD_HTTP__CORS_ORIGINS": json.dumps(
+                [self.pages, *(f"http://127.0.0.1:{port}" for port in self.applications)]
+            ),
             "CREDITSD_HTTP__HEARTBEAT_SECONDS": "0.3",
         }
         self._daemon = await start(self._directory, env=environment(**settings))
@@ -83,9 +113,24 @@ class Place:
         async def page(_: web.Request) -> web.FileResponse:
             return web.FileResponse(Path(__file__).with_name("page.html"))
 
+        async def script(_: web.Request) -> web.FileResponse:
+            return web.FileResponse(SCRIPT, headers={"Content-Type": "text/javascript"})
+
+        async def hand_out(request: web.Request) -> web.Response:
+            visitor = self.visitors[request.query["visitor"]]
+            return web.Response(text=visitor.token(fresh=request.query["fresh"] == "true"))
+
         self.example.mkdir()
         application = web.Application()
-        application.add_routes([web.get("/", page), web.static("/example", self.example), *self.shop.routes()])
+        application.add_routes(
+            [
+                web.get("/", page),
+                web.get("/creditsd.js", script),
+                web.get("/token", hand_out),
+                web.static("/example", self.example),
+                *self.shop.routes(),
+            ]
+        )
         runner = web.AppRunner(application)
         await runner.setup()
         try:
@@ -93,6 +138,18 @@ class Place:
             yield f"http://127.0.0.1:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()
+
+    def visitor(self, amount: int) -> Visitor:
+        """Make a user who has so much, and sign them in."""
+        made = Visitor(self.user(amount))
+        self.visitors[made.user_id] = made
+        return made
+
+    async def streams_opened(self) -> int:
+        """Say how many streams the daemon has opened since it was started."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.api}/metrics") as answer:
+            found = re.search(r"^creditsd_streams_opened_total (\d+)", await answer.text(), re.MULTILINE)
+            return int(found[1]) if found else 0
 
     def user(self, amount: int) -> str:
         """Make a user who has so much."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from playwright.async_api import Browser, Page
@@ -12,12 +13,11 @@ from playwright.async_api import Browser, Page
 from creditsd.config.settings import HttpSettings, Settings
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
-from creditsd.http.operator import backend as backend_module
-from creditsd.http.operator import routes as routes_module
+from creditsd.http.operator import Timings
 from creditsd.schema import install as schema
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
-from tests.integration.running import running, until
+from tests.integration.running import QUICK, running, until
 from tests.servers import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -28,10 +28,7 @@ HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.
 ADD = "INSERT INTO user_credits (user_id, credits, status, membership) VALUES (%s, %s, 'active', %s)"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes_module, "STATE_SECONDS", 0.1)
-    monkeypatch.setattr(backend_module, "LOOK_SECONDS", 0.1)
+OFTEN = replace(QUICK, operator=Timings(look_seconds=0.1))
 
 
 async def open_to_operators(database: Database) -> Settings:
@@ -40,7 +37,7 @@ async def open_to_operators(database: Database) -> Settings:
 
 @asynccontextmanager
 async def led(settings: Settings, sink: MemorySink) -> AsyncIterator[tuple[Daemon, str]]:
-    async with running(settings, sink) as daemon:
+    async with running(settings, sink, timings=OFTEN) as daemon:
         await until(daemon, "state", "leading")
         yield daemon, f"http://{settings.http.listen}/"
 
@@ -156,8 +153,8 @@ async def test_what_could_hide_a_change_stands_on_top_until_it_is_mended(
     async with led(settings, MemorySink()) as (_, address), looking(browser, address, FRAGMENT) as page:
         await page.get_by_text("All is well").wait_for()
         reference_table18.run("ALTER TABLE user_credits DISABLE TRIGGER ALL")
-        said = "Changes of the table may be missed. Triggers are disabled on public.user_credits: run `creditsd install`."
+        said = "Somebody must mend this: triggers are disabled on public.user_credits: run `creditsd install`."
         await page.get_by_text(said).wait_for()
-        assert await page.locator("body").get_attribute("data-state") == "diverged"
+        assert await page.locator("body").get_attribute("data-state") == "hindered"
         await schema.install(settings)
         await page.get_by_text("All is well").wait_for()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,10 +12,16 @@ import pytest
 import uvloop
 
 from creditsd.brokers.connection_loss import loss_named
-from creditsd.config.settings import SinkSettings
+from creditsd.config.settings import ServeSettings, SinkSettings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
+from creditsd.gateway import sources
+from creditsd.gateway.upstream import Timings, Upstream
+from creditsd.metrics.counters import FeedMetrics
+from creditsd.metrics.registry import registry
 from creditsd.sinks import Sink, make
+from tests.brokers import BROKERS, broker, publish
+from tests.conftest import eventually
 from tests.proxy import Proxy
 from tests.sinks.harness import VERSION, total
 from tests.sinks.kafka_harness import Broker
@@ -96,6 +103,50 @@ def test_a_sink_whose_connections_are_reset_is_unavailable_and_nothing_worse(sch
     failed, unheard = uvloop.run(deliver_while_connections_are_reset(scheme, tries))  # as the daemon runs
     assert failed > tries // 4
     assert unheard == []
+
+
+async def read_while_connections_are_dropped(kind: str) -> None:
+    """Serve readers from a feed whose connections end in the middle of what it does."""
+    async with broker(kind) as server, Proxy("127.0.0.1", server.port) as proxy:
+        await publish(server, "u1", version=7)
+        feed = ServeSettings(feed=f"{kind}://127.0.0.1:{proxy.port}")
+        upstream = Upstream(
+            sources.make(feed),
+            FeedMetrics(registry()),
+            user_id_type="text",
+            sweep_seconds=60,
+            timings=Timings(first_pause_seconds=0.001, longest_pause_seconds=0.01),
+        )
+        running = asyncio.ensure_future(upstream.run(lambda *_: None))
+
+        async def error() -> str | None:
+            assert not running.done(), running.exception()
+            return upstream.error
+
+        for turns in range(30):
+            await eventually(error, lambda found: found is None)
+            asking = [asyncio.ensure_future(each) for each in (upstream.read("u1"), upstream.watch(f"u{turns}"))]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await proxy.drop()
+            for answer in await asyncio.gather(*asking, return_exceptions=True):
+                assert isinstance(answer, SinkUnavailable | tuple | None), answer
+
+        async def version() -> int | None:
+            with contextlib.suppress(SinkUnavailable):  # the last loss may not have been noticed yet
+                found = await upstream.read("u1")
+                return None if found is None else found[0]
+            return None
+
+        await eventually(version, lambda found: found == 7)
+        running.cancel()
+        await asyncio.wait([running])
+        await upstream.close()
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+def test_a_gateway_whose_feed_is_reset_connects_again_and_serves(kind: str) -> None:
+    uvloop.run(read_while_connections_are_dropped(kind))
 
 
 def test_another_runtime_error_is_a_bug_and_stays_one() -> None:

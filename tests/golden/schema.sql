@@ -29,7 +29,7 @@ CREATE TYPE creditsd.total AS (
 COMMENT ON TYPE creditsd.total IS 'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows with zero credits.';
 CREATE DOMAIN creditsd.user_id AS uuid;
 COMMENT ON DOMAIN creditsd.user_id IS 'The type of a user''s id, as the application''s table has it.';
-CREATE FUNCTION creditsd.begin_resync(cause text) RETURNS void
+CREATE FUNCTION creditsd.begin_resync(cause text, republish boolean DEFAULT false) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -37,9 +37,10 @@ CREATE FUNCTION creditsd.begin_resync(cause text) RETURNS void
     SET resync_cause = cause,
         resync_after = NULL,
         resync_users = 0,
+        resync_republishes = republish OR cause = 'republish' OR (resync_republishes AND resync_cause IS NOT NULL),
         fingerprint = creditsd.fingerprint()
 $$;
-COMMENT ON FUNCTION creditsd.begin_resync(cause text) IS 'Notes that everyone must be recomputed, from the beginning, and how the table is now: what it has lost before, the resync finds.';
+COMMENT ON FUNCTION creditsd.begin_resync(cause text, republish boolean) IS 'Notes that everyone must be recomputed, from the beginning, and how the table is now: what passed by unseen before, the resync finds. With republish, or for that cause, each gets a new version, changed or not.';
 CREATE FUNCTION creditsd.capture_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -58,7 +59,7 @@ BEGIN
         VALUES (marked);
     END IF;
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
     END IF;
     RETURN NULL;
@@ -83,7 +84,7 @@ BEGIN
         VALUES (marked);
     END IF;
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
     END IF;
     RETURN NULL;
@@ -98,7 +99,7 @@ BEGIN
     INSERT INTO creditsd.resyncs (cause)
     VALUES ('truncate');
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
     END IF;
     RETURN NULL;
@@ -124,12 +125,12 @@ BEGIN
         INSERT INTO creditsd.changes (user_id)
         VALUES (marked);
     END IF;
-    IF left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL) THEN
+    IF (left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL)) THEN
         INSERT INTO creditsd.changes (user_id)
         VALUES (left_behind);
     END IF;
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 1) THEN
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
     END IF;
     RETURN NULL;
@@ -286,7 +287,7 @@ BEGIN
     END IF;
     IF room <= 0 AND upto IS NULL THEN
         -- A pass of many pages begins. Nobody stores a total now: the lock is ours until the end.
-        PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+        PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073);
         pass_version := coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0);
     END IF;
     -- 3. Recompute whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
@@ -328,7 +329,8 @@ BEGIN
         'changes', max_changes - room,
         'users', cardinality(users),
         'resyncing', resyncing,
-        'due_seconds', creditsd.due_seconds()
+        'due_seconds', creditsd.due_seconds(),
+        'clock', extract(epoch FROM clock_timestamp())
     );
     total := NULL;
     RETURN NEXT;
@@ -529,7 +531,7 @@ CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, ba
     AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1);
+    PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073);
     DELETE FROM creditsd.changes AS c
     WHERE c.user_id = forgotten;
     GET DIAGNOSTICS changes = ROW_COUNT;
@@ -541,6 +543,9 @@ BEGIN
     DELETE FROM creditsd.history AS h
     WHERE h.user_id = forgotten;
     GET DIAGNOSTICS history = ROW_COUNT;
+    -- The newest version may go with the user, and none is given twice.
+    UPDATE creditsd.reader AS r
+    SET version_floor = GREATEST(r.version_floor, (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1));
     -- A resync notes the last user it has done, and goes on after it: the one before will do.
     UPDATE creditsd.reader AS r
     SET resync_after = (
@@ -582,18 +587,38 @@ CREATE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    -- To ask also frees what every listener has read.
+    queue_usage double precision := pg_notification_queue_usage();
+    identifier text := '0';
+    timeline integer := 0;
 BEGIN
-    IF proof IS NOT NULL THEN
+    -- A full queue fails every commit that rings, and whoever keeps it from being freed may be anybody in any database.
+    IF proof IS NOT NULL AND queue_usage <= 0.5 THEN
         PERFORM pg_notify('creditsd', proof);
     END IF;
+    -- Where a service refuses to tell, the server is known by what it does tell.
+    BEGIN
+        identifier := (SELECT s.system_identifier::text FROM pg_control_system() AS s);
+    EXCEPTION
+        WHEN insufficient_privilege OR object_not_in_prerequisite_state OR feature_not_supported THEN
+            NULL;
+    END;
+    BEGIN
+        timeline := ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer;
+    EXCEPTION
+        WHEN insufficient_privilege OR object_not_in_prerequisite_state OR feature_not_supported THEN
+            NULL;
+    END;
     RETURN jsonb_build_object(
-        'system_identifier', (SELECT s.system_identifier::text FROM pg_control_system() AS s),
-        'timeline', ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer,
-        'started_at', pg_postmaster_start_time()
+        'system_identifier', identifier,
+        'timeline', timeline,
+        'started_at', pg_postmaster_start_time(),
+        'queue_usage', queue_usage
     );
 END
 $$;
-COMMENT ON FUNCTION creditsd.heartbeat(proof text) IS 'Rings the bell with a proof (unless null) that the daemon must hear; returns the server''s identity.';
+COMMENT ON FUNCTION creditsd.heartbeat(proof text) IS 'Rings the bell with a proof (unless null, or the queue is more than half full) that the daemon must hear; returns the server''s identity (0 where it may not be asked), and how full the queue is.';
 CREATE FUNCTION creditsd.mark_everyone() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -765,7 +790,7 @@ DECLARE
 BEGIN
     -- 1. Take the turn. The lock comes before the statement that reads the truth: of two recomputes of one user the later one reads
     -- later, and cannot leave the older total.
-    instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 1) IS NOT NULL THEN clock_timestamp() END;
+    instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073) IS NOT NULL THEN clock_timestamp() END;
     IF history_days > 0 THEN
         -- Where the newest total is no step, somebody has stored it with history off.
         unkept := NOT EXISTS (
@@ -776,7 +801,9 @@ BEGIN
     END IF;
     newest := GREATEST(
         (extract(epoch FROM instant) * 1000000)::bigint - 1,
-        (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1)
+        (SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1),
+        -- Given out by a server that was lost, or to somebody who is forgotten.
+        (SELECT r.version_floor FROM creditsd.reader AS r)
     );
     version := newest;
     IF current_setting('creditsd.careful', true) = 'on' THEN
@@ -966,7 +993,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes up to max_users whose recheck_at has passed. Rows: the totals that changed, then one with the page.';
-CREATE FUNCTION creditsd.resume(policy_now text) RETURNS jsonb
+CREATE FUNCTION creditsd.resume(policy_now text, floor_version bigint) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -974,13 +1001,22 @@ DECLARE
     known creditsd.reader;
     beat jsonb := creditsd.heartbeat(NULL);
     here pg_snapshot := pg_current_snapshot();
+    newest_version bigint;
+    newest_at timestamptz;
     reason text;
-    restarted boolean := false;
+    is_other_history boolean;
+    has_failed_over boolean;
 BEGIN
     SELECT r.* INTO known FROM creditsd.reader AS r;
-    IF NOT FOUND THEN
+    SELECT b.version, b.updated_at
+    INTO newest_version, newest_at
+    FROM creditsd.balances AS b
+    ORDER BY b.version DESC
+    LIMIT 1;
+    IF known.snapshot IS NULL THEN
         reason := 'first start';
-    ELSIF known.system_identifier::text <> beat ->> 'system_identifier' THEN
+    ELSIF known.system_identifier <> 0
+    AND beat ->> 'system_identifier' NOT IN ('0', known.system_identifier::text) THEN
         reason := 'another server';
     ELSIF pg_snapshot_xmax(known.snapshot) > pg_snapshot_xmax(here) THEN
         reason := 'cursor in the future';
@@ -988,43 +1024,49 @@ BEGIN
         reason := 'policy changed';
     ELSIF known.fingerprint <> creditsd.fingerprint() THEN
         reason := 'table changed';
+    ELSIF GREATEST(known.saved_at, newest_at) > clock_timestamp() + interval '1 second' THEN
+        reason := 'clock went back';
     END IF;
-    restarted := known.started_at IS NOT NULL AND (
-        known.started_at <> (beat ->> 'started_at')::timestamptz
-        OR known.timeline <> (beat ->> 'timeline')::integer
-    );
-    IF known.snapshot IS NULL OR reason IN ('another server', 'cursor in the future') THEN
+    is_other_history := coalesce(reason IN ('another server', 'cursor in the future'), false);
+    -- A timeline of 0 is one that we may not know.
+    has_failed_over := coalesce(known.timeline <> 0 AND beat ->> 'timeline' NOT IN ('0', known.timeline::text), false);
+    IF known.snapshot IS NULL OR is_other_history THEN
         -- Transaction numbers of another history say nothing here: forget what they marked, everyone is looked at.
         DELETE FROM creditsd.changes;
         DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
-            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint
+            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint, version_floor
         )
         VALUES (
             here, here, (beat ->> 'system_identifier')::bigint, (beat ->> 'timeline')::integer,
-            (beat ->> 'started_at')::timestamptz, policy_now, ''
+            (beat ->> 'started_at')::timestamptz, policy_now, '', GREATEST(known.version_floor, floor_version)
         );
     ELSE
         UPDATE creditsd.reader
-        SET policy = policy_now;
+        SET policy = policy_now,
+            saved_at = clock_timestamp(),
+            version_floor = GREATEST(version_floor, floor_version);
     END IF;
     IF reason IS NOT NULL THEN
-        PERFORM creditsd.begin_resync(reason);
+        -- What was told of another history may be told nowhere in this one.
+        PERFORM creditsd.begin_resync(reason, republish => is_other_history);
     END IF;
     RETURN (
         SELECT jsonb_build_object(
             'snapshot', r.snapshot,
             'resyncing', r.resync_cause,
             'resynced_after', r.resync_after,
-            'restarted', restarted,
-            'newest', coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0)
-        ) || beat
+            'restarted', has_failed_over OR coalesce(known.started_at <> (beat ->> 'started_at')::timestamptz, false),
+            'failed_over', has_failed_over,
+            'newest', coalesce(newest_version, 0),
+            'highest', GREATEST(newest_version, known.version_floor, 0)
+        ) || beat - 'queue_usage'
         FROM creditsd.reader AS r
     );
 END
 $$;
-COMMENT ON FUNCTION creditsd.resume(policy_now text) IS 'Loads the cursor, begins a resync where the text of the policy, the table or the server''s history differ from those noted, and tells whether the server restarted since.';
+COMMENT ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) IS 'Loads the cursor, begins a resync where the text of the policy, the table, the server''s history or its clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';
 CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1036,18 +1078,21 @@ DECLARE
     cause text;
     last_done text;
     users uuid[];
+    republishes boolean;
 BEGIN
-    SELECT r.resync_cause, r.resync_after
-    INTO cause, last_done
+    SELECT r.resync_cause, r.resync_after, r.resync_republishes
+    INTO cause, last_done, republishes
     FROM creditsd.reader AS r;
     users := creditsd.users_after(last_done::uuid, max_users);
     IF cause IS NOT NULL AND cardinality(users) > 0 THEN
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'backfill', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+        FROM creditsd.recompute(
+            users, 'backfill', can_buy_policy, expire_empty, event_policy, republishes, history_days
+        ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
-        UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL;
+        UPDATE creditsd.reader SET resync_cause = NULL, resync_after = NULL, resync_republishes = false;
     ELSE
         UPDATE creditsd.reader SET resync_after = users[max_users]::text, resync_users = resync_users + max_users;
     END IF;
@@ -1060,7 +1105,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came; where it republishes, each gets a new version. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.search_path_of_owner() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1131,10 +1176,10 @@ BEGIN
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
                     -- Below zero is a debt, which is not empty.
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
-                    t."membership"::text AS membership,
-                    t."subscription_id"::text AS subscription_id,
-                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
-                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                    CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
+                    CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
                 FROM "public"."user_credits" AS t
         ) AS line;
     ELSE
@@ -1153,10 +1198,10 @@ BEGIN
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
                     -- Below zero is a debt, which is not empty.
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
-                    t."membership"::text AS membership,
-                    t."subscription_id"::text AS subscription_id,
-                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
-                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                    CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
+                    CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
                 FROM "public"."user_credits" AS t
         ) AS line
         WHERE line.user_id = asked;
@@ -1173,6 +1218,13 @@ DECLARE
     able uuid[] := ARRAY[]::uuid[];
 BEGIN
     FOREACH each_user IN ARRAY users LOOP
+        IF octet_length(each_user::text) > 2600 THEN
+            PERFORM creditsd.note_problem(
+                left(each_user::text, 100)::uuid, 'id too long',
+                format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), 2600)
+            );
+            CONTINUE;
+        END IF;
         BEGIN
             PERFORM creditsd.totals(ARRAY[each_user], instant, can_buy_policy, expire_empty);
             able := able || each_user;
@@ -1207,7 +1259,7 @@ DECLARE
     deleted integer := 0;
 BEGIN
     -- One at a time, and whoever comes second has nothing to do.
-    IF kept_days IS NULL OR NOT pg_try_advisory_xact_lock('creditsd.history'::regclass::oid::int4, 1) THEN
+    IF kept_days IS NULL OR NOT pg_try_advisory_xact_lock('creditsd.history'::regclass::oid::int4, 1873320911) THEN
         RETURN jsonb_build_object('opened', opened, 'dropped', dropped, 'deleted', deleted, 'more', false);
     END IF;
     BEGIN
@@ -1357,10 +1409,10 @@ BEGIN
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
                     -- Below zero is a debt, which is not empty.
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
-                    t."membership"::text AS membership,
-                    t."subscription_id"::text AS subscription_id,
-                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
-                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-02 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                    CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
+                    CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
                 FROM "public"."user_credits" AS t
             ) AS line ON line.user_id = wanted.user_id
             ORDER BY
@@ -1539,7 +1591,7 @@ CREATE TABLE creditsd.problems (
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.problems IS 'Users that are set aside while all others go on; a row goes by itself once the user''s rows are as they should be.';
-COMMENT ON COLUMN creditsd.problems.problem IS 'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status.';
+COMMENT ON COLUMN creditsd.problems.problem IS 'not summed: the rows raise an error, so the total stays as it was. not expired: the table refuses the expired status. id too long: no index holds it; user_id is its beginning.';
 COMMENT ON COLUMN creditsd.problems.reason IS 'What PostgreSQL said.';
 COMMENT ON COLUMN creditsd.problems.seen_at IS 'When it was so the last time.';
 CREATE TABLE creditsd.reader (
@@ -1555,20 +1607,24 @@ CREATE TABLE creditsd.reader (
     resync_after text,
     resync_users bigint DEFAULT 0 NOT NULL,
     saved_at timestamp with time zone DEFAULT now() NOT NULL,
+    version_floor bigint DEFAULT 0 NOT NULL,
+    resync_republishes boolean DEFAULT false NOT NULL,
     CONSTRAINT reader_single_check CHECK (single)
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.reader IS 'One row: how far the daemon has read, and of which server.';
 COMMENT ON COLUMN creditsd.reader.snapshot IS 'Every change visible in this snapshot has been recomputed.';
 COMMENT ON COLUMN creditsd.reader.purged IS 'Every change visible in this snapshot has been deleted from changes.';
-COMMENT ON COLUMN creditsd.reader.system_identifier IS 'The server it was read from; another one means a restore.';
-COMMENT ON COLUMN creditsd.reader.timeline IS 'Changes with a failover.';
+COMMENT ON COLUMN creditsd.reader.system_identifier IS 'The server it was read from; another one means a restore. 0: we may not know.';
+COMMENT ON COLUMN creditsd.reader.timeline IS 'Changes with a failover. 0: we may not know.';
 COMMENT ON COLUMN creditsd.reader.started_at IS 'When that server had started; later means that it restarted since.';
 COMMENT ON COLUMN creditsd.reader.policy IS 'can_buy, expire_empty and events in force; a change recomputes everyone.';
 COMMENT ON COLUMN creditsd.reader.fingerprint IS 'The table, its triggers, columns and partitions, and our functions, when everyone was last begun to be recomputed; see creditsd.fingerprint.';
 COMMENT ON COLUMN creditsd.reader.resync_cause IS 'Why everyone is being recomputed; null when nobody is.';
 COMMENT ON COLUMN creditsd.reader.resync_after IS 'The last user that this resync has done; null at its beginning.';
 COMMENT ON COLUMN creditsd.reader.resync_users IS 'How many users this resync has done.';
+COMMENT ON COLUMN creditsd.reader.version_floor IS 'No version is given at or below this one: it was given out by a server that was lost, or to somebody who is forgotten.';
+COMMENT ON COLUMN creditsd.reader.resync_republishes IS 'Whether this resync gives everyone a new version, changed or not.';
 CREATE TABLE creditsd.repairs (
     user_id uuid NOT NULL
 )
@@ -1683,12 +1739,12 @@ CREATE TRIGGER creditsd_update AFTER UPDATE ON public.user_credits FOR EACH ROW 
 ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_update;
 ALTER TABLE creditsd.balances ENABLE ROW LEVEL SECURITY;
 CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
-COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own row.';
+COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own row.';
 ALTER TABLE creditsd.history ENABLE ROW LEVEL SECURITY;
 CREATE POLICY history_own ON creditsd.history FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
-COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own steps.';
+COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own steps.';
 ALTER TABLE creditsd.history_rest ENABLE ROW LEVEL SECURITY;
-REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text, republish boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_delete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
@@ -1708,7 +1764,7 @@ REVOKE ALL ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) FR
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.resume(policy_now text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.search_path_of_owner() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.set_expired(relations oid[], places tid[]) FROM PUBLIC;

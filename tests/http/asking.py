@@ -17,7 +17,8 @@ from yarl import URL
 from creditsd.config.settings import HttpSettings
 from creditsd.domain.user_id import canonical
 from creditsd.http.hub import Current, Hub
-from creditsd.http.server import HttpServer
+from creditsd.http.server import OTHER_CONNECTIONS, HttpServer, Timings
+from creditsd.metrics.registry import registry
 from tests.servers import free_port
 
 KEY = "a key of a server, long enough"
@@ -185,17 +186,32 @@ async def asking(port: int) -> AsyncIterator[Asking]:
         yield Asking(port, session)
 
 
+def counted(surface: HttpServer, name: str, **labels: str) -> int:
+    """Return what a surface has counted so far under a metric's name, without `creditsd_` and `_total`."""
+    families = {family.name: family for family in surface.registry.collect()}
+    samples = families[f"creditsd_{name}"].samples
+    return int(sum(sample.value for sample in samples if labels.items() <= sample.labels.items()))
+
+
 def http(**settings: Any) -> dict[str, Any]:
     """Settings of a surface on a free port, open to a server and to users."""
     return {"listen": f"127.0.0.1:{free_port()}", "api_keys": [KEY], "jwt_secret": SECRET, **settings}
 
 
 @asynccontextmanager
-async def served(source: Shelf, **settings: Any) -> AsyncIterator[tuple[HttpServer, Asking]]:
+async def served(
+    source: Shelf, *, timings: Timings | None = None, other_connections: int = OTHER_CONNECTIONS, **settings: Any
+) -> AsyncIterator[tuple[HttpServer, Asking]]:
     """Open a surface for a source."""
     made = HttpSettings.model_validate(http(listen="127.0.0.1:0") | settings)
-    surface = HttpServer(made, source.hub, lambda: {"alive": True, "ready": True})
-    async with surface:
+    async with HttpServer(
+        made,
+        source.hub,
+        lambda: {"alive": True, "ready": True},
+        registry(),
+        timings=timings,
+        other_connections=other_connections,
+    ) as surface:
         assert surface.port is not None
         async with asking(surface.port) as client:
             yield surface, client

@@ -83,7 +83,7 @@ async def play(story: list[tuple[str, Any]]) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(steps)
-def test_everyone_gets_the_newest_of_the_own_user_in_order_and_nothing_else(story: list[tuple[str, Any]]) -> None:
+def test_everyone_gets_the_newest_of_their_own_user_in_order_and_nothing_else(story: list[tuple[str, Any]]) -> None:
     # A total of version 0 is nobody's, and says so in its own words: the stories begin with everyone known.
     known = [("put", user) for user in USERS]
     asyncio.run(play([*known, *story]))

@@ -14,7 +14,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from creditsd.http import jwks as jwks_module
+from creditsd.http.key_timings import KeyTimings
+from creditsd.http.server import Timings
 from tests.conftest import eventually
 from tests.http.asking import ONE, SECRET, Asking, Shelf, served, token
 
@@ -71,19 +72,26 @@ async def issuing(*keys: dict[str, Any]) -> AsyncIterator[Issuer]:
 
 
 @asynccontextmanager
-async def signing(*keys: Any, **settings: Any) -> AsyncIterator[tuple[Issuer, Asking]]:
+async def signing(
+    *keys: Any, timings: KeyTimings | None = None, **settings: Any
+) -> AsyncIterator[tuple[Issuer, Asking]]:
     """An issuer, and a surface that takes its tokens."""
     async with (
         issuing(*keys) as issuer,
-        served(Shelf(), **{"jwt_secret": "", "jwks_url": issuer.url} | settings) as (_, client),
+        served(
+            Shelf(),
+            timings=Timings(keys=timings or KeyTimings()),
+            **{"jwt_secret": "", "jwks_url": issuer.url} | settings,
+        ) as (_, client),
     ):
         yield issuer, client
 
 
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read the keys again whenever there is a reason to."""
-    monkeypatch.setattr(jwks_module, "RETRY_SECONDS", 0.0)
+EAGER = KeyTimings(retry_seconds=0.0)
+"""Read the keys again whenever there is a reason to."""
+
+ALWAYS = KeyTimings(retry_seconds=0.0, fresh_seconds=0.0)
+"""Read them again for every token."""
 
 
 async def status(client: Asking, credential: str) -> int:
@@ -142,8 +150,8 @@ async def test_a_public_key_never_becomes_a_secret(secret: str) -> None:
         assert await status(client, token()) == (200 if secret else 401)
 
 
-async def test_keys_rotate_without_a_restart(eager: None) -> None:
-    async with signing(published(RSA, "RS256", kid="old")) as (issuer, client):
+async def test_keys_rotate_without_a_restart() -> None:
+    async with signing(published(RSA, "RS256", kid="old"), timings=EAGER) as (issuer, client):
         old = token(key=RSA, algorithm="RS256", headers={"kid": "old"})
         new = token(key=OTHER_RSA, algorithm="RS256", headers={"kid": "new"})
         assert (await status(client, old), await status(client, new)) == (200, 401)
@@ -154,16 +162,13 @@ async def test_keys_rotate_without_a_restart(eager: None) -> None:
         assert (await status(client, old), await status(client, new)) == (401, 200)
 
 
-async def test_a_withdrawn_key_is_believed_no_longer_than_keys_are_fresh(
-    eager: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with signing(published(RSA, "RS256", kid="old")) as (issuer, client):
+@pytest.mark.parametrize(("timings", "after"), [(EAGER, 200), (ALWAYS, 401)])
+async def test_a_withdrawn_key_is_believed_no_longer_than_keys_are_fresh(timings: KeyTimings, after: int) -> None:
+    async with signing(published(RSA, "RS256", kid="old"), timings=timings) as (issuer, client):
         made = token(key=RSA, algorithm="RS256", headers={"kid": "old"})
         assert await status(client, made) == 200
         issuer.keys = [published(OTHER_RSA, "RS256", kid="new")]
-        assert await status(client, made) == 200
-        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
-        assert await status(client, made) == 401
+        assert await status(client, made) == after
 
 
 async def test_unknown_keys_are_asked_for_seldom() -> None:
@@ -173,11 +178,10 @@ async def test_unknown_keys_are_asked_for_seldom() -> None:
         assert issuer.asked == 1
 
 
-async def test_an_endpoint_that_is_down_is_survived_for_a_while(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endpoint_that_is_down_is_survived_for_a_while() -> None:
     made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
-    async with signing(published(RSA, "RS256", kid="k")) as (issuer, client):
+    async with signing(published(RSA, "RS256", kid="k"), timings=ALWAYS) as (issuer, client):
         assert await status(client, made) == 200
-        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
         for wrong, body in (
             (500, None),
             (302, None),
@@ -187,32 +191,38 @@ async def test_an_endpoint_that_is_down_is_survived_for_a_while(eager: None, mon
         ):
             issuer.status, issuer.body = wrong, body
             assert await status(client, made) == 200, (wrong, body)
-        monkeypatch.setattr(jwks_module, "STALE_SECONDS", 0.0)
+
+
+async def test_keys_that_could_not_be_read_for_too_long_are_believed_no_more() -> None:
+    made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
+    timings = KeyTimings(retry_seconds=0.0, fresh_seconds=0.0, stale_seconds=0.3)
+    async with signing(published(RSA, "RS256", kid="k"), timings=timings, requests_per_second_per_address=0) as found:
+        issuer, client = found
+        assert await status(client, made) == 200
+        issuer.status = 500
+        await eventually(lambda: status(client, made), lambda answered: answered == 503)
         answer = await client.read(ONE, made)
-        assert (answer.status, int(answer.headers["Retry-After"]) >= 1) == (503, True)
-        monkeypatch.undo()
-        issuer.status, issuer.body = 200, None
+        assert int(answer.headers["Retry-After"]) >= 1
+        issuer.status = 200
         assert await status(client, made) == 200
 
 
-async def test_keys_that_never_came_are_503_and_not_the_tokens_fault(eager: None) -> None:
+async def test_keys_that_never_came_are_503_and_not_the_tokens_fault() -> None:
     made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
     async with issuing(published(RSA, "RS256", kid="k")) as issuer:
         issuer.status = 503
-        async with served(Shelf(), jwks_url=issuer.url, jwt_secret=SECRET) as (_, client):
+        eager = Timings(keys=EAGER)
+        async with served(Shelf(), timings=eager, jwks_url=issuer.url, jwt_secret=SECRET) as (_, client):
             assert await status(client, made) == 503
             assert await status(client, token()) == 200, "the other way to sign in goes on"
             issuer.status = 200
             assert await status(client, made) == 200
 
 
-async def test_one_reads_the_keys_again_and_the_others_do_not_wait(
-    eager: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_reads_the_keys_again_and_the_others_do_not_wait() -> None:
     made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
-    async with signing(published(RSA, "RS256", kid="k")) as (issuer, client):
+    async with signing(published(RSA, "RS256", kid="k"), timings=ALWAYS) as (issuer, client):
         assert await status(client, made) == 200
-        monkeypatch.setattr(jwks_module, "FRESH_SECONDS", 0.0)
         issuer.gate.clear()
         first = asyncio.create_task(status(client, made))
         await eventually(issuer.count, lambda asked: asked == 2)  # it is being read, and nobody answers

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Any
 
 import pytest
 
-from creditsd.metrics.counters import HttpCounters
+from creditsd.http.server import HttpServer
 from tests.conftest import eventually
-from tests.http.asking import KEY, ONE, TWO, Shelf, bearer, served, token
+from tests.http.asking import KEY, ONE, TWO, Shelf, bearer, counted, served, token
 
 ME = "/v1/me/credits/stream"
 
 
-async def open_streams(count: int, counts: HttpCounters) -> None:
+async def open_streams(count: int, surface: HttpServer) -> None:
     """Wait until so many streams are open."""
 
     async def now() -> int:
-        return counts.open
+        return counted(surface, "streams_open")
 
     await eventually(now, lambda found: found == count)
 
@@ -92,7 +93,7 @@ async def test_silence_is_broken_by_heartbeats() -> None:
     async with served(Shelf(), heartbeat_seconds=0.05) as (surface, client), client.stream(ME, token()) as stream:
         await stream.total()
         assert [await stream.block() for _ in range(3)] == [{"": ""}] * 3
-        assert surface.counts.heartbeats >= 3
+        assert counted(surface, "stream_heartbeats") >= 3
 
 
 async def test_a_stream_ends_with_its_token() -> None:
@@ -103,8 +104,8 @@ async def test_a_stream_ends_with_its_token() -> None:
             await stream.total()
             assert await stream.farewell() == "token_expired"
             assert time.time() >= ends
-        await open_streams(0, surface.counts)
-        assert surface.counts.closed["token_expired"] == 1
+        await open_streams(0, surface)
+        assert counted(surface, "streams_closed", reason="token_expired") == 1
 
 
 async def test_a_stream_of_a_server_does_not_end_by_time() -> None:
@@ -132,8 +133,8 @@ async def test_one_more_stream_of_a_user_replaces_the_oldest() -> None:
                     assert (await stream.until(1))[-1] == 1
                 shelf.put(TWO, 2)
                 await other.until(2)
-        await open_streams(0, surface.counts)
-        assert surface.counts.closed["replaced"] == 1
+        await open_streams(0, surface)
+        assert counted(surface, "streams_closed", reason="replaced") == 1
 
 
 async def test_more_streams_than_there_is_place_for_are_503() -> None:
@@ -143,7 +144,7 @@ async def test_more_streams_than_there_is_place_for_are_503() -> None:
             assert (refused.status, int(refused.headers["Retry-After"]) >= 1) == (503, True)
             assert "http.max_streams" in refused.error
             assert (await client.get("/v1/me/credits", **bearer(token()))).status == 200
-        await open_streams(0, surface.counts)
+        await open_streams(0, surface)
         async with client.stream(ME, token()) as stream:
             await stream.total()
 
@@ -153,10 +154,10 @@ async def test_a_client_that_leaves_is_noticed_at_once() -> None:
     async with served(shelf, heartbeat_seconds=3600) as (surface, client):
         async with client.stream(ME, token()) as stream:
             await stream.total()
-            assert surface.counts.open == 1
-        await open_streams(0, surface.counts)
+            assert counted(surface, "streams_open") == 1
+        await open_streams(0, surface)
         assert not shelf.hub.users
-        assert surface.counts.closed == {"gone": 1}
+        assert counted(surface, "streams_closed") == counted(surface, "streams_closed", reason="gone") == 1
 
 
 async def test_an_ending_process_says_so_and_takes_no_new_streams() -> None:
@@ -172,7 +173,7 @@ async def test_an_ending_process_says_so_and_takes_no_new_streams() -> None:
 async def test_many_streams_each_get_their_own_and_closing_is_quick() -> None:
     shelf = Shelf("bigint")
     users = [str(number) for number in range(1, 151)]
-    limits = {"requests_per_second_per_address": 0, "requests_per_second_per_caller": 0}
+    limits: dict[str, Any] = {"requests_per_second_per_address": 0, "requests_per_second_per_caller": 0}
     async with served(shelf, **limits) as (surface, client):
 
         async def follow(user_id: str) -> bytes:
@@ -182,13 +183,13 @@ async def test_many_streams_each_get_their_own_and_closing_is_quick() -> None:
                 return stream.raw
 
         following = [asyncio.create_task(follow(user_id)) for user_id in users]
-        await open_streams(len(users), surface.counts)
+        await open_streams(len(users), surface)
         for version in (0, 1000):
             for user_id in users:
                 shelf.put(user_id, version + int(user_id), mine=f"<{user_id}>")
 
         async def sent() -> int:
-            return surface.counts.messages
+            return counted(surface, "stream_totals")
 
         await eventually(sent, lambda messages: messages >= 2 * len(users))
         shelf.hub.close()
@@ -202,4 +203,4 @@ async def test_a_refusal_comes_before_the_stream_begins(path: str) -> None:
     async with served(Shelf()) as (surface, client):
         answer = await client.get(path, **bearer("wrong"))
         assert (answer.status, answer.headers["Content-Type"]) == (401, "application/json")
-        assert surface.counts.open == 0
+        assert counted(surface, "streams_open") == 0

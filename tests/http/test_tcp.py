@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from creditsd.http import sse, tcp
-from creditsd.http.server import HttpServer
+from creditsd.http.server import HttpServer, Timings
 from tests.conftest import eventually
-from tests.http.asking import KEY, ONE, Shelf, served, token
+from tests.http.asking import KEY, ONE, Shelf, counted, served, token
 
 SIGNED_IN = f"Authorization: Bearer {token(seconds=3600)}"
 STREAM = f"GET /v1/me/credits/stream HTTP/1.1\r\nHost: x\r\n{SIGNED_IN}\r\n\r\n".encode()
@@ -79,10 +79,10 @@ async def test_what_is_no_http_is_400_in_json_and_not_in_the_log(caplog: pytest.
     assert caplog.records == []
 
 
-async def test_who_connects_and_says_nothing_or_half_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "SILENT_SECONDS", 0.2)
+async def test_who_connects_and_says_nothing_or_half_is_hung_up_on() -> None:
     loop = asyncio.get_running_loop()
-    async with served(Shelf()) as (surface, client), asyncio.timeout(20):
+    impatient = Timings(connections=tcp.Timings(silent_seconds=0.2))
+    async with served(Shelf(), timings=impatient) as (surface, client), asyncio.timeout(20):
         for beginning in (b"", b"GET /v1/me/cre", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "):
             async with connected(surface.port) as link:
                 await loop.sock_sendall(link, beginning)
@@ -114,18 +114,15 @@ async def test_a_client_that_closes_its_half_is_let_go() -> None:
         await eventually(_open(surface), lambda count: count == 0)
 
 
-async def test_more_connections_than_there_is_place_for_are_told_so_and_cost_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("creditsd.http.server.OTHER_CONNECTIONS", 20)
-    async with served(Shelf(), max_streams=0) as (surface, _):
+async def test_more_connections_than_there_is_place_for_are_told_so_and_cost_nothing() -> None:
+    async with served(Shelf(), other_connections=20, max_streams=0) as (surface, _):
         async with contextlib.AsyncExitStack() as held:
             for _ in range(20):
                 await held.enter_async_context(connected(surface.port))
             await eventually(_connections(surface), lambda count: count == 20)
             status, body = await answer(surface.port, b"")
             assert (status, "try again" in str(body["error"])) == (503, True)
-            assert surface.counts.connections_refused == 1
+            assert counted(surface, "http_connections_refused") == 1
         await eventually(_connections(surface), lambda count: count == 0)
         assert (await answer(surface.port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 200
 
@@ -160,26 +157,28 @@ async def test_thousands_of_attempts_leave_memory_as_it_was() -> None:
         await wave(2000)
         await eventually(_connections(surface), lambda count: count == 0)
         assert resident_bytes() - before < 16_000_000
-        assert surface.counts.open == 0
+        assert counted(surface, "streams_open") == 0
         assert not shelf.hub.users
         assert not surface.hub._watched
         surface.auth._buckets._buckets.clear()
         assert (await client.get("/livez")).status == 200
 
 
-async def test_a_client_that_never_reads_costs_little_and_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "WRITE_SECONDS", 0.3)
-    monkeypatch.setattr(sse, "FAREWELL_SECONDS", 0.1)
+async def test_a_client_that_never_reads_costs_little_and_is_cut_off() -> None:
+    impatient = Timings(streams=sse.Timings(write_seconds=0.3, farewell_seconds=0.1))
     loop = asyncio.get_running_loop()
     shelf = Shelf()
     shelf.put(ONE, 1)
-    async with served(shelf) as (surface, client), connected(surface.port, receive_bytes=4096) as deaf:
+    async with (
+        served(shelf, timings=impatient) as (surface, client),
+        connected(surface.port, receive_bytes=4096) as deaf,
+    ):
         await loop.sock_sendall(deaf, STREAM)
         await eventually(_open(surface), lambda count: count == 1)
         async with client.stream("/v1/me/credits/stream", token()) as quick:
             version = 1
             async with asyncio.timeout(30):
-                while surface.counts.closed["lagging"] == 0:
+                while counted(surface, "streams_closed", reason="lagging") == 0:
                     version += 1
                     shelf.put(ONE, version, filler="x" * 2000)
                     assert (await quick.until(version))[-1] == version, "nobody waits for the other"
@@ -187,16 +186,14 @@ async def test_a_client_that_never_reads_costs_little_and_is_cut_off(monkeypatch
         await eventually(_connections(surface), lambda count: count <= 1)
 
 
-async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "WRITE_SECONDS", 3600)
-    monkeypatch.setattr(sse, "FAREWELL_SECONDS", 0.1)
-    monkeypatch.setattr("creditsd.http.server.FAREWELL_SECONDS", 3600)
+async def test_a_client_that_never_reads_does_not_hold_up_the_end() -> None:
+    at_the_end = Timings(farewell_seconds=3600, streams=sse.Timings(write_seconds=3600, farewell_seconds=0.1))
     loop = asyncio.get_running_loop()
     shelf = Shelf()
     with socket.socket() as deaf:
         deaf.setblocking(False)
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        async with asyncio.timeout(60), served(shelf) as (surface, _):
+        async with asyncio.timeout(60), served(shelf, timings=at_the_end) as (surface, _):
             assert surface.port is not None
             await loop.sock_connect(deaf, ("127.0.0.1", surface.port))
             await loop.sock_sendall(deaf, STREAM)
@@ -212,8 +209,8 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end(monkeypatch: p
                 return transport.get_write_buffer_size()
 
             await eventually(unsent, lambda count: count > sse.WRITE_BYTES)
-        assert surface.counts.open == 0
-        assert surface.counts.closed == {"gone": 1}
+        assert counted(surface, "streams_open") == 0
+        assert counted(surface, "streams_closed") == counted(surface, "streams_closed", reason="gone") == 1
 
 
 async def test_a_client_that_reads_slowly_jumps_to_the_newest() -> None:
@@ -253,13 +250,13 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
 
 def _connections(surface: HttpServer) -> Callable[[], Awaitable[int]]:
     async def count() -> int:
-        return surface.counts.connections
+        return counted(surface, "http_connections")
 
     return count
 
 
 def _open(surface: HttpServer) -> Callable[[], Awaitable[int]]:
     async def count() -> int:
-        return surface.counts.open
+        return counted(surface, "streams_open")
 
     return count

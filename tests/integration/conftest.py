@@ -13,6 +13,7 @@ import pytest
 from creditsd.config.settings import Settings
 from tests.conftest import SERVERS, Database, Servers, fresh_database
 from tests.integration.line import configured, installed
+from tests.integration.shapes import REFERENCE, Installed, Shapes
 from tests.servers import REFERENCE_TABLE, Reachable
 
 _numbers = itertools.count(1)
@@ -80,3 +81,16 @@ def role(database: Database) -> Iterator[str]:
     yield name
     database.run(f"DROP OWNED BY {name} CASCADE")
     database.run(f"DROP ROLE {name}")
+
+
+@pytest.fixture(scope="module")
+def shapes(postgres_server: Reachable) -> Iterator[Shapes]:
+    made = Shapes(postgres_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def reference(shapes: Shapes) -> Installed:
+    """The reference table, installed, shared by the tests of a version."""
+    return await shapes.get(REFERENCE)

@@ -27,7 +27,14 @@ ADVISORY = (
     "FROM pg_locks WHERE locktype = 'advisory' "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-K_HELD = f"SELECT mode, granted {ADVISORY} AND objid = 1 AND objsubid = 2 AND classid = 'creditsd.changes'::regclass"
+
+# Our locks, as what takes them names them.
+K = "'creditsd.changes'::regclass::oid::int4, 806331267"
+LEAD = "'creditsd.changes'::regclass::oid::int4, 1249075342"
+TURN = "'creditsd.balances'::regclass::oid::int4, 561984073"
+
+LEADING = f"{ADVISORY} AND objid = 1249075342 AND granted"
+K_HELD = f"SELECT mode, granted {ADVISORY} AND objid = 806331267 AND classid = 'creditsd.changes'::regclass"
 
 
 def user(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ from creditsd.config.settings import Settings
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.database_source import DatabaseSource
-from creditsd.metrics import collectors as collectors_module
+from creditsd.metrics import collectors
 from tests.conftest import SERVERS, Database, eventually
 from tests.http.asking import KEY, asking, http, token
 from tests.http.test_metrics import scraped
 from tests.integration.line import OTHER, USER, MemorySink, configured, user
-from tests.integration.running import running, until
+from tests.integration.running import QUICK, running, until
 
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)
 
@@ -159,13 +160,13 @@ async def test_the_database_away_is_said_and_streams_stay(installation: Database
 
 
 async def test_what_the_line_does_and_what_waits_is_told_to_prometheus(
-    installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    installation: Database, settings: Settings
 ) -> None:
-    monkeypatch.setattr(collectors_module, "LOOK_SECONDS", 0.0)
+    always = replace(QUICK, metrics=collectors.Timings(look_seconds=0.0))
     well, ill = MemorySink(), MemorySink()
     ill.failure = SinkUnavailable("not today")
     standby = configured(installation, http=http())
-    async with running(settings, well, ill) as daemon, asking(port(settings)) as client:
+    async with running(settings, well, ill, timings=always) as daemon, asking(port(settings)) as client:
         await until(daemon, "state", "leading")
         for number in range(3):
             installation.run(ADD, [user(number), 1])

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from creditsd.config.settings import Settings
 from creditsd.http.operator.recent_totals import RecentTotals
 from tests.conftest import Database, eventually
-from tests.integration.line import ADVISORY, USER, MemorySink
+from tests.integration.leading import restricted
+from tests.integration.line import LEADING, USER, MemorySink, installed
 from tests.integration.play import ADD
 from tests.integration.running import running, until
 
-TERMINATE_LEADER = f"SELECT pg_terminate_backend(pid) FROM (SELECT pid {ADVISORY} AND objid = 2 AND granted) AS leader"
+TERMINATE_LEADER = f"SELECT pg_terminate_backend(pid) FROM (SELECT pid {LEADING}) AS leader"
 
 
 async def test_a_second_daemon_stands_by_and_takes_over(installation: Database, settings: Settings) -> None:
@@ -46,7 +48,7 @@ async def test_a_standby_takes_over_from_a_leader_whose_session_is_ended(
             installation.run(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'creditsd leader' AND pid IN "
-                f"(SELECT pid {ADVISORY} AND objid = 2 AND granted)"
+                f"(SELECT pid {LEADING})"
             )
             installation.run(ADD, [USER, 1])
 
@@ -103,3 +105,27 @@ async def test_a_leader_that_ends_keeps_the_lock_until_what_is_stored_has_arrive
                 await until(standby, "state", "leading")
     assert [total.credits for total in slow.totals] == [1]
     assert sink.totals == []
+
+
+async def test_where_the_server_may_not_be_asked_which_it_is_it_leads_all_the_same_and_says_so_once(
+    reference_table: Database,
+) -> None:
+    # As on Amazon Aurora: it never led.
+    with restricted(reference_table) as (owner, limited):
+        reference_table.run(f"ALTER TABLE user_credits OWNER TO {owner}")
+        reference_table.run(f"GRANT CREATE ON DATABASE {reference_table.name} TO {owner}")
+        reference_table.run("REVOKE EXECUTE ON FUNCTION pg_current_wal_insert_lsn(), pg_control_system() FROM PUBLIC")
+        settings = await installed(limited)
+        sink = MemorySink()
+        with capture_logs() as logs:
+            async with running(settings, sink) as daemon:
+                reference_table.run(ADD, [USER, 1])
+                await sink.until_credits(USER, 1)
+                await until(daemon, "doorbell", "asleep")
+                reference_table.run(TERMINATE_LEADER)
+                reference_table.run(ADD, [USER, 1])
+                await sink.until_credits(USER, 2)
+        events = [event["event"] for event in logs]
+        assert events.count("daemon.led") == 2
+        assert events.count("daemon.server_identified_coarsely") == 1
+        assert "balances.republished" not in events

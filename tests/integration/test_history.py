@@ -203,7 +203,7 @@ async def test_a_daemon_with_few_rights_opens_them_before_the_first_step(referen
 # Reading.
 
 
-async def test_a_signed_in_user_reads_the_own_steps_alone(reference_table: Database, role: str) -> None:
+async def test_a_signed_in_user_reads_their_own_steps_alone(reference_table: Database, role: str) -> None:
     settings = await installed(reference_table, reader=role, **KEPT)
     for amount in (1, 2):
         reference_table.run(ADD, [USER, amount])

@@ -6,20 +6,20 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from creditsd.config.settings import Settings
 from creditsd.daemon.app import Daemon
-from creditsd.http.operator import backend as backend_module
-from creditsd.http.operator import routes as routes_module
+from creditsd.http.operator import Timings
 from creditsd.http.operator.backend import Backend
+from creditsd.http.operator.routes import VIEWERS
 from creditsd.http.static_files import POLICY
 from creditsd.metrics.rates import Rates
 from tests.conftest import SERVERS, Database, eventually
-from tests.http.asking import KEY, Asking, Events, asking, bearer, http, token
+from tests.http.asking import KEY, Asking, Events, asking, bearer, counted, http, token
 from tests.integration.line import OTHER, USER, MemorySink, configured
 from tests.integration.running import running, until
 from tests.servers import free_port
@@ -80,7 +80,7 @@ async def test_only_the_operators_key_opens_anything(installation: Database) -> 
         assert (await client.get("/v1/operator/state", **bearer(OPERATOR))).status == 200
         assert (await client.get("/v1/operator/state", **bearer("another key of an operator"))).status == 200
         assert (await client.read(USER, OPERATOR)).status == 401  # nor is it a server's
-        assert daemon._http.counts.auth_failures["401"] > 30
+        assert counted(daemon._http, "http_auth_failures", status="401") > 30
 
 
 async def test_without_a_key_of_the_operators_there_is_no_page(installation: Database) -> None:
@@ -197,13 +197,12 @@ async def test_nobody_looks_and_nothing_is_asked_and_many_look_and_it_is_asked_o
         assert asked <= 2
 
 
-async def test_more_viewers_than_there_are_places_for_are_told_so(
-    installation: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes_module, "VIEWERS", 1)
+async def test_more_viewers_than_there_are_places_for_are_told_so(installation: Database) -> None:
     async with led(open_to_operators(installation), MemorySink()) as (daemon, client):
-        async with client.stream("/v1/operator/stream", OPERATOR) as events:
-            await told(events, "state")
+        async with AsyncExitStack() as viewers:
+            for _ in range(VIEWERS):
+                events = await viewers.enter_async_context(client.stream("/v1/operator/stream", OPERATOR))
+                await told(events, "state")
             refused = await client.get("/v1/operator/stream", **bearer(OPERATOR))
             assert (refused.status, "look on already" in refused.error) == (503, True)
 
@@ -215,13 +214,11 @@ async def test_more_viewers_than_there_are_places_for_are_told_so(
             await told(events, "state")
 
 
-async def test_without_its_database_it_says_what_it_knows(
-    installation: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backend_module, "STATE_PATIENCE_SECONDS", 0.2)
+async def test_without_its_database_it_says_what_it_knows(installation: Database) -> None:
     away = configured(installation).model_copy(update={"dsn": f"host=127.0.0.1 port={free_port()} password=swordfish"})
-    health: dict[str, object] = {"state": "disconnected", "doorbell": None, "problems": []}
-    async with Backend(away, Rates(), [], lambda: health) as backend:
+    impatient = Timings(state_patience_seconds=0.2)
+    health: dict[str, object] = {"state": "disconnected", "doorbell": None, "problem": None}
+    async with Backend(away, Rates(), [], lambda: health, impatient) as backend:
         said = json.loads(await backend.state())
     assert (said["state"], "line" in said) == ("disconnected", False)
     assert "PostgreSQL" in said["problem"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 
 import pytest
 
 from creditsd.admin.inspect import Inspector
+from creditsd.admin.verify import Verifier
 from creditsd.domain.errors import RowsError
+from creditsd.domain.user_id import LONGEST_BYTES
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, as_role, installed, user
 from tests.servers import REFERENCE_TABLE
@@ -44,6 +47,9 @@ async def test_whose_rows_cannot_be_summed_is_set_aside_and_named_and_nobody_els
             assert [(each.problem, each.users, each.one) for each in (await inspector.status()).set_aside] == [
                 ("not summed", 1, user(3))
             ]
+            async with Verifier.opened(settings, []) as verifier:
+                verdict = await verifier.run(repair=True, progress=lambda *_: None, report=lambda _: None)
+                assert (verdict.users, verdict.set_aside, verdict.drifted, verdict.clean) == (5, 1, 0, False)
             with pytest.raises(RowsError, match=f"the rows of '{user(3)}' cannot be summed up: value overflows"):
                 await inspector.total(user(3))
         # Their next change is tried again, and no other change is held up by them.
@@ -150,3 +156,27 @@ async def test_an_operator_on_the_owners_path_is_not_taken_when_a_plan_is_expire
         application.run(ADD, [USER, 0, "one_time"])
         assert [total.cause for total in await line.settle()] == ["auto-expire"]
     assert database.run("SELECT what FROM caught") == []
+
+
+@pytest.mark.parametrize("type_", ["text", "varchar(9000)"])
+async def test_an_id_too_long_for_an_index_fails_no_write_and_is_named(database: Database, type_: str) -> None:
+    database.run(f"CREATE TABLE user_credits (user_id {type_}, credits int, status text)")
+    dice = random.Random(1)  # what repeats itself would be compressed, and fit
+    long, fits = ("".join(chr(dice.randrange(33, 127)) for _ in range(size)) for size in (9000, LONGEST_BYTES))
+    settings = await installed(database)
+    async with Line.settled(settings) as line:
+        for user_id in (long, fits, "usual"):
+            database.run("INSERT INTO user_credits VALUES (%s, 5, 'active')", [user_id])
+        database.run("UPDATE user_credits SET credits = credits + 1")
+        await line.settle()
+        assert await line.stored() == {fits: 6, "usual": 6}
+        database.run("SELECT creditsd.begin_resync('backfill')")
+        while not (await line.recomputer.resync_next(2)).page["done"]:
+            pass
+        assert await line.stored() == {fits: 6, "usual": 6}
+        assert database.run(PROBLEMS) == [(long[:100], "id too long")]
+        database.run("UPDATE user_credits SET user_id = 'moved' WHERE length(user_id) > 5000")
+        database.run("UPDATE user_credits SET user_id = %s WHERE user_id = 'usual'", [long])
+        assert {total.user_id: int(total.credits) for total in await line.settle()} == {"moved": 6, "usual": 0}
+        database.run("DELETE FROM user_credits")
+        await line.settle()

@@ -1,6 +1,6 @@
 """Whatever is done to the table, in whatever order: it is said or right, and right after one install.
 
-CREDITSD_TEST_HISTORIES says how many histories are drawn for each version of PostgreSQL, CREDITSD_TEST_SEED the first seed.
+CREDITSD_TEST_HISTORIES says how many are drawn for each version of PostgreSQL, CREDITSD_TEST_SEED the first seed.
 """
 
 from __future__ import annotations
@@ -53,24 +53,25 @@ class Watched:
                     await self._running
             self._daemon = None
 
-    async def seen(self) -> tuple[bool, list[object], dict[str, int] | None]:
+    async def seen(self) -> tuple[bool, object, dict[str, int]]:
         """Whether it is ready, what it says must be mended, and where what was told differs from the truth."""
-        health = self._daemon.health() if self._daemon is not None else {}
-        problems = list(health.get("problems", []))  # type: ignore[call-overload]
-        if self._running is None or self._running.done():
-            if self._running is not None and (error := self._running.exception()) is not None:
-                problems = [str(error)]
-                if not isinstance(error, SchemaError):
-                    raise error
-            return False, problems or ["it is down"], None
+        if self._daemon is None or self._running is None or self._running.done():
+            return False, self._end(), {}
+        health = self._daemon.health()
         truth = await asyncio.to_thread(self.history.truth)
+        if truth is None:
+            return bool(health["ready"]), health["problem"], {"everyone": 0}
         told = {name: int(total.credits) for name, total in self.sink.newest.items() if total.credits}
-        wrong = (
-            {name: told.get(name, 0) for name in {*truth, *told} if told.get(name) != truth.get(name)}
-            if truth is not None
-            else None
-        )
-        return bool(health["ready"]), problems, wrong
+        wrong = {name: told.get(name, 0) for name in {*truth, *told} if told.get(name) != truth.get(name)}
+        return bool(health["ready"]), health["problem"], wrong
+
+    def _end(self) -> str:
+        """Say why it does not run. Raises what is no answer but a bug."""
+        if self._running is None or (error := self._running.exception()) is None:
+            return "it is down"
+        if not isinstance(error, SchemaError):
+            raise error
+        return str(error)
 
     async def said_or_right(self) -> None:
         """Fail where it is ready and wrong, and stays so."""

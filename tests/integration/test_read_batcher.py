@@ -35,7 +35,7 @@ async def looking(settings: Settings, *, workers: int = 1) -> AsyncIterator[Read
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_everyone_gets_the_own_total_stored_or_computed(installation: Database, settings: Settings) -> None:
+async def test_everyone_gets_their_own_total_stored_or_computed(installation: Database, settings: Settings) -> None:
     for number in range(1, 5):
         installation.run(ADD, [user(number), number])
     async with Line.settled(settings) as line:

@@ -9,10 +9,8 @@ import pytest
 
 from tests.conftest import Database, eventually
 from tests.integration.hearing import asked, heard, hearing
-from tests.integration.line import OTHER, USER, Line, installed, user
+from tests.integration.line import OTHER, USER, K, Line, installed, user
 from tests.integration.play import ADD
-
-K = "'creditsd.changes'::regclass::oid::int4, 1"
 
 
 async def test_with_nobody_there_writers_keep_silent(installation: Database) -> None:

@@ -72,7 +72,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("kind", IDS)
-async def test_a_signed_in_user_reads_the_own_row_by_its_key_and_no_other(
+async def test_a_signed_in_user_reads_their_own_row_by_its_key_and_no_other(
     database: Database, role: str, kind: str
 ) -> None:
     _, first, none = IDS[kind]
@@ -109,7 +109,7 @@ async def test_who_reads_may_not_write_and_sees_nothing_else(reference_table: Da
 
 async def test_the_reader_is_granted_once_and_keeps_it_over_installs(reference_table: Database, role: str) -> None:
     settings = configured(reference_table, reader=role)
-    assert f"granted {role} the reading of the own balance" in (await schema.install(settings)).done
+    assert f"let the users of {role} read their own balance" in (await schema.install(settings)).done
     assert (await schema.install(settings)).done == []
     assert (await schema.install(configured(reference_table, can_buy="always", wakeup="poll"))).done
     assert as_role(reference_table, role).run("SELECT FROM creditsd.balances") == []

@@ -34,7 +34,7 @@ def project(reference_table: Database) -> Database:
     return reference_table
 
 
-async def test_a_user_may_listen_to_the_own_topic_and_to_no_other(project: Database, role: str) -> None:
+async def test_a_user_may_listen_to_their_own_topic_and_to_no_other(project: Database, role: str) -> None:
     """As Realtime asks: a message is there, and whoever wants to listen tries to read it."""
     settings = await installed(project, reader=role)
     project.run(f"GRANT USAGE ON SCHEMA realtime TO {role}; GRANT SELECT ON realtime.messages TO {role}")

@@ -15,6 +15,8 @@ from creditsd.domain.total import Total
 from creditsd.gateway.sources import BrokerSource, make, version_of
 from creditsd.gateway.upstream import Upstream
 from creditsd.http.hub import Hub
+from creditsd.metrics.counters import FeedMetrics
+from creditsd.metrics.registry import registry
 from tests.brokers import BROKERS, Broker, broker, publish
 from tests.conftest import eventually
 from tests.sinks.valkey import Valkey
@@ -68,7 +70,9 @@ async def subscribed(server: Broker, **settings: Any) -> AsyncIterator[tuple[Ups
     """Run an upstream, connected, with a hub that it fills."""
     made = ServeSettings(feed=server.url, **settings)
     source = Watched(make(made))
-    upstream = Upstream(source, user_id_type=made.user_id_type, sweep_seconds=made.sweep_seconds)
+    upstream = Upstream(
+        source, FeedMetrics(registry()), user_id_type=made.user_id_type, sweep_seconds=made.sweep_seconds
+    )
     hub = Hub(upstream)
     running = asyncio.create_task(upstream.run(hub.offer))
     try:

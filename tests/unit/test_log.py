@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,6 +15,7 @@ import pytest
 import structlog
 
 from creditsd.config import log
+from creditsd.config.log_writer import LogWriter
 from creditsd.config.settings import LogSettings
 
 
@@ -98,3 +101,41 @@ def test_no_secret_gets_into_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "password=***" in first["exception"]
     assert "password=***" in second["exception"]
     assert third["key"] == "credits:u1"
+
+
+def test_whoever_does_not_read_the_log_stops_nobody_and_is_told_what_was_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    writer = LogWriter()
+    counted: list[int] = []
+    heard = b""
+    with os.fdopen(reading, "rb", buffering=0) as reader:
+        with os.fdopen(writing, "w") as stream:  # holds 64 KiB, and then a write does not return
+            monkeypatch.setattr(sys, "stderr", stream)
+            with writer.threaded(counted.append, kept_lines=10):
+                for number in range(2000):
+                    writer.write(f"{number:01023d}\n")
+                while not counted:
+                    heard += reader.read(65536)
+        while more := reader.read(65536):
+            heard += more
+    told = [int(line) for line in heard.splitlines()]
+    assert told == sorted(told)
+    assert len(told) + sum(counted) == 2000
+    assert sum(counted) > 1900 - 64
+
+
+def test_a_log_that_nobody_reads_does_not_keep_the_process_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    writer = LogWriter()
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with writer.threaded(lambda _: None):
+            for number in range(200):
+                writer.write(f"{number:01023d}\n")
+        assert writer.write("never said\n") == 0
+        os.close(reading)  # the thread's write fails, and it goes on to its end
+        for thread in threading.enumerate():
+            if thread.name == "log":
+                thread.join()

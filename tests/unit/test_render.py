@@ -56,12 +56,12 @@ SCREENS: dict[str, Callable[[Console], None]] = {
         Explanation(
             NASTY_TOTAL,
             NASTY_TOTAL,
-            [Problem("not expired", NASTY, WHEN)],
+            [Problem(NASTY, NASTY, WHEN)],
             [ExplainedRow(Decimal(1), NASTY, NASTY, NASTY, NASTY, None, None, True, NASTY)],
             [(NASTY, NASTY)],
         ),
     ),
-    "explain nobody": lambda console: render.explanation(console, NASTY, Explanation(NASTY_TOTAL, None, [], [], [])),
+    "explain nobody": lambda console: render.explanation(console, NASTY, Explanation(None, None, [], [], [])),
     "watch": lambda console: console.print(render.total_line(NASTY_TOTAL)),
     "verify": lambda console: console.print(
         render.drift_line(Drift(NASTY, NASTY, "missing", 1, None, Decimal(1), Decimal(1)))
@@ -86,7 +86,7 @@ SCREENS: dict[str, Callable[[Console], None]] = {
             1,
             1,
             [SinkState("hook", 1, 0, 0, NASTY, WHEN, WHEN)],
-            [SetAside("not summed", 1, NASTY)],
+            [SetAside(NASTY, 1, NASTY)],
             [{"problem": NASTY, "hint": NASTY}],
         ),
     ),

@@ -58,3 +58,8 @@ export async function refusal(response: Response): Promise<CreditsError> {
     retryAfterMs: seconds > 0 ? seconds * 1000 : 0,
   });
 }
+
+/** What a page had better say: with a total at hand, a line that is lost for a while is none of its troubles. */
+export function shownError({ total, error }: { readonly total: unknown; readonly error: CreditsError | null }): CreditsError | null {
+  return error && (!total || ["unauthorized", "forbidden", "not_configured"].includes(error.kind)) ? error : null;
+}

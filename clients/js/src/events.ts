@@ -14,26 +14,24 @@ export interface EventHandlers {
 export function eventReader(on: EventHandlers): (piece: string) => void {
   let rest = "";
   let name = "";
-  let data: string[] = [];
+  let data: string | undefined;
 
   const take = (line: string): void => {
-    if (line === "") {
-      if (data.length > 0) on.event(name || "message", data.join("\n"));
-      name = "";
-      data = [];
-      return;
-    }
-    const [, field, value] = /^([^:]*)(?:: ?(.*))?$/s.exec(line)!;
-    if (field === "data") data.push(value ?? "");
-    else if (field === "event") name = value ?? "";
-    else if (field === "retry" && /^\d+$/.test(value ?? "")) on.retry(Number(value));
+    const [, field, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(line)!;
+    if (field === "data") data = data === undefined ? value : `${data}\n${value}`;
+    else if (field === "event") name = value;
+    else if (field === "retry" && /^\d+$/.test(value)) on.retry(Number(value));
+    if (line) return;
+    if (data !== undefined) on.event(name || "message", data);
+    name = "";
+    data = undefined;
   };
 
   return (piece) => {
     // A CR at the very end may be the first half of CRLF: it waits for what follows.
     const lines = (rest + piece).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop()!;
-    if (rest.length > LONGEST_LINE) throw new CreditsError("malformed", "the stream sent a line without end");
+    if (rest.length > LONGEST_LINE) throw new CreditsError("malformed", "the line is too long");
     lines.forEach(take);
   };
 }

@@ -2,50 +2,56 @@
 
 import { isTotal, type Total } from "./total.ts";
 
-export type Shelf = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
+type Perhaps<T> = T | Promise<T>;
 
+/** Local storage, or what is like it: React Native's AsyncStorage answers with promises. */
+export interface Shelf {
+  getItem(key: string): Perhaps<string | null>;
+  setItem(key: string, value: string): Perhaps<unknown>;
+  removeItem(key: string): Perhaps<unknown>;
+}
+
+interface Kept {
+  readonly user: string;
+  readonly total: Total;
+  /** When the server last said so, in milliseconds since 1970. */
+  readonly at: number;
+}
+
+/** One place for one user: whoever comes next takes it, because on a shared computer they are other people. */
 export class Memory {
-  readonly #prefix: string;
-  readonly #shelf: Shelf | null;
+  readonly #key: string;
+  readonly #shelf: Shelf | null | undefined;
 
-  constructor(url: string, shelf: Shelf | null) {
-    this.#prefix = `creditsd:${url}:`;
+  constructor(name: string, shelf: Shelf | null | undefined) {
+    this.#key = `creditsd:${name}`;
     this.#shelf = shelf;
   }
 
-  /** Return what is known of a user, and forget everybody else: on a shared computer they are other people. */
-  recall(user: string): Total | null {
-    return attempt(() => {
-      const shelf = this.#shelf!;
-      const mine = this.#prefix + user;
-      const keys = Array.from({ length: shelf.length }, (_, index) => shelf.key(index)!);
-      for (const key of keys) if (key.startsWith(this.#prefix) && key !== mine) shelf.removeItem(key);
-      const total = user ? JSON.parse(shelf.getItem(mine)!) as unknown : null;
-      return isTotal(total) ? total : null;
+  /** Give what is known of a user, and forget anybody else. */
+  recall(user: string | null, found: (total: Total, at: number) => void): void {
+    this.#do(async (shelf) => {
+      const kept = JSON.parse((await shelf.getItem(this.#key))!) as Kept | null;
+      if (kept?.user !== user) this.forget();
+      else if (isTotal(kept?.total)) found(kept.total, kept.at);
     });
   }
 
-  /** Keep a total, unless another tab has kept a newer one. */
   keep(user: string, total: Total): void {
-    if (!user) return;
-    attempt(() => {
-      const key = this.#prefix + user;
-      const kept = JSON.parse(this.#shelf!.getItem(key)!) as Total | null;
-      if (!kept || kept.version < total.version) this.#shelf!.setItem(key, JSON.stringify(total));
-    });
+    this.#do((shelf) => shelf.setItem(this.#key, JSON.stringify({ user, total, at: Date.now() } satisfies Kept)));
   }
-}
 
-/** Find local storage; a browser may refuse it, and a server has none. */
-export function localShelf(): Shelf | null {
-  return attempt(() => (typeof window === "undefined" ? null : window.localStorage));
-}
+  forget(): void {
+    this.#do((shelf) => shelf.removeItem(this.#key));
+  }
 
-/** Storage may be missing, full, forbidden or filled by somebody else; the line does not depend on it. */
-function attempt<T>(use: () => T): T | null {
-  try {
-    return use();
-  } catch {
-    return null;
+  /** Storage may be missing, full, forbidden or filled by somebody else; the line does not depend on it. */
+  async #do(use: (shelf: Shelf) => unknown): Promise<void> {
+    try {
+      const shelf = this.#shelf === undefined ? globalThis.window?.localStorage : this.#shelf;
+      if (shelf) await use(shelf);
+    } catch {
+      // As above.
+    }
   }
 }

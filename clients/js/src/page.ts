@@ -10,27 +10,18 @@ export interface PageHandlers {
 }
 
 /** Call the handlers until the returned function is called. Outside a browser nothing ever happens. */
-export function watchPage(on: PageHandlers): () => void {
-  if (typeof document === "undefined") return () => {};
+export function watchPage({ online, offline, awake, asleep }: PageHandlers): () => void {
   const visible = (): void => {
-    if (!document.hidden) on.awake();
+    if (looking()) awake();
   };
-  const events: [EventTarget, string, () => void][] = [
-    [window, "online", on.online],
-    [window, "offline", on.offline],
-    [window, "pageshow", on.awake],
-    [window, "pagehide", on.asleep],
-    [document, "resume", on.awake],
-    [document, "freeze", on.asleep],
-    [document, "visibilitychange", visible],
-  ];
-  for (const [target, name, handler] of events) target.addEventListener(name, handler);
-  return () => {
-    for (const [target, name, handler] of events) target.removeEventListener(name, handler);
-  };
+  const events = Object.entries({ online, offline, pageshow: awake, pagehide: asleep, resume: awake, freeze: asleep, visibilitychange: visible });
+  // On their way down events of the document pass the window.
+  const each = (listen?: typeof addEventListener): void => events.forEach(([name, handler]) => listen?.(name, handler, true));
+  each(globalThis.window?.addEventListener);
+  return () => each(globalThis.window?.removeEventListener);
 }
 
 /** Tell whether somebody may be looking. */
 export function looking(): boolean {
-  return typeof document === "undefined" || !document.hidden;
+  return !globalThis.document?.hidden;
 }

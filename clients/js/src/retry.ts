@@ -3,7 +3,7 @@
 import type { CreditsError } from "./errors.ts";
 
 /** Why a stream that had opened is over: the server's own reason, or what we noticed. */
-export type End = "lost" | "silent" | "offline" | (string & {});
+export type End = "lost" | "silent" | "offline" | "mute" | "unreadable" | (string & {});
 
 export interface Attempt {
   /** Attempts in a row that led to no lasting stream. */
@@ -47,6 +47,11 @@ export function afterError(error: CreditsError, last: Attempt, stepMs: number, m
   const settled = error.kind === "forbidden" || error.kind === "not_configured" || error.kind === "malformed";
   const waitMs = settled ? longWait(stepMs, maxMs) : backOff(failures - 1, stepMs, maxMs);
   return { failures, fresh, waitMs: waitMs + error.retryAfterMs, firm: error.retryAfterMs > 0 };
+}
+
+/** Decide when to try a stream again after so many that said nothing; meanwhile the total is read. */
+export function afterMute(times: number, maxMs: number): Next {
+  return { failures: 0, fresh: false, waitMs: maxMs * Math.min(times - 1, 4) * (0.75 + Math.random() / 2), firm: true };
 }
 
 function longWait(stepMs: number, maxMs: number): number {

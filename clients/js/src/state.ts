@@ -1,6 +1,7 @@
 /** What listeners see: the newest total, changes not yet confirmed on top of it, and how the line stands. */
 
 import type { CreditsError } from "./errors.ts";
+import { type Change, isIn, moves, type Pending, type Until, versionOf, type Written } from "./pending.ts";
 import type { Total } from "./total.ts";
 
 export type Status =
@@ -9,6 +10,8 @@ export type Status =
   | "connecting"
   /** Every change arrives as it happens. */
   | "live"
+  /** No stream comes through, so the total is read every few seconds. */
+  | "polling"
   /** The network or the server is away; `total` is the last one known. */
   | "offline"
   /** The server, or `getToken`, refuses; `error` says why. It is tried again all the same. */
@@ -24,22 +27,31 @@ export interface Snapshot {
   readonly error: CreditsError | null;
   /** Whether `total` contains a change that the server has not confirmed. */
   readonly pending: boolean;
+  /** The newest total that the server told: `total` without what is pending. */
+  readonly confirmed: Total | null;
+  /** The one before `confirmed`; null before there were two. */
+  readonly previous: Total | null;
+  /** When the server last said what `total` is, in milliseconds since 1970; null: never. */
+  readonly lastSyncedAt: number | null;
+  /** How many tabs share the connection, this one among them. */
+  readonly tabs: number;
+  /** Whether this tab is the one that holds it. */
+  readonly leading: boolean;
 }
 
 export type Listener = (snapshot: Snapshot) => void;
-export type Change = number | ((total: Total) => Total);
 
 /** Say what an error means for the line: without a network everything fails, `getToken` too. */
 export function standing(error: CreditsError): Status {
   return error.kind === "network" || globalThis.navigator?.onLine === false ? "offline" : "error";
 }
 
-interface Pending {
-  readonly apply: (total: Total) => Total;
-  readonly timer: ReturnType<typeof setTimeout>;
-}
+/** For how many times its usual time a change waits for the answer of its own write. */
+const PATIENCE = 6;
 
-export const EMPTY: Snapshot = Object.freeze({ total: null, status: "idle", error: null, pending: false });
+export const EMPTY: Snapshot = Object.freeze({
+  total: null, status: "idle", error: null, pending: false, confirmed: null, previous: null, lastSyncedAt: null, tabs: 1, leading: false,
+});
 
 export class State {
   readonly listeners = new Set<Listener>();
@@ -48,52 +60,100 @@ export class State {
   truth: Total | null = null;
   #changes: readonly Pending[] = [];
 
-  /** Keep a total unless it is older than ours, or ours; changes that were waiting yield to it. */
-  accept(total: Total): boolean {
-    if (this.truth?.user_id === total.user_id && total.version <= this.truth.version) return false;
-    this.#replace(total);
+  /** Keep a total unless it is older than ours; changes that are not in it yet stay on top of it. False where it is no news. */
+  accept(total: Total, at = Date.now()): boolean {
+    const known = this.truth?.user_id === total.user_id ? this.truth : null;
+    if (known && total.version <= known.version) {
+      if (total.version === known.version) this.note({ lastSyncedAt: at });
+      return false;
+    }
+    if (known) this.#settle(known, total);
+    else this.#changes = [];
+    this.truth = total;
+    this.#tell({ previous: known, lastSyncedAt: at });
     return true;
   }
 
   /** Forget the total: it was somebody else's. */
   forget(): void {
-    if (this.truth) this.#replace(null);
+    if (!this.truth) return;
+    this.#changes = [];
+    this.truth = null;
+    this.#tell({ previous: null, lastSyncedAt: null });
   }
 
-  /** Show a change before it is true, for so long at most. Returns a function that takes it back. */
-  change(change: Change, forMs: number): () => void {
+  /** Show a change before it is true. Returns a function that takes it back. */
+  change(change: Change, until: Until, forMs: number, written: Written): () => void {
     if (!this.truth) return () => {};
-    const undo = (): void => {
-      clearTimeout(pending.timer);
-      if (!this.#changes.includes(pending)) return;
-      this.#changes = this.#changes.filter((other) => other !== pending);
-      this.#tell();
+    const promise = typeof until === "object" && until;
+    const pending: Pending = {
+      apply: typeof change === "number" ? (total) => ({ ...total, credits: total.credits + change }) : change,
+      until: promise ? undefined : (until as number | undefined),
+      met: false,
+      answered: !promise,
     };
-    const apply = typeof change === "number" ? (total: Total) => ({ ...total, credits: total.credits + change }) : change;
-    const pending: Pending = { apply, timer: setTimeout(undo, forMs) };
+    let timer: ReturnType<typeof setTimeout>;
+    const limit = (ms: number): void => {
+      clearTimeout(timer);
+      timer = setTimeout(end, ms);
+    };
+    const end = (): void => {
+      clearTimeout(timer);
+      if (this.#changes.includes(pending)) this.#keep((other) => other !== pending);
+    };
     this.#changes = [...this.#changes, pending];
+    limit(promise ? forMs * PATIENCE : forMs);
+    if (promise) {
+      promise.then((answer) => {
+        pending.answered = true;
+        pending.until = versionOf(answer);
+        if (pending.until !== undefined) pending.met = false;
+        limit(forMs);
+        this.#keep((other) => !this.truth || !isIn(other, this.truth));
+        written(answer, pending.until);
+      }, end);
+    }
     this.#tell();
-    return undo;
+    return end;
+  }
+
+  #keep(which: (change: Pending) => boolean): void {
+    this.#changes = this.#changes.filter(which);
+    this.#tell();
   }
 
   /** Say how the line stands. The same trouble met again is no news. */
   stand(status: Status, met: CreditsError | null = null): void {
     const known = this.snapshot.error;
     const error = met?.kind === known?.kind && met?.message === known?.message ? known : met;
-    if (status !== this.snapshot.status || error !== this.snapshot.error) this.#tell({ status, error });
+    this.note({ status, error });
   }
 
-  #replace(total: Total | null): void {
-    for (const { timer } of this.#changes) clearTimeout(timer);
-    this.#changes = [];
-    this.truth = total;
-    this.#tell();
+  /** Say something else of the line, if it is news. */
+  note(news: Partial<Snapshot>): void {
+    if (Object.entries(news).some(([name, value]) => this.snapshot[name as keyof Snapshot] !== value)) this.#tell(news);
   }
 
-  #tell(stand: Partial<Snapshot> = {}): void {
-    const changes = this.#changes;
-    const total = this.truth && changes.reduce((sum, { apply }) => apply(sum), this.truth);
-    const snapshot: Snapshot = (this.snapshot = { ...this.snapshot, ...stand, total, pending: changes.length > 0 });
+  /** Find out which of the changes that wait are in a newer total. */
+  #settle(old: Total, now: Total): void {
+    let moved = now.credits - old.credits;
+    const guessed = this.#changes.filter((change) => {
+      if (!isIn(change, now)) return !change.met && change.until === undefined;
+      if (!change.met) moved -= moves(change, old);
+      return false;
+    });
+    // Whose version is not known is recognised by its size, alone or with those before it.
+    let sum = 0;
+    const last = guessed.findIndex((change) => (sum += moves(change, old)) === moved);
+    const alone = guessed.filter((change) => moves(change, old) === moved).slice(0, 1);
+    if (moved) for (const change of last < 0 ? alone : guessed.slice(0, last + 1)) change.met = true;
+    this.#changes = this.#changes.filter((change) => !isIn(change, now));
+  }
+
+  #tell(news: Partial<Snapshot> = {}): void {
+    const shown = this.#changes.filter((change) => !change.met);
+    const total = this.truth && shown.reduce((sum, { apply }) => apply(sum), this.truth);
+    const snapshot: Snapshot = (this.snapshot = { ...this.snapshot, ...news, total, confirmed: this.truth, pending: shown.length > 0 });
     for (const listener of [...this.listeners]) {
       try {
         listener(snapshot);

@@ -2,7 +2,9 @@
 
 import { create, type StoreApi, type UseBoundStore } from "zustand";
 
-import type { CreditsClient } from "./client.ts";
+import { shownError } from "./errors.ts";
+import { onlyClient } from "./only.ts";
+import type { CreditsClient } from "./options.ts";
 import type { Snapshot } from "./state.ts";
 import type { Total } from "./total.ts";
 
@@ -24,20 +26,21 @@ export interface CreditsStoreOptions {
   readonly enableRealtime?: boolean;
 }
 
-/** Make a store over a client. Nothing is opened before a component, or anybody else, subscribes to it. */
-export function createCreditsStore(client: CreditsClient, { enableRealtime: live = true }: CreditsStoreOptions = {}): UseBoundStore<StoreApi<CreditsState>> {
+/** Make a store over a client, or over the one that the application made. Nothing is opened before a component, or anybody else, subscribes to it. */
+export function createCreditsStore(client: CreditsClient = onlyClient(), { enableRealtime: live = true }: CreditsStoreOptions = {}): UseBoundStore<StoreApi<CreditsState>> {
   return create<CreditsState>()((set, _get, store) => {
     let asking = 0;
-    const show = ({ total, error, status }: Snapshot): void => set({
-      getCreatorCredits: total,
-      loadingGetCreatorCredits: asking > 0 || (status === "connecting" && !total && !error),
-      errorGetCreatorCredits: error && error.message,
+    /** What went wrong with what a component asked for; a line that is lost for a while is not that. */
+    let failed: string | null = null;
+    const show = (snapshot: Snapshot): void => set({
+      getCreatorCredits: snapshot.total,
+      loadingGetCreatorCredits: asking > 0 || (snapshot.status === "connecting" && !snapshot.total && !snapshot.error),
+      errorGetCreatorCredits: shownError(snapshot)?.message ?? (snapshot.error && failed),
     });
     const ask = async (): Promise<void> => {
       asking++;
       show(client.snapshot());
-      // What goes wrong is in the snapshot.
-      await client.refetch().catch(() => {});
+      failed = await client.refetch().then(() => null, (error: Error) => error.message);
       asking--;
       show(client.snapshot());
     };
@@ -69,8 +72,9 @@ export function createCreditsStore(client: CreditsClient, { enableRealtime: live
       },
       refreshCreatorCredits: ask,
       setCredits: (credits) => {
-        if (credits.version > (client.total?.version ?? -1)) client.accept(credits);
-        else client.optimistic((total) => ({ ...total, ...credits, version: total.version }));
+        const version = client.confirmed?.version ?? -1;
+        if (credits.version > version) client.accept(credits);
+        else client.optimistic((total) => ({ ...total, ...credits, version: total.version }), { until: version + 1 });
         show(client.snapshot());
       },
     };

@@ -18,9 +18,9 @@ test("the same trouble met again is no news, other trouble and its end are", () 
 
 test("the snapshot is the same object until something changes", () => {
   const state = new State();
-  state.accept(total("ann", 5, 100));
+  state.accept(total("ann", 5, 100), 1);
   const before = state.snapshot;
-  state.accept(total("ann", 5, 100));
+  state.accept(total("ann", 5, 100), 1);
   state.accept(total("ann", 4, 1));
   state.stand("idle");
   assert.equal(state.snapshot, before);

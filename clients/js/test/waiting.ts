@@ -1,8 +1,10 @@
 /** Waiting for what a client comes to show. */
 
 import assert from "node:assert/strict";
+import type { TestContext } from "node:test";
 
-import type { CreditsClient, Snapshot } from "../src/index.ts";
+import { type CreditsClient, type CreditsClientOptions, createCreditsClient, type Snapshot } from "../src/index.ts";
+import { Counterpart, tokenOf } from "./counterpart.ts";
 
 /** Resolve with the first snapshot that holds, or fail after ten seconds. */
 export function until(client: CreditsClient, holds: (snapshot: Snapshot) => unknown): Promise<Snapshot> {
@@ -32,9 +34,25 @@ export async function eventually(holds: () => unknown): Promise<void> {
 
 /** Local storage for a test. */
 export class Shelf extends Map<string, string> {
-  get length(): number { return this.size; }
   getItem(key: string): string | null { return this.get(key) ?? null; }
   setItem(key: string, value: string): void { this.set(key, value); }
   removeItem(key: string): void { this.delete(key); }
-  key(index: number): string | null { return [...this.keys()][index] ?? null; }
 }
+
+/** Open a server for one test. */
+export async function counterpart(t: TestContext): Promise<Counterpart> {
+  const server = await new Counterpart().open();
+  t.after(() => server[Symbol.asyncDispose]());
+  return server;
+}
+
+/** Make Ann's client, or another's, for one test. */
+export function client(t: TestContext, server: Counterpart, options: Partial<CreditsClientOptions> = {}): CreditsClient {
+  const made = createCreditsClient({ url: server.url, getToken: () => tokenOf("ann"), maxRetryMs: 200, storage: null, ...options });
+  t.after(() => made.close());
+  return made;
+}
+
+export const STREAM = "/v1/me/credits/stream";
+export const READ = "/v1/me/credits";
+export const nothing = (): void => {};

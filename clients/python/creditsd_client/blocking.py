@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
@@ -161,23 +161,34 @@ class _Loop:
 
     def run(self, question: Callable[[], Awaitable[T]]) -> T:
         """Wait for the answer. Whoever is interrupted by a signal meanwhile leaves nothing running."""
+        portal: BlockingPortal | None = None
+        answering: list[asyncio.Task[Any] | None] = []
         ended = threading.Event()
 
         async def answer() -> T:
+            answering.append(asyncio.current_task())
             try:
                 return await question()
             finally:
                 ended.set()
 
-        with self._lock:
-            asked = self._open().start_task_soon(answer)
+        async def give_up() -> None:
+            for task in answering:
+                assert task is not None
+                task.cancel()
+
         try:
+            with self._lock:
+                portal = self._open()
+                asked = portal.start_task_soon(answer)
             return asked.result()
         except CancelledError:
             raise ClosedError("the client was closed meanwhile") from None
         except BaseException:
-            if asked.cancel():  # it was not the answer but a signal's handler that raised
-                ended.wait()
+            if portal is not None and not ended.is_set():  # not the answer raised, but a signal's handler
+                portal.call(give_up)  # begins after `answer` has, if that was ever sent
+                if answering:
+                    ended.wait()
             raise
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ import nats.js.errors
 from nats.aio.client import RawCredentials
 from nats.js import JetStreamContext
 
+from creditsd.brokers.closing import bounded
 from creditsd.brokers.connection_loss import loss_named, named
 from creditsd.brokers.nats.connection import NatsClient, NatsConnection
 from creditsd.brokers.nats.failures import FAILURES, User, meaning
@@ -22,11 +22,9 @@ from creditsd.brokers.nats.subjects import SUBJECT_BYTES, encode_user
 from creditsd.config.printable import one_line
 from creditsd.domain.errors import CreditsdError
 
-_CLOSE_SECONDS = 2.0
-
 
 class NatsBroker:
-    """The servers of one url, and the stream (or bucket) there; connected when first needed, and again after a loss."""
+    """Connects to the servers of one url when needed, and again after a loss; knows the stream (or bucket)."""
 
     def __init__(
         self,
@@ -91,7 +89,7 @@ class NatsBroker:
         return message.seq or 0, message.data or b""
 
     async def together(self, link: NatsConnection, jobs: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """Run all at once; the first failure that is not of one total's own ends the connection and is raised."""
+        """Run coroutines concurrently; the first failure closes the connection and is raised."""
         work = asyncio.gather(*jobs, return_exceptions=True)
         done: set[asyncio.Future[Any]] = set()
         try:
@@ -123,9 +121,8 @@ class NatsBroker:
         """Close the connection, waiting 2 s at most for a server that does not let go."""
         link, self._link = self._link, None
         if link is not None:
-            with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await link.client.close()
+            async with bounded(*FAILURES):
+                await link.client.close()
 
     async def _connect(self, client: NatsClient, lost: asyncio.Future[str]) -> None:
         async def on_closed() -> None:

@@ -1,4 +1,4 @@
-"""What the gateway hears totals from, and how the scheme of `serve.feed` finds the one file that implements it."""
+"""The protocol of a gateway's source, and how the scheme of `serve.feed` finds the file that implements it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "serve.feed"
 
 
 class BrokerSource(Protocol):
-    """A place where totals are heard as a sink publishes them. It translates; waiting and trying again are not its own.
+    """A broker that a sink publishes to, subscribed by user. It translates; waiting and retrying are the upstream's.
 
     Every method but `close` raises SinkUnavailable; after that `open` begins anew, with nothing subscribed.
     """
@@ -31,13 +31,13 @@ class BrokerSource(Protocol):
         """The most users one call takes."""
 
     async def open(self) -> None:
-        """Connect, and let go of what was there before."""
+        """Connect, and close what was there before."""
 
     async def subscribe(self, user_ids: Sequence[str]) -> None:
         """Return once every total that is stored from now on for these users will be heard. Takes nobody twice."""
 
     async def unsubscribe(self, user_ids: Sequence[str]) -> None:
-        """Hear no more of these users."""
+        """Unsubscribe from these users."""
 
     async def heard(self) -> Sequence[tuple[str, bytes]]:
         """Wait for the next totals, as (user, JSON); of one user the newest may stand for all.
@@ -49,7 +49,7 @@ class BrokerSource(Protocol):
         """Read what is stored for each user, in their order; None where there is nothing."""
 
     async def close(self) -> None:
-        """Let go of everything, within a bounded time; may be called twice, and without `open`."""
+        """Close everything, within a bounded time; may be called twice, and without `open`."""
 
 
 def version_of(user_id: str, document: bytes) -> int | None:

@@ -1,4 +1,4 @@
-"""NATS: hears what the sink of that name publishes, one subject a user, and reads what JetStream stored."""
+"""NATS: subscribes to the subjects the sink publishes on, and reads what JetStream stored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Options(broker.NatsOptions):
 
 
 class NatsSource:
-    """One connection with a plain subscription a user: what JetStream stores passes by there as it is published."""
+    """One connection with a core NATS subscription per user: what JetStream stores is published there too."""
 
     max_batch = MAX_BATCH
 
@@ -44,7 +44,7 @@ class NatsSource:
         self._link.lost.add_done_callback(lambda _: self._wakeup.set())
 
     async def subscribe(self, user_ids: Sequence[str]) -> None:
-        """Subscribe to all, and wait for the server's word. An id too long for a subject has none, and no total."""
+        """Subscribe to all, and flush. An id too long for a subject has no total."""
         async with self._line() as link:
             for user_id in user_ids:
                 subject = self._server.subject(user_id)
@@ -54,7 +54,7 @@ class NatsSource:
             await self._answer(link)
 
     async def unsubscribe(self, user_ids: Sequence[str]) -> None:
-        """Leave the subjects."""
+        """Unsubscribe."""
         async with self._line():
             for user_id in user_ids:
                 subscription = self._subscriptions.pop(user_id, None)
@@ -63,7 +63,7 @@ class NatsSource:
                 self._come.pop(user_id, None)
 
     async def heard(self) -> Sequence[tuple[str, bytes]]:
-        """Take the newest of each user that has come; a silent line is asked for a sign of life."""
+        """Return the newest total of each user that has arrived; ping a silent connection."""
         async with self._line() as link:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
@@ -91,7 +91,7 @@ class NatsSource:
 
     @asynccontextmanager
     async def _line(self) -> AsyncIterator[broker.NatsConnection]:
-        """Use the connection that `open` made; what goes wrong with it is one line."""
+        """Use the connection that `open` made; raise its failures as one line."""
         link = self._link
         if link is None:
             raise SinkUnavailable(f"{NAME}: not connected")
@@ -102,11 +102,11 @@ class NatsSource:
             raise await self._server.failed(link, error) from None
 
     async def _answer(self, link: broker.NatsConnection) -> None:
-        """Wait until the server has read all that was said, and answers."""
+        """Wait until the server has processed everything sent."""
         await link.client.flush(max(1, round(self._timeout_seconds)))
 
     async def _take(self, user_id: str, message: Msg) -> None:
-        """Keep the newest until it is heard; what an older daemon publishes late must not replace it."""
+        """Keep the newest until `heard` takes it; what an older daemon publishes late must not replace it."""
         before = self._come.get(user_id)
         if before is None or (version_of(user_id, message.data) or 0) > (version_of(user_id, before) or 0):
             self._come[user_id] = message.data

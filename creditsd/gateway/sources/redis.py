@@ -1,9 +1,8 @@
-"""Redis and Valkey: hears what the sink of that name publishes, one channel a user, and reads what it stored."""
+"""Redis and Valkey: subscribes to the channels the sink publishes on, and reads the keys it stored."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from creditsd.brokers import redis as broker
+from creditsd.brokers.closing import bounded
 from creditsd.brokers.connection_loss import loss_named
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.gateway.sources import NAME
 
 MAX_BATCH = 500
-_CLOSE_SECONDS = 2.0
 _RIGHTS = "+get +mget +ping +subscribe +unsubscribe on the keys and channels"
 
 
@@ -27,7 +26,7 @@ class Options(broker.RedisOptions):
 
 
 class RedisSource:
-    """One connection that listens, others that read.
+    """One connection in subscribe mode, and a pool that reads keys.
 
     The line is RESP2, in which a connection that listens can do nothing else. Its answers come in the order of what
     was asked, so the answer to a PING says that the subscriptions before it hold.
@@ -45,7 +44,7 @@ class RedisSource:
         self._silent = False
 
     async def open(self) -> None:
-        """Connect the line; in a cluster to any node, since each hears what is published at any."""
+        """Connect the subscriber; in a cluster to any node, since each receives what is published at any."""
         await self._hang_up()
         self._asked.clear()
         self._silent = False
@@ -64,15 +63,15 @@ class RedisSource:
             raise await self._failed(error) from None
 
     async def subscribe(self, user_ids: Sequence[str]) -> None:
-        """Say all channels at once, and wait for the server's word."""
+        """Subscribe to all channels at once, and wait for the confirmation."""
         await self._say(b"SUBSCRIBE", user_ids)
 
     async def unsubscribe(self, user_ids: Sequence[str]) -> None:
-        """Leave all channels at once, and wait for the server's word."""
+        """Unsubscribe from all channels at once, and wait for the confirmation."""
         await self._say(b"UNSUBSCRIBE", user_ids)
 
     async def heard(self) -> Sequence[tuple[str, bytes]]:
-        """Read one answer of the line; a silent one is asked for a sign of life, and then given up."""
+        """Read one message; ping a silent connection, and give it up if it stays silent."""
         try:
             with loss_named():
                 reply = await self._line.read_response(timeout=self._timeout_seconds)
@@ -133,12 +132,11 @@ class RedisSource:
     async def _hang_up(self) -> None:
         line, self._line = self._line, None
         if line is not None:
-            with contextlib.suppress(TimeoutError, *broker.FAILURES):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await line.disconnect(nowait=True)
+            async with bounded(*broker.FAILURES):
+                await line.disconnect(nowait=True)
 
     async def _failed(self, error: Exception) -> SinkUnavailable:
-        """Say it in one line; a cluster is asked anew next time who serves what."""
+        """Make the one line of an error; a cluster's slots are looked up again next time."""
         if self._server.cluster:
             await self._server.close()
         return SinkUnavailable(f"{NAME}: {self._server.explain(error, _RIGHTS)}")

@@ -1,4 +1,4 @@
-"""What the operator's page is told: the daemon's own memory, and bounded questions to the database."""
+"""Answers the operator's page from the daemon's memory and from bounded queries."""
 
 from __future__ import annotations
 
@@ -18,22 +18,19 @@ from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode
+from creditsd.http.operator import Timings
 from creditsd.metrics.rates import Rates
 from creditsd.postgres import connections
 from creditsd.postgres.connections import Connection, borrowed
 from creditsd.schema import install as schema
 from creditsd.schema.install import Installation
 
-LOOK_SECONDS = 1.0
 LOOK_SHARE = 10  # looking at the database takes at most one part in so many of the time
-STATE_PATIENCE_SECONDS = 5.0
-PATIENCE_SECONDS = 15.0
-FLOWING_SECONDS = 2.0  # who is told what is younger than this is not behind
 COUNTED = 10_000  # what waits is counted up to here
 
 
 class PublisherView(Protocol):
-    """A publisher, as far as it is looked at."""
+    """What the page shows of a publisher."""
 
     name: str
 
@@ -51,7 +48,7 @@ class PublisherView(Protocol):
 
 
 class Backend:
-    """Answers every viewer from one look a second at most; asks nothing when nobody looks."""
+    """Queries the database once a second at most, however many viewers there are, and not at all without one."""
 
     def __init__(
         self,
@@ -59,8 +56,10 @@ class Backend:
         rates: Rates,
         publishers: Sequence[PublisherView],
         health: Callable[[], Mapping[str, object]],
+        timings: Timings | None = None,
     ) -> None:
         self._settings = settings
+        self._timings = timings or Timings()
         self._pool = connections.pool(settings.dsn, purpose="operator", max_size=2, shared=bool(settings.listen_dsn))
         self._rates = rates
         self._publishers = publishers
@@ -84,54 +83,54 @@ class Backend:
         """Return the state of everything as JSON, the same bytes for whoever asks within a second."""
         async with self._looking:
             began = time.monotonic()
-            if began - self._state_at >= LOOK_SECONDS * 0.9:
+            if began - self._state_at >= self._timings.look_seconds * 0.9:
                 if began >= self._next_look:
                     self._look = await self._looked()
                     took = time.monotonic() - began
-                    self._next_look = began + max(LOOK_SECONDS * 0.9, took * LOOK_SHARE)
+                    self._next_look = began + max(self._timings.look_seconds * 0.9, took * LOOK_SHARE)
                 self._state = encode({**self._known(), **self._look})
                 self._state_at = began
         return self._state
 
     async def explain(self, user_id: str) -> dict[str, Any]:
         """Say of each of a user's rows whether it counts, and why; the total; and what each sink has."""
-        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
             inspector = Inspector(connection, self._settings, installation)
             cursors = {each.name: each.cursor for each in self._publishers}
             return (await inspector.explain(user_id, cursors)).document()
 
     async def failed_deliveries(self, sink: str | None, *, dead: bool, limit: int) -> Sequence[FailedDelivery]:
         """List refused deliveries, those tried next first, the dead last."""
-        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
             failed = FailedDeliveries(connection, self._settings, installation.user_id_type)
             return await failed.list(sink, dead=dead, limit=limit)
 
     async def retry(self, sink: str, user_id: str | None) -> int:
         """Have one user's or everybody's tried again now; return how many."""
-        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
             return await FailedDeliveries(connection, self._settings, installation.user_id_type).retry(sink, user_id)
 
     async def drop(self, sink: str, user_id: str | None) -> int:
         """Give up one user's or everybody's; return how many."""
-        async with self._asking(PATIENCE_SECONDS) as (connection, installation):
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
             return await FailedDeliveries(connection, self._settings, installation.user_id_type).drop(sink, user_id)
 
     def _known(self) -> dict[str, Any]:
-        """Say what needs no question."""
+        """Return what is known without a query."""
         health = self._health()
         return {
             "at": datetime.now(UTC),
             "creditsd": __version__,
             "state": health["state"],
             "doorbell": health["doorbell"],
-            "problems": health["problems"],
+            "hindrance": health["problem"],
             "rates": self._rates.history(),
         }
 
     async def _looked(self) -> dict[str, Any]:
-        """Ask the database how the line and its sinks are; where it does not answer, say so beside the last answer."""
+        """Query the state of the line and its sinks; where that fails, return the last answer and the problem."""
         try:
-            async with self._asking(STATE_PATIENCE_SECONDS) as (connection, installation):
+            async with self._asking(self._timings.state_patience_seconds) as (connection, installation):
                 status = await Inspector(connection, self._settings, installation).status(counted=COUNTED)
                 control = SinkControl(connection, self._settings, installation.user_id_type)
                 sinks = [self._shown(each) for each in await control.list(counted=COUNTED)]
@@ -141,7 +140,7 @@ class Backend:
         return {"problem": None, "counted": COUNTED, "line": line, "sinks": sinks}
 
     def _shown(self, sink: ListedSink) -> dict[str, Any]:
-        """Say how a sink is. The daemon that leads knows better than the database, which it tells once a second."""
+        """Return a sink's state. The leader knows it better than the database, where it is saved once a second."""
         shown = dataclasses.asdict(sink)
         own = next((each for each in self._publishers if each.name == sink.name), None)
         if own is not None and self._health()["state"] in ("leading", "backfilling"):
@@ -151,8 +150,8 @@ class Backend:
         return shown
 
     def _flow(self, own: PublisherView, shown: Mapping[str, Any]) -> dict[str, Any]:
-        """Tell what stands still from what flows: something is always under way while much changes."""
-        late = time.time() - own.cursor / 1_000_000 > FLOWING_SECONDS
+        """Correct the state by what the publisher does now: a sink under load is not behind as long as it flows."""
+        late = time.time() - own.cursor / 1_000_000 > self._timings.flowing_seconds
         behind = own.behind and late and own.name in self._behind
         (self._behind.add if own.behind and late else self._behind.discard)(own.name)
         state = shown["state"]
@@ -164,7 +163,7 @@ class Backend:
 
     @asynccontextmanager
     async def _asking(self, seconds: float) -> AsyncIterator[tuple[Connection, Installation]]:
-        """Borrow a connection for so long at most, and know what is installed. Raises DatabaseUnavailable."""
+        """Borrow a connection for at most so many seconds, with what is installed. Raises DatabaseUnavailable."""
         try:
             async with asyncio.timeout(seconds), borrowed(self._pool) as connection:
                 if self._installation is None:

@@ -1,4 +1,4 @@
-"""The newest totals as they are stored, for whoever looks on."""
+"""Keeps the newest stored totals for the operator's page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT = 40
 
 
 class RecentTotals:
-    """Keeps the last few totals, never a queue: who looks seldom misses some, and is told how many."""
+    """A ring of the last totals: a viewer who looks seldom misses some, and is told how many."""
 
     def __init__(self) -> None:
         self._newest: deque[Total] = deque(maxlen=KEPT)
@@ -54,7 +54,7 @@ class RecentTotals:
 
 
 def change(total: Total) -> dict[str, Any]:
-    """Say a total as a step from the one before it."""
+    """Return a total as JSON with its cause and the credits before it."""
     return {
         **total.document(),
         "cause": total.cause,

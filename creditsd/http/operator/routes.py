@@ -18,14 +18,11 @@ from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError
 from creditsd.domain.total import encode
 from creditsd.http.auth import digest, matching, sent
 from creditsd.http.errors import RequestRefused, answer
-from creditsd.http.operator import PageBeside
+from creditsd.http.operator import PageBeside, Timings
 from creditsd.http.operator.recent_totals import KEPT, RecentTotals, change
 from creditsd.http.static_files import StaticFiles
-from creditsd.metrics.counters import HttpCounters
+from creditsd.metrics.counters import HttpMetrics
 
-STATE_SECONDS = 1.0
-CHANGES_SECONDS = 0.1  # news is told at once, and then not sooner than this
-WRITE_SECONDS = 10.0  # a viewer who takes nothing for so long is let go
 VIEWERS = 32
 LISTED = 200
 LONGEST_ID = 1024
@@ -36,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class OperatorData(Protocol):
-    """Where the page's API has its answers from."""
+    """The backend of the page's API."""
 
     async def state(self) -> bytes:
         """Return the state of everything as JSON."""
@@ -55,27 +52,29 @@ class OperatorData(Protocol):
 
 
 class OperatorRoutes:
-    """Serves the page to everyone, which says nothing by itself, and what it shows to whoever has the key."""
+    """Serves the page to everyone, and its data to whoever sends an operator's key."""
 
     def __init__(
         self,
         settings: HttpSettings,
-        counts: HttpCounters,
+        metrics: HttpMetrics,
         data: OperatorData,
         recent: RecentTotals,
+        timings: Timings | None = None,
         *,
         beside: PageBeside | None = None,
     ) -> None:
         self._digests = [digest(key) for key in settings.operator_keys]
-        self._counts = counts
+        self._metrics = metrics
         self._data = data
         self._recent = recent
+        self._timings = timings or Timings()
         self._beside = beside
         self._viewers = 0
         self._closing = asyncio.Event()
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
-        """Contribute the page, where a key can open it, and its API."""
+        """Return the routes of the page, where a key can open it, and of its API."""
         page = (
             StaticFiles(Path(__file__).parents[1] / "page", at="/").routes()
             if self._digests
@@ -98,7 +97,7 @@ class OperatorRoutes:
         self._recent.end_waits()
 
     def _behind_key(self, handler: Handler) -> Handler:
-        """Answer only who has a key of the operator's; such a one is told what is wrong, where others are not."""
+        """Require an operator's key; who has one is also told why the database does not answer."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             self._check(request)
@@ -110,15 +109,15 @@ class OperatorRoutes:
         return guarded
 
     def _check(self, request: web.Request) -> None:
-        """Raise RequestRefused for whoever has no key of the operator's, as servers and users have none."""
+        """Raise RequestRefused unless the request carries an operator's key; API keys and tokens are none."""
         if not self._digests:
-            self._counts.auth_failures["403"] += 1
+            self._metrics.auth_failures.labels("403").inc()
             raise RequestRefused(403, _NO_KEY)
         try:
             if matching(sent(request), self._digests) is None:
                 raise RequestRefused.unauthorized("this is not the operator's key", "invalid_token")
         except RequestRefused as refused:
-            self._counts.auth_failures[str(refused.status)] += 1
+            self._metrics.auth_failures.labels(str(refused.status)).inc()
             raise
 
     async def _state(self, _: web.Request) -> web.Response:
@@ -141,7 +140,7 @@ class OperatorRoutes:
         return answer(encode({"deliveries": await self._data.drop(sink, user_id)}))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """Tell the state every second, and changes as they happen; a slow viewer gets the newest, never a queue."""
+        """Stream the state every second and totals as they are stored; a slow viewer gets the newest, never a queue."""
         if self._viewers >= VIEWERS:
             raise RequestRefused.later(503, f"{VIEWERS} look on already", 5)
         self._viewers += 1
@@ -161,19 +160,23 @@ class OperatorRoutes:
     async def _tell(self, response: web.StreamResponse) -> None:
         seen = max(0, self._recent.count - KEPT)
         state_at = 0.0
-        await _send(response, "hello", encode({"beside": self._beside}))
+        await self._write(response, "hello", encode({"beside": self._beside}))
         while not self._closing.is_set():
             if time.monotonic() >= state_at:
-                state_at = time.monotonic() + STATE_SECONDS
-                await _send(response, "state", await self._data.state())
+                state_at = time.monotonic() + self._timings.look_seconds
+                await self._write(response, "state", await self._data.state())
             totals, missed = self._recent.since(seen)
             if totals:
                 seen += missed + len(totals)
                 news = {"missed": missed, "totals": [change(each) for each in totals]}
-                await _send(response, "changes", encode(news))
-                await asyncio.sleep(CHANGES_SECONDS)
+                await self._write(response, "changes", encode(news))
+                await asyncio.sleep(self._timings.changes_seconds)
             await self._recent.wait(seen, max(0.0, state_at - time.monotonic()))
-        await _send(response, "close", b'{"reason":"shutdown"}')
+        await self._write(response, "close", b'{"reason":"shutdown"}')
+
+    async def _write(self, response: web.StreamResponse, event: str, data: bytes) -> None:
+        async with asyncio.timeout(self._timings.write_seconds):
+            await response.write(b"event: " + event.encode() + b"\ndata: " + data + b"\n\n")
 
 
 async def _closed(_: web.Request) -> web.StreamResponse:
@@ -187,13 +190,8 @@ _STREAM = {
 }
 
 
-async def _send(response: web.StreamResponse, event: str, data: bytes) -> None:
-    async with asyncio.timeout(WRITE_SECONDS):
-        await response.write(b"event: " + event.encode() + b"\ndata: " + data + b"\n\n")
-
-
 async def _whose(request: web.Request) -> tuple[str, str | None]:
-    """Read whose deliveries are meant: one user's, or with null everybody's to a sink."""
+    """Parse which deliveries are meant: one user's, or with a null user everybody's to a sink."""
     try:
         asked = orjson.loads(await request.read())
     except orjson.JSONDecodeError:

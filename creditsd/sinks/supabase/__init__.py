@@ -67,7 +67,7 @@ def _checked(name: str, options: Options) -> ssl.SSLContext | None:
 
 
 def _role(key: str) -> Any:
-    """Read whose key it is, where it is a JWT; nobody needs to verify it for that."""
+    """Return the role a key claims, where it is a JWT; unverified."""
     parts = key.split(".")
     if len(parts) != 3:
         return None

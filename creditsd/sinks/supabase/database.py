@@ -1,4 +1,4 @@
-"""By way of the database: `realtime.send`, whose messages Realtime reads from the write-ahead log."""
+"""Broadcasts by `realtime.send` in the project's database."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MENDS = (
 
 
 class _Connection(AsyncConnection[TupleRow]):
-    """One that is given up where a query is: a server that hangs would not hear of a cancellation either."""
+    """A connection that closes when a query is cancelled: a server that hangs would not read a cancel request."""
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ARG002, ASYNC109  the driver's signature
         self.pgconn.finish()
@@ -81,7 +81,7 @@ class ByDatabase:
         return await by_halves(self._send, totals, refusal)
 
     async def held(self, user_id: str) -> int | None:  # noqa: ARG002  the protocol's signature
-        """Tell nothing: a broadcast is gone."""
+        """Return None: a broadcast is not kept."""
         return None
 
     async def close(self) -> None:
@@ -109,7 +109,7 @@ class ByDatabase:
         return Refusal(self._said(said)) if said else None
 
     async def _prove(self) -> None:
-        """Send, and take it back. Raises SinkUnavailable where that fails: it is not the messages then."""
+        """Send a message and roll it back. Raises SinkUnavailable where that fails: then it is not the messages."""
         said = await self._call([TOPIC], ["{}"], keep=False)
         if said:
             await self.close()
@@ -130,7 +130,7 @@ class ByDatabase:
 
     @contextlib.asynccontextmanager
     async def _told(self, seconds: float) -> AsyncIterator[None]:
-        """Raise what goes wrong with the server as SinkUnavailable, after so many seconds without an answer too."""
+        """Raise the server's failures as SinkUnavailable, and a time-out after so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 yield

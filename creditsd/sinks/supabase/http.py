@@ -1,4 +1,4 @@
-"""By way of HTTP: Realtime's own endpoint, which needs no right in the database."""
+"""Broadcasts by Realtime's HTTP endpoint, which needs no right in the database."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MENDS = {
 
 
 class ByHttp:
-    """Posts to Realtime's own endpoint: it needs no right in the database, and tells when there are too many."""
+    """Posts to Realtime's endpoint, which answers 429 when a project sends too many messages."""
 
     max_batch = MAX_BATCH
 
@@ -72,7 +72,7 @@ class ByHttp:
         return refused
 
     async def held(self, user_id: str) -> int | None:  # noqa: ARG002  the protocol's signature
-        """Tell nothing: a broadcast is gone."""
+        """Return None: a broadcast is not kept."""
         return None
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What is broadcast: a total on its user's topic; and who is to blame where some together were refused."""
+"""The topic and event of a broadcast, and how the refused ones of a batch are found."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def topic(total: Total) -> str:
 
 
 async def by_halves(send: Send, totals: Sequence[Total], refusal: Refusal | None) -> list[Rejection]:
-    """Find out who is to blame for the refusal of all these, and send the others."""
+    """Bisect a refused batch: send halves until the totals that are refused alone are found."""
     if refusal is None:
         return []
     if len(totals) == 1:

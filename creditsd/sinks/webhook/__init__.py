@@ -52,7 +52,7 @@ def _target(url: str) -> yarl.URL | None:
 
 
 def _check_proxied(target: yarl.URL, options: Options) -> None:
-    """Check what of the guard is left to us: the proxy resolves names, but an address in the url is no name."""
+    """Check an address in the url against allow_cidrs: a proxy resolves the names, so that is all we can guard."""
     proxy = _target(options.proxy)
     if proxy is None or proxy.scheme not in ("http", "https"):
         raise ValueError("proxy is not http://[user:password@]host:port")

@@ -1,4 +1,4 @@
-"""Judges what an endpoint answers: it arrived, this one was refused, the receiver is away, or it is gone for good."""
+"""Maps an endpoint's answer to an outcome: arrived, refused, unavailable, or gone for good."""
 
 from __future__ import annotations
 

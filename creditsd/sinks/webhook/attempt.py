@@ -1,4 +1,4 @@
-"""One batch on its way to an endpoint: what is sent next, what became of each total, and when to stop."""
+"""The state of one batch: what is sent next, each total's outcome, and when to stop."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Attempt:
 
     @property
     def over(self) -> bool:
-        """Whether the endpoint asks for patience, or seems to be away."""
+        """Whether to send no more: the endpoint asks for a pause, or seems to be away."""
         failed = self.failed
         return failed is not None and (self.answered or failed.kind == "gone" or self.asked >= self.patience)
 
     def next(self) -> Sequence[Message]:
-        """Return what to send of the next user, one after the other; nothing at the end, or once it is over.
+        """Return the messages of the next user, to be sent in order; nothing at the end, or once the batch is over.
 
         Totals that bring nothing this endpoint was to be told are through without a request.
         """
@@ -56,7 +56,7 @@ class Attempt:
         return ()
 
     def note(self, total: Total, outcome: Outcome) -> None:
-        """Keep how the deliveries of one user ended."""
+        """Record the outcome of one user's messages."""
         self.outcomes[total.user_id] = outcome
         self.answered = self.answered or bool(outcome.accepted)
         match outcome.kind:

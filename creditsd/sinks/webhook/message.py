@@ -1,4 +1,4 @@
-"""What is posted to a webhook: one event of one user, signed, as Standard Webhooks has it."""
+"""Builds and signs what is posted to a webhook: one event of one user."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event as it is sent, signed at a time."""
+    """One signed event: body and headers."""
 
     total: Total
     event: Event
@@ -35,7 +35,7 @@ class Message:
 
 
 class MessageWriter:
-    """Writes those of one sink, for the events it was asked for."""
+    """Builds the messages of one sink, for the events it subscribed to."""
 
     def __init__(self, sink: str, events: Collection[Type], signers: Sequence[Signer]) -> None:
         self._sink = sink
@@ -43,12 +43,12 @@ class MessageWriter:
         self._signers = signers
 
     def write(self, total: Total) -> Sequence[Message]:
-        """Sign each event that is owed of a total, in their order; none where nobody asked for it."""
+        """Build a message for each event owed of a total that the sink subscribed to, in their order."""
         owed = (Event("credits.updated", total.version),) if total.owed is None else total.owed
         return [self._sign(total, event) for event in owed if event.type in self._events]
 
     def fresh(self, message: Message) -> Message:
-        """Return it as it may be sent now: the same message by the same id, signed anew if it has waited."""
+        """Sign a message anew if it has waited; its id stays."""
         waited = time.time() - message.signed_at
         return message if waited < _SIGNED_SECONDS else self._sign(message.total, message.event)
 
@@ -61,7 +61,7 @@ class MessageWriter:
 
 
 def _webhook_id(sink: str, user_id: str, event: Event) -> str:
-    """Name the message: the same on every attempt and after every restart, another for each thing that happens."""
+    """Derive `webhook-id`: stable over retries and restarts, different for each event."""
     parts = [sink, user_id, str(event.version)]
     if event.type != "credits.updated":  # its name is as old as the first webhooks
         parts.append(event.type)

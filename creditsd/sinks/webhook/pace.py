@@ -1,4 +1,4 @@
-"""How many requests an endpoint gets at once, and how many may find nobody before it counts as away."""
+"""Adapts the number of concurrent requests to what an endpoint takes (additive increase, multiplicative decrease)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_MISSES = 64
 
 
 class Pace:
-    """Learned from the answers: half as many at once for an endpoint that asks for patience, and one more without."""
+    """Halves the concurrency when an endpoint asks for a pause, and adds one for each batch without."""
 
     def __init__(self, concurrency: int) -> None:
         self._most = float(concurrency)
@@ -20,15 +20,15 @@ class Pace:
         self._misses = 0
 
     def requests_at_once(self, totals: int) -> int:
-        """Return how many of so many totals go out at once."""
+        """Return how many requests to send at once for so many totals."""
         return min(int(self._width), totals)
 
     def patience(self, at_once: int) -> int:
-        """Return how many requests of the next batch must find nobody before the endpoint counts as away."""
+        """Return how many requests of the next batch must fail to connect before the endpoint counts as away."""
         return max(at_once, min(_FEWEST_MISSES << min(self._misses, 8), _MOST_MISSES))
 
     def learn(self, attempt: Attempt) -> None:
-        """Go by what became of a batch."""
+        """Adapt to the outcomes of a batch."""
         if any(each.status in TRY_LATER for each in attempt.outcomes.values()):
             self._width = max(1.0, self._width / 2)
         elif attempt.failed is None:

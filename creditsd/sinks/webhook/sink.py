@@ -1,4 +1,4 @@
-"""The endpoint: posts what is owed of each total, many users at once, and raises what the answers say."""
+"""Posts a batch of totals to one endpoint, many users at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_BATCH = 1024
 
 
 class WebhookSink:
-    """One endpoint. A total may arrive twice or late: its `version`, and `webhook-id`, tell."""
+    """Delivers to one endpoint. A total may arrive twice or late: `version` and `webhook-id` tell."""
 
     max_batch = MAX_BATCH
 
@@ -56,7 +56,7 @@ class WebhookSink:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Make the connection pool; an endpoint cannot be asked whether it is there without a delivery."""
+        """Make the connection pool; nothing connects before the first delivery."""
         await self.close()
         options = self._options
         connector = aiohttp.TCPConnector(
@@ -90,7 +90,7 @@ class WebhookSink:
         return self._judge(totals, attempt)
 
     async def held(self, user_id: str) -> int | None:  # noqa: ARG002  the protocol's signature
-        """Tell nothing: an endpoint cannot be asked."""
+        """Return None: an endpoint cannot be queried."""
         return None
 
     async def close(self) -> None:

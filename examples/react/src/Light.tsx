@@ -4,6 +4,7 @@ const WORDS: Readonly<Record<Status, string>> = {
   idle: "paused",
   connecting: "connecting",
   live: "live",
+  polling: "every few seconds",
   offline: "offline",
   error: "refused",
   signed_out: "signed out",

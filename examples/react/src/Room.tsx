@@ -24,7 +24,7 @@ export function Room({ customer, all, choose }: Props) {
   const client = useCreditsClient();
   const [lines, setLines] = useState<readonly Line[]>([]);
   const { toasts, toast } = useToasts();
-  const { credits, isLoading, isSubscribed, error, refetch } = useRealtimeCredits({
+  const { credits, isLoading, isSubscribed, status, error, refetch } = useRealtimeCredits({
     onCreditsUpdate: (now, before) => {
       if (!before) return;
       const change = now.credits - before.credits;
@@ -58,7 +58,7 @@ export function Room({ customer, all, choose }: Props) {
             {all.map(({ user_id, name }) => <option key={user_id} value={user_id}>{name}</option>)}
           </select>
         </label>
-        <Light status={client.status} live={isSubscribed} />
+        <Light status={status} live={isSubscribed} />
       </header>
 
       {low && (
@@ -71,7 +71,7 @@ export function Room({ customer, all, choose }: Props) {
       <main>
         <section className="balance" aria-busy={isLoading}>
           <Meter amount={credits?.credits} full={Math.max(ALLOWANCE, left)} low={low} />
-          <p className="message">{credits?.message ?? (error ? error.message : "Reading your credits …")}</p>
+          <p className="message">{credits?.message ?? error ?? "Reading your credits …"}</p>
           <div className="acts">
             <button type="button" className="first" disabled={!credits || left < PRICE} onClick={() => void press("spend")}>
               Print for {PRICE}
@@ -87,7 +87,7 @@ export function Room({ customer, all, choose }: Props) {
       <footer>
         <a href={`?customer=${customer.user_id}`} target="_blank" rel="noreferrer">Open another tab</a>
         <button type="button" className="quiet" onClick={() => void refetch()}>Read again</button>
-        {error && <span className="error">{error.message}</span>}
+        {error && <span className="error">{error}</span>}
       </footer>
       <Toasts toasts={toasts} />
     </div>
