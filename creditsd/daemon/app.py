@@ -113,14 +113,12 @@ class Daemon:
 
     def health(self) -> dict[str, object]:
         """Say how the daemon is, for /livez and /readyz."""
-        problems = self._problems()
         return {
             "state": self._state.now,
-            "ready": self._state.ready and self._pipeline.table_watched,
+            "ready": self._state.ready,
+            "problem": self._state.problem,
             "alive": self._state.alive,
             "doorbell": self._pipeline.doorbell,
-            "problem": "; ".join(each["problem"] for each in problems) or None,
-            "problems": problems,
             "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
         }
 
@@ -130,13 +128,6 @@ class Daemon:
             introduce(self._settings, [each.name for each in self._publishers])
             self._introduced = True
         self._surface.source.see(user_id_type)
-
-    def _problems(self) -> list[dict[str, str]]:
-        """Say what a person must mend, and how."""
-        if self._state.now == "disconnected":
-            return [{"problem": self._state.why, "hint": ""}]
-        hindrance = [{"problem": self._state.problem, "hint": ""}] if self._state.problem else []
-        return hindrance + [each.document() for each in self._pipeline.watch.divergences]
 
     def _tell(self, payload: str) -> None:
         """Pass on what a command has rung."""

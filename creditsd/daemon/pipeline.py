@@ -121,6 +121,7 @@ class Pipeline:
         finally:
             self.leadership = None
             self.watch.end()
+            self._note_divergences()
             self._state.rest()
 
     async def _work(self, leadership: Leadership) -> None:
@@ -131,8 +132,8 @@ class Pipeline:
             began = time.monotonic()
             if bell.heartbeat_due:
                 await bell.heartbeat(leadership.session)
-            if self.watch.due_seconds <= 0 and await self.watch.look(leadership.session):
-                await reader.resume(floor_version=self.recent.highest)  # which begins a resync
+            if self.watch.due_seconds <= 0:
+                await self._look(leadership)
             page = await self._turn(leadership)
             if reader.unsaved and began - saved_at > save_seconds:
                 await reader.save()
@@ -149,6 +150,15 @@ class Pipeline:
                         page["due_seconds"], save_seconds if reader.unsaved else None, self.watch.due_seconds
                     ),
                 )
+
+    async def _look(self, leadership: Leadership) -> None:
+        """Look whether every change of the table is seen, and begin a resync where the table has changed."""
+        if await self.watch.look(leadership.session):
+            await leadership.change_reader.resume(floor_version=self.recent.highest)
+        self._note_divergences()
+
+    def _note_divergences(self) -> None:
+        self._state.note("table", "; ".join(str(each) for each in self.watch.divergences), logged=True)
 
     async def _turn(self, leadership: Leadership) -> dict[str, Any]:
         """Do a batch of what there is: changes, then a page of a resync, then those whose time has come.

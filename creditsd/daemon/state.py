@@ -43,7 +43,8 @@ class DaemonState:
     @property
     def problem(self) -> str | None:
         """What a person must mend, or None."""
-        return "; ".join(self._problems.values()) or None
+        apart = [self.why] if self.now == "disconnected" and self.why else []
+        return "; ".join([*apart, *self._problems.values()]) or None
 
     @property
     def busy_seconds(self) -> float:
@@ -62,15 +63,19 @@ class DaemonState:
         """Note that it waits for something to do."""
         self._busy_since = None
 
-    def note(self, what: str, problem: str) -> None:
-        """Note, and log once, what a person must mend about something; an empty text where nothing is amiss."""
+    def note(self, what: str, problem: str, *, logged: bool = False) -> None:
+        """Note, and log once unless that is done, what a person must mend; an empty text where nothing is amiss."""
         if problem == self._problems.get(what, ""):
             return
         if problem:
             self._problems[what] = problem
-            log.error("daemon.hindered", about=what, reason=problem)
         else:
             del self._problems[what]
+        if logged:
+            return
+        if problem:
+            log.error("daemon.hindered", about=what, reason=problem)
+        else:
             log.info("daemon.unhindered", about=what)
 
     def enter(self, state: StateName, why: str = "") -> None:

@@ -160,6 +160,15 @@ class Running:
 
         await eventually(reasons, bool, seconds)
 
+    async def figures(self) -> str:
+        """Return what it exports for Prometheus."""
+
+        def scrape() -> str:
+            with urllib.request.urlopen(f"http://{self._address}/metrics", timeout=2) as response:
+                return str(response.read().decode())
+
+        return await asyncio.to_thread(scrape)
+
     def _ask(self, path: str) -> tuple[int, dict[str, Any]]:
         try:
             with urllib.request.urlopen(f"http://{self._address}{path}", timeout=2) as response:

@@ -35,3 +35,34 @@ async def test_installing_again_under_a_running_daemon_is_taken_up_by_it(install
         installed.database.run("UPDATE public.user_credits SET credits = 30 WHERE credits = 20")
         await eventually(stored, lambda amount: amount == 130, seconds=30)
         assert not daemon.ended
+
+
+async def test_what_could_hide_a_change_is_told_by_probe_status_and_figures_until_an_install(
+    installed: Operator, tmp_path: Path
+) -> None:
+    mend = {"problem": "triggers are disabled on public.user_credits", "hint": "run `creditsd install`"}
+    async with running(tmp_path, env=installed.env) as daemon:
+        await daemon.until_ready()
+        assert "creditsd_table_watched 1.0" in await daemon.figures()
+        # A leader looks at once; by itself it would within half a minute.
+        installed.database.run(
+            "ALTER TABLE user_credits DISABLE TRIGGER ALL; SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'creditsd leader' AND datname = current_database()"
+        )
+        told = f"{mend['problem']}: {mend['hint']}"
+        said = await daemon.until("/readyz", lambda found: found[0] == 503 and found[1]["problem"] == told)
+        assert (said["ready"], said["alive"]) == (False, True)
+        assert "creditsd_table_watched 0.0" in await daemon.figures()
+        assert (await installed.creditsd("status", "--json")).json["problems"] == [mend]
+        refused = await installed.creditsd("verify")
+        assert (refused.code, refused.err) == (78, f"creditsd: {told}\n")
+        done = await installed.creditsd("install")
+        assert done.err.splitlines() == [
+            "put the triggers on public.user_credits",
+            "asked for everyone to be recomputed",
+        ]
+        await daemon.until_ready()
+        assert (await installed.creditsd("install")).err == "nothing to do: everything is installed\n"
+        assert (await installed.creditsd("status", "--json")).json["problems"] == []
+        assert "creditsd_table_watched 1.0" in await daemon.figures()
+        assert await daemon.end() == 0

@@ -14,6 +14,7 @@ from creditsd.config.settings import HttpSettings, Settings
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.operator import Timings
+from creditsd.schema import install as schema
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
 from tests.integration.running import QUICK, running, until
@@ -143,3 +144,17 @@ async def test_it_comes_back_with_the_daemon_and_tells_which_one_leads(
             await page.get_by_text("This daemon stands by. Another leads").wait_for()
             await page.locator("#light").get_by_text("live").wait_for()
     await page.close()
+
+
+async def test_what_could_hide_a_change_stands_on_top_until_it_is_mended(
+    browser: Browser, reference_table18: Database
+) -> None:
+    settings = await open_to_operators(reference_table18)
+    async with led(settings, MemorySink()) as (_, address), looking(browser, address, FRAGMENT) as page:
+        await page.get_by_text("All is well").wait_for()
+        reference_table18.run("ALTER TABLE user_credits DISABLE TRIGGER ALL")
+        said = "Somebody must mend this: triggers are disabled on public.user_credits: run `creditsd install`."
+        await page.get_by_text(said).wait_for()
+        assert await page.locator("body").get_attribute("data-state") == "hindered"
+        await schema.install(settings)
+        await page.get_by_text("All is well").wait_for()

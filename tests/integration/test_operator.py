@@ -217,7 +217,7 @@ async def test_more_viewers_than_there_are_places_for_are_told_so(installation: 
 async def test_without_its_database_it_says_what_it_knows(installation: Database) -> None:
     away = configured(installation).model_copy(update={"dsn": f"host=127.0.0.1 port={free_port()} password=swordfish"})
     impatient = Timings(state_patience_seconds=0.2)
-    health: dict[str, object] = {"state": "disconnected", "doorbell": None, "problems": []}
+    health: dict[str, object] = {"state": "disconnected", "doorbell": None, "problem": None}
     async with Backend(away, Rates(), [], lambda: health, impatient) as backend:
         said = json.loads(await backend.state())
     assert (said["state"], "line" in said) == ("disconnected", False)

@@ -78,15 +78,14 @@ async def until_unready(daemon: Daemon, says: str) -> None:
         return daemon.health()
 
     def told(found: dict[str, Any]) -> bool:
-        said = [f"{each['problem']}: {each['hint']}" for each in found["problems"]]
-        return not found["ready"] and any(re.search(says, each) for each in said)
+        return not found["ready"] and re.search(says, found["problem"] or "") is not None
 
     found = await eventually(health, told)
     assert found["state"] in ("leading", "backfilling")
 
 
 async def until_mended(daemon: Daemon) -> None:
-    await until(daemon, "problems", [])
+    await until(daemon, "problem", None)
     await until(daemon, "ready", True)
 
 
@@ -547,7 +546,7 @@ async def test_a_new_partition_that_is_truncated_before_an_install_means_everyon
         await sink.until_credits(OTHER, 3)
         database.run("TRUNCATE asia")
         await sink.until_credits(OTHER, 0)
-        assert daemon.health()["problems"] == []
+        assert daemon.health()["problem"] is None
 
 
 @pytest.mark.parametrize("how", ["DISABLE TRIGGER ALL", "ENABLE TRIGGER creditsd_update"])
@@ -585,7 +584,7 @@ async def test_row_level_security_forced_on_the_owner_is_an_error_and_never_a_sm
         database.run(SPEND)
 
         async def said() -> str:
-            return str(daemon.health()["problems"])
+            return str(daemon.health()["problem"])
 
         await eventually(said, lambda now: "NO FORCE ROW LEVEL SECURITY" in now)
         assert not daemon.health()["ready"]

@@ -123,7 +123,7 @@ class Backend:
             "creditsd": __version__,
             "state": health["state"],
             "doorbell": health["doorbell"],
-            "problems": health["problems"],
+            "hindrance": health["problem"],
             "rates": self._rates.history(),
         }
 

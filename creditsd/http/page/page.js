@@ -76,7 +76,7 @@ class Page {
 
   state(state) {
     say(at("sentence"), sentence(state));
-    mark(document.body, "data-state", state.problem || state.problems.length ? "disconnected" : state.state);
+    mark(document.body, "data-state", state.problem ? "disconnected" : state.hindrance ? "hindered" : state.state);
     this.stations.show(state);
     this.rate.show(state.rates);
     this.lag.show(state.rates);

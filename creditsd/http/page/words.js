@@ -69,8 +69,7 @@ export function short(id) {
 
 export function sentence(state) {
   if (state.problem) return `PostgreSQL does not answer: ${state.problem}`;
-  const [first] = state.problems ?? [];
-  if (first && state.state !== "disconnected") return `Changes of the table may be missed. ${told(first)}`;
+  if (state.hindrance && state.state !== "disconnected") return `Somebody must mend this: ${state.hindrance}.`;
   if (state.state !== "leading") return [ROLES[state.state] ?? state.state, leader(state)].join(" ");
   const ill = (state.sinks ?? []).filter((each) => ["failing", "disabled"].includes(each.state));
   if (ill.length) return `${names(ill)} ${ill.length === 1 ? "stands" : "stand"} still; nobody else waits.`;
@@ -81,10 +80,6 @@ export function sentence(state) {
   if (refused) return `All has arrived but ${plural(refused, "refused delivery", "refused deliveries")}, to be tried again.`;
   if (state.doorbell === "polling") return "All has arrived. The bell does not come through, so the daemon polls.";
   return "All is well: what is stored has arrived everywhere.";
-}
-
-function told({ problem, hint }) {
-  return hint ? `${problem}: ${hint}` : problem;
 }
 
 function names(sinks) {
