@@ -48,7 +48,7 @@ async def test_the_example_has_the_number_in_its_html_and_spends_it_live(
     unpacked(tarball, EXAMPLE)
     await built(EXAMPLE, {"NEXT_PUBLIC_CREDITSD_URL": place.api})
     ada = place.visitor(130).user_id
-    place.shop.customers[ada] = "Ada"
+    place.shop.customers[ada] = "Ada L."
     env = {"CREDITSD_URL": place.api, "SHOP_URL": place.pages, "CREDITSD_API_KEY": API_KEY}
     async with served(EXAMPLE, place.applications[0], env) as address:
         page_text = await html(address, {"customer": ada})
@@ -57,7 +57,7 @@ async def test_the_example_has_the_number_in_its_html_and_spends_it_live(
         page, second = await context.new_page(), await context.new_page()
         wrong = watched(page)
         await page.goto(address)
-        await page.get_by_label("Customer").select_option("Ada")
+        await page.get_by_label("Customer").select_option("Ada L.")
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.locator("output")).to_have_text("130")
         await expect(page.locator(".light")).to_have_text("live")
