@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -21,6 +21,7 @@ from creditsd.daemon.leadership import Opener
 from creditsd.daemon.pipeline import Pipeline, Receiver
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.tasks import ended
+from creditsd.delivery import timings as delivery
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ungrouped
 from creditsd.http import operator, server
@@ -61,6 +62,7 @@ class Timings:
     republish: republish.Timings = field(default_factory=republish.Timings)
     election: election.Timings = field(default_factory=election.Timings)
     pipeline: pipeline.Timings = field(default_factory=pipeline.Timings)
+    delivery: delivery.Timings = field(default_factory=delivery.Timings)
     http: server.Timings = field(default_factory=server.Timings)
     operator: operator.Timings = field(default_factory=operator.Timings)
     metrics: collectors.Timings = field(default_factory=collectors.Timings)
@@ -86,7 +88,9 @@ class Daemon:
         self._state = DaemonState(timings.stuck_seconds)
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         rates, recent, registry = Rates(), RecentTotals(), metrics()
-        self._publishers = _publishers(settings, extra, self._pool, rates, SinksMetrics(registry))
+        self._publishers = _publishers(
+            settings, extra, self._pool, rates=rates, told=SinksMetrics(registry), timings=timings.delivery
+        )
         self._source = DatabaseSource(settings)
         receivers: list[Receiver] = [*self._publishers, self._source, recent]
         self._pipeline = Pipeline(
@@ -196,11 +200,20 @@ class Daemon:
 
 
 def _publishers(
-    settings: Settings, extra: Sequence[tuple[str, Sink]], pool: Pool, rates: Rates, told: SinksMetrics
+    settings: Settings,
+    extra: Sequence[tuple[str, Sink]],
+    pool: Pool,
+    *,
+    rates: Rates,
+    told: SinksMetrics,
+    timings: delivery.Timings,
 ) -> Sequence[Publisher]:
     """Make a publisher for each sink of the settings, and for those that are given beside them."""
     sinks = [(each.name, make(each), each.mode == "every") for each in settings.sinks]
     sinks += [(name, sink, False) for name, sink in extra]
+    if settings.wakeup == "poll":  # nobody hears the bell
+        timings = replace(timings, idle_look_seconds=timings.look_seconds)
     return [
-        Publisher(name, sink, pool, rates.arrived, told.of(name).settled, every=every) for name, sink, every in sinks
+        Publisher(name, sink, pool, rates.arrived, told.of(name).settled, every=every, timings=timings)
+        for name, sink, every in sinks
     ]
