@@ -7,6 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -21,6 +22,7 @@ from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.surface import Surface
 from creditsd.daemon.tasks import ended
 from creditsd.daemon.timings import Timings
+from creditsd.delivery import timings as delivery
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ungrouped
 from creditsd.http.operator import PageBeside
@@ -55,7 +57,9 @@ class Daemon:
         self._state = DaemonState(timings.stuck_seconds)
         self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
         rates, registry = Rates(), metrics()
-        self._publishers = _publishers(settings, extra, self._pool, rates, SinksMetrics(registry))
+        self._publishers = _publishers(
+            settings, extra, self._pool, rates=rates, told=SinksMetrics(registry), timings=timings.delivery
+        )
         self._surface = surface = Surface(
             settings, registry, rates, self.health, self._publishers, parts=parts, beside=beside, timings=timings
         )
@@ -159,11 +163,20 @@ class Daemon:
 
 
 def _publishers(
-    settings: Settings, extra: Sequence[tuple[str, Sink]], pool: Pool, rates: Rates, told: SinksMetrics
+    settings: Settings,
+    extra: Sequence[tuple[str, Sink]],
+    pool: Pool,
+    *,
+    rates: Rates,
+    told: SinksMetrics,
+    timings: delivery.Timings,
 ) -> Sequence[Publisher]:
     """Make a publisher for each sink of the settings, and for those that are given beside them."""
     sinks = [(each.name, make(each), each.mode == "every") for each in settings.sinks]
     sinks += [(name, sink, False) for name, sink in extra]
+    if settings.wakeup == "poll":  # nobody hears the bell
+        timings = replace(timings, idle_look_seconds=timings.look_seconds)
     return [
-        Publisher(name, sink, pool, rates.arrived, told.of(name).settled, every=every) for name, sink, every in sinks
+        Publisher(name, sink, pool, rates.arrived, told.of(name).settled, every=every, timings=timings)
+        for name, sink, every in sinks
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from creditsd.capture import change_purger, doorbell
 from creditsd.daemon import election, lock_watch, pipeline
+from creditsd.delivery import timings as delivery
 from creditsd.http import database_source, operator, server
 from creditsd.metrics import collectors
 from creditsd.schema import watch
@@ -27,6 +28,7 @@ class Timings:
     republish: republish.Timings = field(default_factory=republish.Timings)
     election: election.Timings = field(default_factory=election.Timings)
     pipeline: pipeline.Timings = field(default_factory=pipeline.Timings)
+    delivery: delivery.Timings = field(default_factory=delivery.Timings)
     locks: lock_watch.Timings = field(default_factory=lock_watch.Timings)
     source: database_source.Timings = field(default_factory=database_source.Timings)
     http: server.Timings = field(default_factory=server.Timings)

@@ -1,60 +1,120 @@
-"""What a sink that is behind is told: stored totals after a version, a page at a time, the next one read ahead."""
+"""What one sink has yet to be told: totals handed over as they are stored, or pages of the table where it is behind."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
 
-from creditsd.delivery.history_backlog import HistoryBacklog
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Pool, batch, borrowed
 
 
-class Backlog:
-    """Reads the table or, for a sink that is told each, the steps.
+class StoredTotals(Protocol):
+    """A table of totals that is read in the order of versions."""
 
-    A page read ahead may be older than what is stored by now, but leaves nobody out: whoever has changed meanwhile
-    stands further on.
-    """
+    async def after(self, version: int, limit: int) -> Sequence[Total]:
+        """Return the next totals after a version, at most `limit`; none where nothing more is stored now."""
 
-    def __init__(self, pool: Pool, size: int, history: HistoryBacklog | None) -> None:
+
+class NewestTotals:
+    """The newest total of each user: the table `balances`."""
+
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._size = size
-        self._history = history
-        self._next: int | None = None
-        self._ahead: Sequence[Total] = ()
 
-    def ended_full(self, version: int) -> bool:
-        """Whether a version is the end of the last page, and that page was full."""
-        return version == self._next
-
-    async def after(self, version: int) -> Sequence[Total]:
-        """Return the next totals after a version, in the order of versions; none where nothing more is stored now."""
-        totals = self._ahead if version == self._next else ()
-        totals = totals or await self._read(version)  # what was not there then may be now
-        self._ahead, self._next = (), totals[-1].version if len(totals) == self._size else None
-        return totals
-
-    async def read_ahead(self) -> None:
-        """Read the page after the last; where that fails, whoever wants it will see."""
-        if self._next is not None:
-            with contextlib.suppress(DatabaseUnavailable, SchemaError):
-                self._ahead = await self._read(self._next)
-
-    def forget(self) -> None:
-        """Let go of what was read ahead: by the time it is wanted it may be old."""
-        self._ahead, self._next = (), None
-
-    async def _read(self, version: int) -> Sequence[Total]:
-        if self._history is not None:
-            return await self._history.after(version, self._size)
-        asked = {"version": version, "limit": self._size}
+    async def after(self, version: int, limit: int) -> Sequence[Total]:
+        """Return the next totals after a version, at most `limit`, in the order of versions."""
+        asked = {"version": version, "limit": limit}
         async with borrowed(self._pool) as connection:
             return (await batch(connection, sql_files.sql("queries/balances_after"), asked)).totals
 
 
-def pieces(totals: Sequence[Total], size: int) -> Iterator[Sequence[Total]]:
-    """Split totals, in which each user stands once, into runs of at most `size`."""
-    return (totals[start : start + size] for start in range(0, len(totals), size))
+class Backlog:
+    """Returns what comes next after a cursor: without asking the table where everything since was handed over.
+
+    A page that was read ahead may be older than what is stored by now, but leaves nobody out: whoever has changed
+    meanwhile stands further on.
+    """
+
+    def __init__(self, stored: StoredTotals, page_size: int, most_fresh: int) -> None:
+        self._stored = stored
+        self._page_size = page_size
+        self._most_fresh = most_fresh
+        self._fresh: deque[Sequence[Total]] = deque()
+        self._fresh_size = 0
+        self._ahead: Sequence[Total] = ()
+        self._ahead_after: int | None = None
+        self._complete = False  # whether what was taken last left nothing out that was stored by then
+        self.newest = 0
+        """The newest version there is, as far as it is known."""
+        self.taken = 0
+        """The version up to which totals have been returned, or found not to be there."""
+
+    def offer(self, totals: Sequence[Total]) -> bool:
+        """Take totals just stored, in order; return whether any of them is news. Never grows beyond its bound."""
+        if not totals:
+            return False
+        follows = self.taken >= self.newest or bool(self._fresh)  # nothing lies between these and what is under way
+        self.newest = max(self.newest, totals[-1].version)
+        if totals[0].version <= self.taken:  # a page of the table had them before we were told
+            totals = [each for each in totals if each.version > self.taken]
+        if not totals:
+            return False
+        if follows and (not self._fresh or self._fresh_size + len(totals) <= self._most_fresh):
+            self._fresh.append(totals)
+            self._fresh_size += len(totals)
+        else:
+            self._drop_fresh()
+        return True
+
+    async def next(self, cursor: int) -> Sequence[Total]:
+        """Return what follows: what was handed over, or the page after the cursor."""
+        self._complete = True
+        if self._fresh:
+            totals = self._fresh.popleft()
+            self._fresh_size -= len(totals)
+            self.taken = totals[-1].version
+            return totals
+        newest = self.newest  # as it is now: what is stored while the page is read may not be in it
+        if cursor >= newest:
+            return ()
+        totals = await self._page(cursor)
+        self._complete = len(totals) < self._page_size
+        self.taken = totals[-1].version if totals else newest
+        return totals
+
+    @property
+    def has_next_page(self) -> bool:
+        """Whether what was returned last was a full page, after which there may be another."""
+        return self.taken == self._ahead_after
+
+    async def read_ahead(self) -> None:
+        """Read the page after the last; where that fails, whoever wants it will see."""
+        if self._ahead_after is not None:
+            with contextlib.suppress(DatabaseUnavailable, SchemaError):
+                self._ahead = await self._stored.after(self._ahead_after, self._page_size)
+
+    def caught_up(self, cursor: int) -> bool:
+        """Whether everything that was stored at the last look lies behind the cursor."""
+        return cursor >= self.newest or (self._complete and cursor >= self.taken)
+
+    def rewind(self, cursor: int) -> None:
+        """Go back to the cursor: drop what was handed over or read ahead, for the table has it."""
+        self._drop_fresh()
+        self._ahead, self._ahead_after = (), None
+        self.taken = cursor
+        self._complete = False
+
+    async def _page(self, cursor: int) -> Sequence[Total]:
+        totals = self._ahead if cursor == self._ahead_after else ()
+        totals = totals or await self._stored.after(cursor, self._page_size)  # what was not there then may be now
+        self._ahead, self._ahead_after = (), totals[-1].version if len(totals) == self._page_size else None
+        return totals
+
+    def _drop_fresh(self) -> None:
+        self._fresh.clear()
+        self._fresh_size = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -48,18 +48,6 @@ class HistoryBacklog:
             "and the newest total",
             hint="set [history] days to more than its longest outage",
         )
-
-
-def apart(totals: Sequence[Total], size: int) -> Iterator[Sequence[Total]]:
-    """Split totals into runs of at most `size` in which each user stands once."""
-    run: dict[str, Total] = {}
-    for total in totals:
-        if total.user_id in run or len(run) == size:
-            yield list(run.values())
-            run = {}
-        run[total.user_id] = total
-    if run:
-        yield list(run.values())
 
 
 def _moment(version: int) -> str | None:

@@ -237,6 +237,15 @@ async def borrowed(connections: Pool) -> AsyncIterator[Connection]:
             yield connection
 
 
+@asynccontextmanager
+async def transaction(connections: Pool) -> AsyncIterator[Connection]:
+    """Take a connection from the pool for one transaction, the length of the block. Raises DatabaseUnavailable."""
+    async with borrowed(connections) as connection, connection.transaction():
+        if isinstance(connection, SharedConnection):
+            await connection.execute(LOCAL_SEARCH_PATH)
+        yield connection
+
+
 async def rows(connection: Connection, query: str, parameters: Any = None) -> list[TupleRow]:
     """Run one statement of `sql/` and return its rows, in the binary format."""
     with translated():

@@ -1,4 +1,9 @@
 -- Tell a sink everything again, from the first version on; a publisher that is at work finds its cursor set, and goes back.
+-- What it has refused comes again with all else: a step that waits would keep its user's earlier ones from being told.
+WITH refused AS (
+    DELETE FROM creditsd.deliveries
+    WHERE sink = %(name)s
+)
 UPDATE creditsd.sinks
 SET cursor = 0
 WHERE name = %(name)s

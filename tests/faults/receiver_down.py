@@ -1,4 +1,4 @@
-"""Takes a webhook's receiver away during a write load: in short a test, at length `python -m bench.receiver_down`."""
+"""Takes a webhook's receiver away during a load, or has it answer 500: in tests, at length `bench.receiver_down`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Receiver:
     """An endpoint that keeps, as docs/sinks.md asks, the total of the higher version, and counts what comes."""
 
     port: int = field(default_factory=free_port)
+    status: HTTPStatus = HTTPStatus.NO_CONTENT
     newest: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: int = 0
     late: int = 0
@@ -66,12 +68,14 @@ class Receiver:
         if newest_version is not None:
             self._found_at = await newest_version()
         self.requests += 1
+        if self.status != HTTPStatus.NO_CONTENT:
+            return web.Response(status=self.status, text="out of order")
         self.late += total["version"] <= self._gone_until
         self.found_back += self._found_at is None or total["version"] <= self._found_at
         held = self.newest.get(total["user_id"])
         if held is None or held["version"] < total["version"]:
             self.newest[total["user_id"]] = total
-        return web.Response(status=204)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,18 @@ class Outcome:
     late: int
     found_back: int
     caught_up_seconds: float
+    wrong: Mapping[str, tuple[Told, Told | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Malfunction:
+    """What it cost that the receiver answered 500 to everyone for a while, and what was told too early of its end."""
+
+    requests: int
+    written: int
+    recovered_meanwhile: int
+    recovered: int
+    right_again_seconds: float
     wrong: Mapping[str, tuple[Told, Told | None]]
 
 
@@ -133,6 +149,36 @@ class Absence:
                     late=receiver.late,
                     found_back=receiver.found_back,
                     caught_up_seconds=time.monotonic() - ended,
+                    wrong=wrong,
+                )
+        finally:
+            await receiver.go()
+
+    async def malfunction(self, *, seconds: float, users: int, clients: int, pause_seconds: float) -> Malfunction:
+        """Have the receiver answer 500 to everyone for so long, under a load that ends when it is well again."""
+        receiver = Receiver()
+        await receiver.come()
+        try:
+            async with running(self.directory, env={**self.env, "CREDITSD_SINKS": receiver.sinks}) as daemon:
+                await daemon.until_ready()
+                assert await self._wrong_at_last(receiver) == {}
+                async with Load(self.dsn, users, clients, pause_seconds) as load:
+                    await eventually(load.count, lambda written: written > users)
+                    receiver.status = HTTPStatus.INTERNAL_SERVER_ERROR
+                    before, written = receiver.requests, load.written
+                    await asyncio.sleep(seconds)
+                    requests, meanwhile = receiver.requests - before, load.written - written
+                    early = len(daemon.logged("publisher.recovered"))
+                    receiver.status = HTTPStatus.NO_CONTENT
+                    back = time.monotonic()
+                wrong = await self._wrong_at_last(receiver)
+                assert not daemon.ended, daemon.log()
+                return Malfunction(
+                    requests=requests,
+                    written=meanwhile,
+                    recovered_meanwhile=early,
+                    recovered=len(daemon.logged("publisher.recovered")),
+                    right_again_seconds=time.monotonic() - back,
                     wrong=wrong,
                 )
         finally:

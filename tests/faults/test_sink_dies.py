@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.acceptance.command import environment
 from tests.conftest import Database, eventually
 from tests.faults.conftest import USERS, Line, line_of
-from tests.faults.load import user
+from tests.faults.load import fill, user
 from tests.faults.receiver_down import Absence
 from tests.faults.truth import client, differences, held, truth, witnessing
 from tests.servers import Valkey
@@ -66,6 +66,21 @@ async def test_a_receiver_away_in_the_middle_of_a_load_gets_one_request_a_user_a
     assert found.found_back > 0
     assert found.late <= found.users
     assert found.written_meanwhile > 3 * found.users
+
+
+async def test_a_receiver_that_answers_500_to_everyone_is_probed_with_one_request_and_found_back_soon(
+    prepared: Database, tmp_path: Path
+) -> None:
+    fill(prepared.dsn, 400)
+    env = environment(CREDITSD_DSN=prepared.dsn)
+    found = await Absence(tmp_path, env, prepared.dsn).malfunction(
+        seconds=15, users=400, clients=4, pause_seconds=0.005
+    )
+    assert found.wrong == {}
+    assert found.written > 400
+    assert found.requests < 100
+    assert (found.recovered_meanwhile, found.recovered) == (0, 1)
+    assert found.right_again_seconds < 5
 
 
 async def test_a_sink_that_forgot_everything_is_told_what_changes_and_the_rest_when_its_cursor_is_reset(

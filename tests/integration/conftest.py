@@ -6,13 +6,14 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from creditsd.config.settings import Settings
 from tests.conftest import SERVERS, Database, Servers, fresh_database
-from tests.integration.line import configured, installed
+from tests.integration.line import Line, configured, installed
+from tests.integration.publishing import Publishing, publishers
 from tests.integration.shapes import REFERENCE, Installed, Shapes
 from tests.servers import REFERENCE_TABLE, Reachable
 
@@ -71,6 +72,20 @@ def fractions(fraction_database: Database) -> Database:
 def settings(installation: Database) -> Settings:
     """Those it was installed with."""
     return configured(installation)
+
+
+@pytest.fixture
+async def line(settings: Settings) -> AsyncIterator[Line]:
+    """The line without its daemon, with nothing left to do."""
+    async with Line.settled(settings) as settled:
+        yield settled
+
+
+@pytest.fixture
+async def publishing(settings: Settings) -> AsyncIterator[Publishing]:
+    """Run publishers, each until the end of its block."""
+    async with publishers(settings) as run:
+        yield run
 
 
 @pytest.fixture

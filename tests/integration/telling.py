@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from creditsd.config.settings import Settings
 from creditsd.delivery.publisher import Publisher
+from creditsd.delivery.timings import Timings
 from creditsd.domain.events import TYPES, Event, Type
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import Pool
 from creditsd.sinks import Rejection, Sink
-from tests.conftest import Database, eventually
+from tests.conftest import Database
 from tests.integration.line import USER, Line, MemorySink, configured
+from tests.integration.publishing import QUICK
 
 PUT = """
     WITH gone AS (DELETE FROM user_credits WHERE user_id = %s)
@@ -50,6 +52,10 @@ class Choosing(MemorySink):
         return [event.type for told, event in self.told if told == name]
 
 
+SELDOM = replace(QUICK, retry_delays_seconds=(3600.0,))
+"""Nothing that was refused is tried again while a test lasts."""
+
+
 @dataclass(slots=True)
 class Stage:
     """A line, and publishers that come and go."""
@@ -58,6 +64,7 @@ class Stage:
     database: Database
     connections: Pool
     stored: list[Total] = field(default_factory=list)
+    timings: Timings = SELDOM
 
     async def put(self, amount: int, name: str = USER) -> list[Total]:
         self.database.run(PUT, [name, name, amount])
@@ -72,7 +79,7 @@ class Stage:
     @asynccontextmanager
     async def publishing(self, sink: Sink, *, killed: bool = False, every: bool = False) -> AsyncIterator[Publisher]:
         """Publish to a sink until the end of the block; `killed`, whatever is not saved by then is lost."""
-        publisher = Publisher("memory", sink, self.connections, every=every)
+        publisher = Publisher("memory", sink, self.connections, every=every, timings=self.timings)
         publisher.lead(self.stored[-1].version if self.stored else 0, "uuid")
         task = asyncio.create_task(publisher.run())
         try:
@@ -104,10 +111,3 @@ class Stage:
 
 def settings_of(database: Database) -> Settings:
     return configured(database, events={"low_credits": 10, "recovered_credits": 50}, history={"days": 3})
-
-
-async def current(publisher: Publisher) -> None:
-    async def behind() -> bool:
-        return publisher.behind
-
-    await eventually(behind, lambda found: not found)

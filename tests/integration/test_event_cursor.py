@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +14,6 @@ import pytest
 from aiohttp import web
 
 from creditsd.admin.failed_deliveries import FailedDeliveries
-from creditsd.delivery import retries as retries_module
-from creditsd.domain import backoff as backoff_module
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import TYPES
 from creditsd.domain.total import Total
@@ -22,16 +21,14 @@ from creditsd.postgres.connections import pool
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, configured, user
+from tests.integration.publishing import QUICK, current
 from tests.integration.running import running, until
-from tests.integration.telling import Choosing, Stage, current, settings_of
+from tests.integration.telling import Choosing, Stage, settings_of
 from tests.sinks.webhook_harness import Delivery, Receiver
 
 
 @pytest.fixture
-async def stage(fractions: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr(backoff_module, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(backoff_module, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
+async def stage(fractions: Database) -> AsyncIterator[Stage]:
     settings = settings_of(fractions)
     async with (
         Line.settled(settings) as line,
@@ -226,7 +223,7 @@ async def test_whatever_happens_in_whatever_order_each_thing_is_told_once(stage:
 
 
 async def test_of_what_was_refused_only_the_rest_is_tried_again_and_a_newer_total_takes_it_along(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage,
 ) -> None:
     sink = Choosing()
     await stage.goes(100, name=OTHER)
@@ -344,9 +341,9 @@ async def test_killed_between_delivery_and_saving_it_tells_again_by_the_same_ids
 
 
 async def test_a_refused_event_is_sent_again_by_its_id_and_the_accepted_one_is_not(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage,
 ) -> None:
-    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.01, 3600.0))
+    stage.timings = replace(QUICK, retry_delays_seconds=(0.01, 3600.0))
     receiver = Receiver()
     await receiver.start()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -17,31 +18,23 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from creditsd.admin.failed_deliveries import FailedDeliveries
-from creditsd.config.settings import Settings, load
-from creditsd.delivery import retries as retries_module
+from creditsd.config.settings import load
 from creditsd.delivery.publisher import Publisher
-from creditsd.domain import backoff as backoff_module
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.postgres.connections import pool
-from creditsd.sinks import Rejection, Sink
+from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading
 from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed, user
+from tests.integration.publishing import ADD, QUICK, Publishing, current, newest
 from tests.servers import Valkey
 from tests.sinks.webhook_harness import SECRET, Receiver
 
-ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
 KEPT = {"history": {"days": 7}}
 
-Publishing = Callable[..., AbstractAsyncContextManager[Publisher]]
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backoff_module, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(backoff_module, "LONGEST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.02,) * 500)
+def failures(database: Database) -> AbstractAsyncContextManager[FailedDeliveries]:
+    return FailedDeliveries.opened(configured(database, **KEPT))
 
 
 class Ledger(MemorySink):
@@ -68,31 +61,6 @@ class Ledger(MemorySink):
 
 
 @pytest.fixture
-async def publishing(settings: Settings) -> AsyncIterator[Publishing]:
-    """Run a publisher as a task until the end of its block: ended in order, or killed with nothing saved."""
-    async with pool(settings.dsn, purpose="publisher", max_size=4) as connections:
-
-        @asynccontextmanager
-        async def run(sink: Sink, line: Line, *, killed: bool = False) -> AsyncIterator[Publisher]:
-            publisher = Publisher("memory", sink, connections, every=True)
-            publisher.lead(await newest(line), "uuid")
-            task = asyncio.create_task(publisher.run())
-            try:
-                yield publisher
-            finally:
-                if killed:
-                    task.cancel()
-                    await asyncio.wait([task])
-                else:
-                    await publisher.end()
-                    async with asyncio.timeout(10):
-                        await task
-                    await publisher.close()
-
-        yield run
-
-
-@pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     endpoint = Receiver()
     await endpoint.start()
@@ -106,23 +74,11 @@ async def line(installation: Database) -> AsyncIterator[Line]:
         yield settled
 
 
-async def newest(line: Line) -> int:
-    ((version,),) = await (await line.connection.execute("SELECT max(version) FROM creditsd.balances")).fetchall()
-    return int(version or 0)
-
-
 async def step(database: Database, line: Line, *users: str) -> list[Total]:
     """Give each user one credit more, and recompute."""
     for user_id in users:
         database.run(ADD, [user_id, 1])
     return await line.settle()
-
-
-async def current(publisher: Publisher) -> None:
-    async def behind() -> bool:
-        return publisher.behind
-
-    await eventually(behind, lambda found: not found)
 
 
 async def _error(publisher: Publisher) -> str | None:
@@ -151,7 +107,7 @@ async def test_each_step_arrives_in_order_from_the_table_and_fresh(
     for _ in range(5):
         await step(installation, line, USER, OTHER)
     sink = Ledger(max_batch=3)
-    async with publishing(sink, line) as publisher:
+    async with publishing(sink, newest=await newest(line), every=True) as publisher:
         await current(publisher)
         assert (sink.steps[USER], sink.steps[OTHER]) == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
         assert [total.version for total in sink.totals] == sorted(total.version for total in sink.totals)
@@ -172,7 +128,7 @@ async def test_a_refused_step_holds_back_its_own_user_alone(
     sink.refuses = {USER}
     for _ in range(3):
         await step(installation, line, USER, OTHER)
-    async with publishing(sink, line) as publisher:
+    async with publishing(sink, newest=await newest(line), every=True) as publisher:
         await sink.until_steps(OTHER, 1, 2, 3)
         publisher.offer(await step(installation, line, USER, OTHER))
         publisher.offer(await step(installation, line, USER))
@@ -181,7 +137,7 @@ async def test_a_refused_step_holds_back_its_own_user_alone(
         assert {int(total.credits) for total in sink.totals if total.user_id == USER} == {1}
         assert waiting(installation)[0][0] == USER
     # Over a restart, and while new ones come.
-    async with publishing(sink, line) as publisher:
+    async with publishing(sink, newest=await newest(line), every=True) as publisher:
         publisher.offer(await step(installation, line, USER, OTHER))
         await sink.until_steps(OTHER, 1, 2, 3, 4, 5)
         sink.refuses = set()
@@ -200,16 +156,16 @@ async def test_whatever_dies_in_the_middle_no_step_is_lost_or_out_of_order(
         await step(installation, line, USER, OTHER)
         sink.refuses = {OTHER} if number % 3 else set()
         if number % 4 == 0:
-            async with publishing(sink, line, killed=True):
+            async with publishing(sink, newest=await newest(line), every=True, killed=True):
                 await sink.until(lambda seen=number: seen in sink.steps[USER])
         if number % 5 == 0:
             sink.failure = SinkUnavailable("down")
-            async with publishing(sink, line) as publisher:
+            async with publishing(sink, newest=await newest(line), every=True) as publisher:
                 await eventually(partial(_error, publisher))
                 sink.failure = None
                 await current(publisher)
     sink.refuses = set()
-    async with publishing(sink, line) as publisher:
+    async with publishing(sink, newest=await newest(line), every=True) as publisher:
         await current(publisher)
 
         async def others() -> list[int]:
@@ -221,9 +177,9 @@ async def test_whatever_dies_in_the_middle_no_step_is_lost_or_out_of_order(
 
 
 async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
-    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+    installation: Database, line: Line, publishing: Publishing
 ) -> None:
-    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (0.01,))
+    timings = replace(QUICK, retry_delays_seconds=(0.01,))
     sink = Ledger()
     sink.refuses = {USER}
     for _ in range(3):
@@ -232,7 +188,10 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
     async def dead() -> bool:
         return [row[1] for row in waiting(installation)] == [True]
 
-    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
+    async with (
+        publishing(sink, newest=await newest(line), every=True, timings=timings) as publisher,
+        FailedDeliveries.opened(configured(installation, **KEPT)) as failed,
+    ):
         await eventually(dead)
         publisher.offer(await step(installation, line, USER))
         await current(publisher)
@@ -252,13 +211,16 @@ async def test_a_dead_step_goes_on_holding_until_somebody_retries_or_drops_it(
 
 
 async def test_a_step_dropped_before_the_cursor_came_there_is_told_once(
-    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+    installation: Database, line: Line, publishing: Publishing
 ) -> None:
-    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
+    timings = replace(QUICK, retry_delays_seconds=(3600.0,))
     sink = Ledger(max_batch=1)
     sink.refuses = {USER}
     await step(installation, line, USER)
-    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
+    async with (
+        publishing(sink, newest=await newest(line), every=True, timings=timings) as publisher,
+        FailedDeliveries.opened(configured(installation, **KEPT)) as failed,
+    ):
         await eventually(lambda: asyncio.to_thread(installation.run, "SELECT FROM creditsd.deliveries"))
         sink.refuses = set()
         # Stored, and not yet handed over.
@@ -280,7 +242,7 @@ async def test_where_history_does_not_reach_back_it_says_so_and_goes_on(
     sink = Ledger()
     await step(installation, line, USER, OTHER, third)
     with capture_logs() as logs:
-        async with publishing(sink, line) as publisher:  # a new sink misses nothing
+        async with publishing(sink, newest=await newest(line), every=True) as publisher:  # a new sink misses nothing
             await current(publisher)
         await step(installation, line, USER, OTHER)
         await step(installation, line, OTHER)
@@ -289,7 +251,7 @@ async def test_where_history_does_not_reach_back_it_says_so_and_goes_on(
         installation.run("DELETE FROM creditsd.history WHERE version <= %s", [lost])
         installation.run("UPDATE creditsd.history_kept SET whole_after = %s", [lost])
         assert [each for each in logs if each["log_level"] == "error"] == []
-        async with publishing(sink, line) as publisher:
+        async with publishing(sink, newest=await newest(line), every=True) as publisher:
             await current(publisher)
     assert (sink.steps[USER], sink.steps[OTHER], sink.steps[third]) == ([1, 3], [1, 3], [1, 2])
     (said,) = [each for each in logs if each["log_level"] == "error"]
@@ -302,26 +264,26 @@ async def test_totals_that_were_stored_while_history_was_off_are_told_as_the_new
 ) -> None:
     sink = Ledger()
     await step(installation, line, USER)
-    async with publishing(sink, line) as publisher:
+    async with publishing(sink, newest=await newest(line), every=True) as publisher:
         await current(publisher)
     async with Line.settled(configured(installation)) as off:
         await step(installation, off, USER)
         await step(installation, off, USER)
     # Before anything is stored with history on again, and after.
-    async with publishing(sink, line) as publisher:
+    async with publishing(sink, newest=await newest(line), every=True) as publisher:
         await current(publisher)
         assert sink.steps[USER] == [1, 3]
         await step(installation, line, OTHER)
     await step(installation, line, USER)
-    async with publishing(sink, line) as publisher:
+    async with publishing(sink, newest=await newest(line), every=True) as publisher:
         await current(publisher)
     assert (sink.steps[USER], sink.steps[OTHER]) == ([1, 3, 4], [1])
 
 
 async def test_a_mode_that_changes_takes_along_what_was_refused(
-    installation: Database, line: Line, publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+    installation: Database, line: Line, publishing: Publishing
 ) -> None:
-    monkeypatch.setattr(retries_module, "DELAYS_SECONDS", (3600.0,))
+    timings = replace(QUICK, retry_delays_seconds=(3600.0,))
     sink = Ledger()
     await step(installation, line, USER)
     installation.run("INSERT INTO creditsd.sinks (name, cursor) VALUES ('memory', %s)", [await newest(line)])
@@ -331,7 +293,10 @@ async def test_a_mode_that_changes_takes_along_what_was_refused(
         [USER, await newest(line)],
     )
     await step(installation, line, USER)
-    async with publishing(sink, line) as publisher, FailedDeliveries.opened(configured(installation, **KEPT)) as failed:
+    async with (
+        publishing(sink, newest=await newest(line), every=True, timings=timings) as publisher,
+        FailedDeliveries.opened(configured(installation, **KEPT)) as failed,
+    ):
         await current(publisher)
         assert sink.totals == []
         await failed.retry("memory", USER)

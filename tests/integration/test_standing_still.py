@@ -6,14 +6,15 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-import pytest
 from structlog.testing import capture_logs
 
 from creditsd.config.settings import Settings
 from creditsd.daemon.app import Daemon
-from creditsd.delivery import publisher
+from creditsd.daemon.timings import Timings
+from creditsd.delivery.timings import TIMINGS
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
@@ -36,8 +37,8 @@ class Reachable(MemorySink):
 
 
 @asynccontextmanager
-async def running(settings: Settings, sink: MemorySink) -> AsyncIterator[Daemon]:
-    daemon = Daemon(settings, extra=[("memory", sink)])
+async def running(settings: Settings, sink: MemorySink, timings: Timings | None = None) -> AsyncIterator[Daemon]:
+    daemon = Daemon(settings, extra=[("memory", sink)], timings=timings)
     task = asyncio.create_task(daemon.run())
     try:
         yield daemon
@@ -122,17 +123,30 @@ async def test_a_paused_sink_is_told_nothing_until_it_is_resumed(reference_table
     assert said == ["publisher.halted", "publisher.resumed"]
 
 
-async def test_without_a_bell_it_looks_for_itself(reference_table18: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "LOOK_SECONDS", 0.05)
+async def test_without_a_bell_it_looks_for_itself(reference_table18: Database) -> None:
     settings = await installed(reference_table18, wakeup="poll", poll_seconds=0.05)
     await users(reference_table18, 1)
     sink = MemorySink()
     sink.failure = GONE
-    async with running(settings, sink):
+    async with running(settings, sink, Timings(delivery=replace(TIMINGS, look_seconds=0.05))):
         await until(reference_table18, "disabled_reason")
         sink.failure = None
         await told(reference_table18, ENABLE)
         await sink.until_credits(user(1), 1)
+
+
+async def test_without_a_bell_a_sink_that_delivers_looks_for_itself_too(reference_table18: Database) -> None:
+    settings = await installed(reference_table18, wakeup="poll", poll_seconds=0.05)
+    await users(reference_table18, 1)
+    sink = MemorySink()
+    async with running(settings, sink, Timings(delivery=replace(TIMINGS, look_seconds=0.05))) as daemon:
+        await sink.until_credits(user(1), 1)
+        await told(reference_table18, PAUSE)
+        await running_until(daemon, "sinks", {"memory": "paused"})
+        await told(reference_table18, ENABLE)
+        await running_until(daemon, "sinks", {"memory": "current"})
+        await told(reference_table18, "UPDATE creditsd.sinks SET cursor = 0")
+        await sink.until(lambda: len(sink.totals) == 2)
 
 
 async def test_a_word_of_a_person_ends_the_longest_pause(reference_table18: Database) -> None:

@@ -1,0 +1,79 @@
+"""Calls a sink: opens it when needed, and takes whatever its client library raises for the sink's own failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
+from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy
+
+log = structlog.get_logger()
+
+
+class GuardedSink:
+    """Counts an exception that nobody expected as unavailability, and logs it once with its traceback."""
+
+    def __init__(self, name: str, sink: Sink) -> None:
+        self._name = name
+        self._sink = sink
+        self._open = False
+        self._cut_off = False  # whether the last call has not come to an end
+        self._logged: str | None = None
+        self.chooses_events = isinstance(sink, Choosing)
+        self.disable_after_seconds: float | None = getattr(sink, "disable_after_seconds", None)
+
+    @property
+    def max_batch(self) -> int:
+        """The most totals one `deliver` takes."""
+        return self._sink.max_batch
+
+    async def open(self) -> None:
+        """Connect, unless it is connected. Raises SinkUnavailable."""
+        if self._open:
+            return
+        if self._cut_off:  # what may still be on its way must not arrive after what comes next
+            await self.close()
+        with self._guarded():
+            await self._sink.open()
+        self._open = True
+
+    async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+        """Hand over totals; return those refused. Raises SinkUnavailable, and is then to be opened again."""
+        self._open = False
+        try:
+            with self._guarded():
+                refused = tuple(await self._sink.deliver(totals))
+        except SinkBusy:
+            self._open = True
+            raise
+        self._open, self._logged = True, None
+        return refused
+
+    async def close(self) -> None:
+        """Let go of the sink; what goes wrong then is only logged."""
+        self._open = False
+        try:
+            with self._guarded():
+                await self._sink.close()
+        except SinkUnavailable as error:
+            log.info("publisher.left_open", sink=self._name, reason=str(error))
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        self._cut_off = True
+        try:
+            yield
+        except SinkUnavailable:
+            self._cut_off = False
+            raise
+        except Exception as error:  # what one client library raises unexpectedly must not stop the other sinks
+            said = f"{type(error).__name__}: {error}"
+            if said != self._logged:
+                self._logged = said
+                log.exception("publisher.broken", sink=self._name)
+            raise SinkUnavailable(f"sink {self._name}: failed unexpectedly: {said}") from error
+        self._cut_off = False

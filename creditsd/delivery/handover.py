@@ -1,0 +1,149 @@
+"""Hands totals to a sink and stores what became of them: the cursor passes only what has arrived or is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from creditsd.delivery.event_cursor import EventCursor
+from creditsd.delivery.guarded_sink import GuardedSink
+from creditsd.delivery.retries import Retries
+from creditsd.delivery.sink_health import SinkHealth
+from creditsd.delivery.sink_row import SinkRow
+from creditsd.domain.total import Total
+from creditsd.postgres.connections import Pool, transaction
+from creditsd.sinks import Rejection, SinkBusy
+
+log = structlog.get_logger()
+
+
+class Superseded(Exception):  # noqa: N818  reads as the state it reports
+    """The publisher has been told to do something else: nothing more is to go out."""
+
+
+class Handover:
+    """One delivery after the other, each settled before the next begins, as long as it `goes_on`."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        sink: GuardedSink,
+        sink_row: SinkRow,
+        retries: Retries,
+        event_cursor: EventCursor,
+        health: SinkHealth,
+        every: bool,
+        goes_on: Callable[[], bool],
+        arrived: Callable[[float], None],
+        settled: Callable[[int, int], None],
+    ) -> None:
+        self._pool = pool
+        self._sink = sink
+        self._row = sink_row
+        self._retries = retries
+        self._event_cursor = event_cursor
+        self._health = health
+        self._every = every
+        self._goes_on = goes_on
+        self._arrived = arrived
+        self._settled = settled
+
+    async def deliver(self, totals: Sequence[Total], arrived: Total | None = None) -> None:
+        """Deliver what follows the cursor, but for one that has arrived.
+
+        Raises SinkUnavailable, DatabaseUnavailable, CursorMoved and Superseded; the cursor then stands before the rest.
+        """
+        held = await self._retries.held(totals)
+        start = 0
+        while start < len(totals):
+            run = self._run(totals, start)
+            start += len(run)
+            part = [each for each in run if each is not arrived and each.user_id not in held]
+            if part:
+                refused = await self._hand_over(part, upto=run[-1].version)
+                if self._every:
+                    held |= {rejection.total.user_id for rejection in refused}
+            else:
+                self._row.cursor = max(self._row.cursor, run[-1].version)
+            if self._every and held:
+                await self._retries.look(self._row.cursor)  # a step that waits may be within reach now
+
+    async def probe(self, total: Total, *, follows: bool) -> None:
+        """Try one total, which may be the next after the cursor. Raises SinkUnavailable where it does not arrive."""
+        await self._hand_over([total], upto=total.version if follows else None)
+
+    async def retry(self, totals: Sequence[Total]) -> None:
+        """Deliver again what was refused, of each user one total."""
+        totals = sorted(totals, key=lambda total: total.version)
+        start = 0
+        while start < len(totals):
+            run = self._run(totals, start)
+            start += len(run)
+            await self._hand_over(run, upto=None)
+
+    def _run(self, totals: Sequence[Total], start: int) -> Sequence[Total]:
+        """Return the next that can go out together: each user once, and no more than the sink takes."""
+        run = totals[start : start + self._health.size(self._sink.max_batch)]
+        if not self._every:
+            return run
+        users: set[str] = set()
+        for number, total in enumerate(run):
+            if total.user_id in users:
+                return run[:number]
+            users.add(total.user_id)
+        return run
+
+    async def _hand_over(self, part: Sequence[Total], *, upto: int | None) -> Sequence[Rejection]:
+        """Deliver a part and settle it; with `upto`, the cursor then passes that version."""
+        if self._event_cursor.kept:
+            part = self._event_cursor.owed(part, await self._retries.refused(part))
+        if not self._goes_on():
+            raise Superseded
+        try:
+            refused = await self._sink.deliver(part)
+        except SinkBusy as busy:
+            if busy.through:
+                through = part[: busy.through]
+                await self._settle(through, busy.refused, None if upto is None else through[-1].version, busy=True)
+            raise
+        await self._settle(part, refused, upto)
+        return refused
+
+    async def _settle(
+        self, part: Sequence[Total], refused: Sequence[Rejection], upto: int | None, *, busy: bool = False
+    ) -> None:
+        """Keep what was refused, and only then move the cursor over what is through."""
+        log.debug("publisher.delivered", sink=self._row.name, totals=len(part), refused=len(refused))
+        missed = {rejection.total.user_id for rejection in refused}
+        arrived = [each for each in part if each.user_id not in missed] if missed else part
+        alive = bool(arrived) or any(rejection.accepted for rejection in refused)
+        if alive:
+            self._health.arrived(busy=busy)
+        elif upto is not None or self._health.ill:
+            self._health.refused(missed, refused[0].reason)
+        self._count(arrived, refused, fresh=upto is not None)
+        cursor = self._row.cursor if upto is None else max(self._row.cursor, upto)
+        if refused or self._retries.concern(arrived):
+            await self._store(arrived, refused, cursor, failing=not alive)
+        else:
+            self._row.cursor = cursor
+        self._event_cursor.told(arrived)
+
+    def _count(self, arrived: Sequence[Total], refused: Sequence[Rejection], *, fresh: bool) -> None:
+        self._row.note_delivered(len(arrived))
+        self._settled(len(arrived), len(refused))
+        if fresh and arrived:
+            self._arrived(arrived[0].version / 1_000_000)
+
+    async def _store(
+        self, arrived: Sequence[Total], refused: Sequence[Rejection], cursor: int, *, failing: bool
+    ) -> None:
+        positions = [self._event_cursor.position(each.total.user_id) for each in refused]
+        after, error = self._event_cursor.after, self._health.error
+        async with transaction(self._pool) as connection:
+            settlement = await self._retries.settle(connection, arrived, refused, positions, cursor)
+            found = await self._row.save_on(connection, cursor, after, error, failing=failing)
+        self._retries.settled(settlement, refused)
+        self._row.saved(found, cursor, after, error)
