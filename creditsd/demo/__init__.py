@@ -181,8 +181,8 @@ def _port(place: socket.socket) -> int:
 
 
 def _keep_quiet(*, terminal: bool) -> None:
-    """Leave the terminal to the picture; where there is none, warnings go to standard error as ever."""
-    log.configure(LogSettings(level="warning"))
+    """Leave the terminal to the picture; where there is none, errors go to standard error as ever."""
+    log.configure(LogSettings(level="error"))
     if terminal:
         structlog.configure(processors=[_drop])
         logging.getLogger().handlers[:] = [logging.NullHandler()]

@@ -107,7 +107,7 @@ class Running:
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The records of one event, in order."""
         records = [orjson.loads(line) for line in self.log().splitlines() if line.startswith("{")]
-        return [record for record in records if record["event"] == event]
+        return [record for record in records if record.get("event") == event]
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""

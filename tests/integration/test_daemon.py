@@ -18,6 +18,7 @@ from creditsd.capture.change_purger import ChangePurger
 from creditsd.config.settings import Settings
 from creditsd.daemon import pipeline
 from creditsd.daemon.app import Daemon
+from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.timings import Timings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.postgres.connections import Pool
@@ -176,10 +177,13 @@ async def test_a_sink_that_is_down_at_the_start_stops_neither_the_daemon_nor_the
         await down.until_credits(USER, 1)
 
 
-async def test_a_bug_ends_it(installation: Database, settings: Settings) -> None:
-    sink = MemorySink()
-    sink.failure = ZeroDivisionError("a bug")
-    daemon = Daemon(settings, extra=[("memory", sink)])
+async def broken(*_: object) -> None:
+    raise ZeroDivisionError("a bug")
+
+
+async def test_a_bug_ends_it(installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pipeline, "_turn", broken)
+    daemon = Daemon(settings, extra=[("memory", MemorySink())])
     async with asyncio.timeout(10):
         with pytest.raises(ExceptionGroup) as ended:
             await daemon.run()
@@ -202,11 +206,10 @@ async def test_a_bug_ends_it_though_a_task_swallows_being_cancelled(
                 swallowed.set()
 
     monkeypatch.setattr(ChangePurger, "run", purge)
-    sink = MemorySink()
-    sink.failure = ZeroDivisionError("a bug")
+    monkeypatch.setattr(Pipeline, "_turn", broken)
     async with asyncio.timeout(10):
         with pytest.raises(ExceptionGroup):
-            await Daemon(settings, extra=[("memory", sink)]).run()
+            await Daemon(settings, extra=[("memory", MemorySink())]).run()
     assert swallowed.is_set()
 
 

@@ -83,6 +83,7 @@ async def test_what_fails_again_and_again_after_connecting_is_tried_after_growin
         "CREATE OR REPLACE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb LANGUAGE plpgsql AS "
         "$$BEGIN RAISE 'not now' USING ERRCODE = 'out_of_memory'; END$$"
     )
+    reference_table18.run("UPDATE creditsd.installation SET functions = creditsd.functions_digest(true)")
     with capture_logs() as logs:
         async with running(settings, MemorySink()):
 
