@@ -51,4 +51,6 @@ def another_machine(number: int) -> Iterator[AnotherMachine]:
             run(*machine.through, *command.split())
         yield machine
     finally:
-        subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+        # A namespace lives on while a connection of it does, and its end of the wire with it.
+        for command in (["ip", "link", "delete", f"{name}h"], ["ip", "netns", "delete", name]):
+            subprocess.run(command, check=False, capture_output=True)
