@@ -52,5 +52,5 @@ def another_machine(number: int) -> Iterator[AnotherMachine]:
         yield machine
     finally:
         # A namespace lives on while a connection of it does, and its end of the wire with it.
-        for command in (["ip", "link", "delete", f"{name}h"], ["ip", "netns", "delete", name]):
-            subprocess.run(command, check=False, capture_output=True)
+        for ends in (["ip", "link", "delete", f"{name}h"], ["ip", "netns", "delete", name]):
+            subprocess.run(ends, check=False, capture_output=True)
