@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from creditsd.schema.installation import Stops
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed, user
 from tests.integration.running import running, until
-from tests.servers import REFERENCE_TABLE
+from tests.servers import REFERENCE_TABLE, Postgres
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
 SPEND = "UPDATE user_credits SET credits = credits - 1"
@@ -464,6 +465,51 @@ async def test_generated_columns_that_are_stored_or_only_read_are_fine(database:
     async with Line.settled(settings) as line:
         database.run("INSERT INTO user_credits VALUES ('a', 3, DEFAULT, DEFAULT, 'active')")
         assert {total.user_id: total.credits for total in await line.settle()} == {"a:1": 7}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE user_credits ADD COLUMN note text DEFAULT 'none'",
+        "ALTER TABLE user_credits DROP COLUMN id",
+        "CREATE INDEX ON user_credits (membership)",
+        "VACUUM FULL user_credits",
+        "ANALYZE user_credits",
+        "VACUUM FULL pg_trigger",
+        "VACUUM FULL pg_attribute",
+        "VACUUM FREEZE pg_proc",
+        (
+            "CREATE TRIGGER theirs BEFORE UPDATE ON user_credits FOR EACH ROW "
+            "EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+        ),
+        "CREATE TABLE elsewhere (user_id uuid)",
+    ],
+)
+async def test_what_hides_no_change_means_nobody(reference_table: Database, change: str) -> None:
+    settings = await installed(reference_table)
+    reference_table.run(ADD, [USER, 10])
+    async with Line.settled(settings) as line:
+        reference_table.run(change)
+        assert (await line.change_reader.resume()).resyncing is None
+    assert (await schema.install(settings)).done == []
+
+
+async def test_a_table_that_is_not_logged_is_emptied_by_a_crash_which_means_everyone(
+    own_postgres: Callable[..., Postgres],
+) -> None:
+    server = own_postgres()
+    server.psql(REFERENCE_TABLE)
+    database = Database(server, "postgres", server.dsn())
+    database.run("ALTER TABLE user_credits SET UNLOGGED")
+    settings = await installed(database)
+    sink = MemorySink()
+    async with running(settings, sink) as daemon:
+        database.run(ADD, [USER, 10])
+        await sink.until_credits(USER, 10)
+        database.run("CHECKPOINT")
+        await asyncio.to_thread(server.restart, "immediate")
+        await sink.until_credits(USER, 0, seconds=20)
+        await until(daemon, "ready", True)
 
 
 # Children and partitions.

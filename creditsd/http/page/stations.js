@@ -37,7 +37,8 @@ export class Stations {
   show(state) {
     const { line, rates, counted: limit } = state;
     const waits = line?.unread ?? 0;
-    this.#tell("source", "a trigger notes each write", "well");
+    const hindered = state.problems?.length && state.state !== "disconnected";
+    this.#tell("source", hindered ? "needs mending" : "a trigger notes each write", hindered ? "failing" : "well");
     this.#tell("changes", waits > MANY ? `${counted(waits, limit)} unread` : `${number(rates.changes.at(-1))} a second`, waits > MANY ? "behind" : "well");
     this.#tell("doorbell", DOORBELL[state.doorbell] ?? "nobody listens here", state.doorbell ?? "nobody");
     this.#tell("recompute", recompute(state), state.state);
