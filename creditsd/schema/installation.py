@@ -37,6 +37,7 @@ FUNCTIONS = (
     "functions_digest",
     "fingerprint",
     "heartbeat",
+    "home",
     "begin_resync",
     "resume",
     "drain",

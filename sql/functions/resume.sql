@@ -10,6 +10,7 @@ DECLARE
     known creditsd.reader;
     beat jsonb := creditsd.heartbeat(NULL);
     here pg_snapshot := pg_current_snapshot();
+    home_now text := creditsd.home();
     newest_version bigint;
     newest_at timestamptz;
     reason text;
@@ -27,6 +28,8 @@ BEGIN
     ELSIF known.system_identifier <> 0
     AND beat ->> 'system_identifier' NOT IN ('0', known.system_identifier::text) THEN
         reason := 'another server';
+    ELSIF known.home NOT IN ('', home_now) THEN
+        reason := 'restored';
     ELSIF pg_snapshot_xmax(known.snapshot) > pg_snapshot_xmax(here) THEN
         reason := 'cursor in the future';
     ELSIF known.policy <> policy_now THEN
@@ -36,7 +39,7 @@ BEGIN
     ELSIF GREATEST(known.saved_at, newest_at) > clock_timestamp() + interval '1 second' THEN
         reason := 'clock went back';
     END IF;
-    is_other_history := coalesce(reason IN ('another server', 'cursor in the future'), false);
+    is_other_history := coalesce(reason IN ('another server', 'restored', 'cursor in the future'), false);
     -- A timeline of 0 is one that we may not know.
     has_failed_over := coalesce(known.timeline <> 0 AND beat ->> 'timeline' NOT IN ('0', known.timeline::text), false);
     IF known.snapshot IS NULL OR is_other_history THEN
@@ -45,17 +48,18 @@ BEGIN
         DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
-            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint, version_floor
+            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint, version_floor, home
         )
         VALUES (
             here, here, (beat ->> 'system_identifier')::bigint, (beat ->> 'timeline')::integer,
             (beat ->> 'started_at')::timestamptz, policy_now, '',
-            GREATEST(known.version_floor, floor_version)
+            GREATEST(known.version_floor, floor_version), home_now
         );
     ELSE
         UPDATE creditsd.reader
         SET policy = policy_now,
             saved_at = clock_timestamp(),
+            home = home_now,
             version_floor = GREATEST(version_floor, floor_version);
     END IF;
     IF reason IS NOT NULL THEN
@@ -78,4 +82,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.resume IS
-'Loads the cursor, begins a resync where the text of the policy, the table, the server''s history or its clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';
+'Loads the cursor, begins a resync where the text of the policy, the table, the server''s history, the place of our own tables or the clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';

@@ -6,6 +6,11 @@ ALTER TABLE creditsd.reader
 COMMENT ON COLUMN creditsd.reader.fingerprint IS
 'The table, its triggers, columns and partitions, and our functions, when everyone was last begun to be recomputed; see creditsd.fingerprint.';
 
+ALTER TABLE creditsd.reader
+    ADD COLUMN home text NOT NULL DEFAULT '';
+
+COMMENT ON COLUMN creditsd.reader.home IS 'Where this row was written, see creditsd.home: elsewhere it is of another history. Empty until a daemon leads.';
+
 ALTER TABLE creditsd.installation
     ADD COLUMN functions text NOT NULL DEFAULT '';
 

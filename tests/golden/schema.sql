@@ -619,6 +619,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.heartbeat(proof text) IS 'Rings the bell with a proof (unless null, or the queue is more than half full) that the daemon must hear; returns the server''s identity (0 where it may not be asked), and how full the queue is.';
+CREATE FUNCTION creditsd.home() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT concat_ws(' ', d.oid, 'creditsd.reader'::regclass::oid)
+    FROM pg_database AS d
+    WHERE d.datname = current_database()
+$$;
+COMMENT ON FUNCTION creditsd.home() IS 'The oids of this database and of our table reader: where they differ from those noted, the rows are of another history.';
 CREATE FUNCTION creditsd.mark_everyone() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1001,6 +1010,7 @@ DECLARE
     known creditsd.reader;
     beat jsonb := creditsd.heartbeat(NULL);
     here pg_snapshot := pg_current_snapshot();
+    home_now text := creditsd.home();
     newest_version bigint;
     newest_at timestamptz;
     reason text;
@@ -1018,6 +1028,8 @@ BEGIN
     ELSIF known.system_identifier <> 0
     AND beat ->> 'system_identifier' NOT IN ('0', known.system_identifier::text) THEN
         reason := 'another server';
+    ELSIF known.home NOT IN ('', home_now) THEN
+        reason := 'restored';
     ELSIF pg_snapshot_xmax(known.snapshot) > pg_snapshot_xmax(here) THEN
         reason := 'cursor in the future';
     ELSIF known.policy <> policy_now THEN
@@ -1027,7 +1039,7 @@ BEGIN
     ELSIF GREATEST(known.saved_at, newest_at) > clock_timestamp() + interval '1 second' THEN
         reason := 'clock went back';
     END IF;
-    is_other_history := coalesce(reason IN ('another server', 'cursor in the future'), false);
+    is_other_history := coalesce(reason IN ('another server', 'restored', 'cursor in the future'), false);
     -- A timeline of 0 is one that we may not know.
     has_failed_over := coalesce(known.timeline <> 0 AND beat ->> 'timeline' NOT IN ('0', known.timeline::text), false);
     IF known.snapshot IS NULL OR is_other_history THEN
@@ -1036,17 +1048,18 @@ BEGIN
         DELETE FROM creditsd.resyncs;
         DELETE FROM creditsd.reader;
         INSERT INTO creditsd.reader (
-            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint, version_floor
+            snapshot, purged, system_identifier, timeline, started_at, policy, fingerprint, version_floor, home
         )
         VALUES (
             here, here, (beat ->> 'system_identifier')::bigint, (beat ->> 'timeline')::integer,
             (beat ->> 'started_at')::timestamptz, policy_now, '',
-            GREATEST(known.version_floor, floor_version)
+            GREATEST(known.version_floor, floor_version), home_now
         );
     ELSE
         UPDATE creditsd.reader
         SET policy = policy_now,
             saved_at = clock_timestamp(),
+            home = home_now,
             version_floor = GREATEST(version_floor, floor_version);
     END IF;
     IF reason IS NOT NULL THEN
@@ -1067,7 +1080,7 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) IS 'Loads the cursor, begins a resync where the text of the policy, the table, the server''s history or its clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';
+COMMENT ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) IS 'Loads the cursor, begins a resync where the text of the policy, the table, the server''s history, the place of our own tables or the clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';
 CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1610,6 +1623,7 @@ CREATE TABLE creditsd.reader (
     saved_at timestamp with time zone DEFAULT now() NOT NULL,
     version_floor bigint DEFAULT 0 NOT NULL,
     resync_republishes boolean DEFAULT false NOT NULL,
+    home text DEFAULT ''::text NOT NULL,
     CONSTRAINT reader_single_check CHECK (single)
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
@@ -1626,6 +1640,7 @@ COMMENT ON COLUMN creditsd.reader.resync_after IS 'The last user that this resyn
 COMMENT ON COLUMN creditsd.reader.resync_users IS 'How many users this resync has done.';
 COMMENT ON COLUMN creditsd.reader.version_floor IS 'No version is given at or below this one: it was given out by a server that was lost, or to somebody who is forgotten.';
 COMMENT ON COLUMN creditsd.reader.resync_republishes IS 'Whether this resync gives everyone a new version, changed or not.';
+COMMENT ON COLUMN creditsd.reader.home IS 'Where this row was written, see creditsd.home: elsewhere it is of another history. Empty until a daemon leads.';
 CREATE TABLE creditsd.repairs (
     user_id uuid NOT NULL
 )
@@ -1760,6 +1775,7 @@ REVOKE ALL ON FUNCTION creditsd.fingerprint() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.forget(forgotten uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.functions_digest(comments boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.home() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import re
-import threading
 from collections.abc import Callable
 
 import psycopg
@@ -108,7 +106,7 @@ class TableHistory:
         self.log: list[str] = []
         self._away: str | None = None
         self._numbers = 0
-        self._writing = threading.Lock()
+        self._dumped: str | None = None
         kind = self.dice.choice(list(TABLES))
         self._do(f"CREATE SCHEMA elsewhere; {TABLES[kind].format(columns=DEFINED)}")
         for number in range(PEOPLE):
@@ -157,8 +155,7 @@ class TableHistory:
         else:
             statement = f"DELETE FROM user_credits WHERE user_id::text = '{name}'"
         try:
-            with self._writing:
-                self.database.run(statement)
+            self.database.run(statement)
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.CheckViolation) as error:
             if "creditsd" in str(error):
                 raise AssertionError(self.log) from error
@@ -181,28 +178,26 @@ class TableHistory:
         await done
 
     def _restore(self) -> None:
-        """Dump the table or everything, drop it, and restore it: without our triggers, as often as not.
-
-        Nobody writes while everything is dumped and restored: of whom we told meanwhile nothing would be left, no row
-        and no total, and no database can know of somebody it has forgotten.
-        """
-        whole = self.dice.random() < 0.4
+        """Drop the table or everything, and restore it from a dump of now, or everything from an earlier one."""
+        whole = self.dice.random() < 0.5
         bare = self.dice.random() < 0.5
+        earlier = whole and self._dumped is not None and self.dice.random() < 0.6
         spend = SPEND if self.dice.random() < 0.5 else ""
-        with self._writing if whole else contextlib.nullcontext():
-            self._dump_and_restore(whole=whole, bare=bare, spend=spend)
-
-    def _dump_and_restore(self, *, whole: bool, bare: bool, spend: str) -> None:
         try:
             dumped = self.database.pg_dump() if whole else self.database.pg_dump("-t", "public.*")
             if bare and not whole:
                 dumped = re.sub(
                     r"CREATE TRIGGER creditsd_\w+ [^;]*;|ALTER TABLE [^;]* TRIGGER creditsd_\w+;", "", dumped
                 )
+            if earlier:
+                dumped = self._dumped or ""
+            elif whole and self._away is None:
+                self._dumped = dumped
             schemas = "public, elsewhere, creditsd" if whole else "public"
             dropped = f"DROP SCHEMA {schemas} CASCADE; CREATE SCHEMA public;"
             self.database.psql(f"BEGIN; {dropped} {dumped}; SET search_path = public; {spend}; COMMIT;")
-            self.log.append(f"restored, whole: {whole}, without triggers: {bare}, then: {spend}")
+            self._away = None if earlier else self._away
+            self.log.append(f"restored, whole: {whole}, earlier: {earlier}, no triggers: {bare}, then: {spend}")
         except ServerError as error:
             self.log.append(f"not restored: {str(error)[:200]}")
 

@@ -13,7 +13,7 @@ from psycopg import IsolationLevel
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import SchemaError
 from tests.conftest import Database
-from tests.integration.line import OTHER, USER, Line, configured, installed, user
+from tests.integration.line import OTHER, USER, Line, installed, user
 from tests.integration.play import ADD, Play, Session
 
 
@@ -549,6 +549,7 @@ async def test_the_first_start_and_nothing_else_is_a_first_start(settings: Setti
     ("damage", "cause"),
     [
         ("UPDATE creditsd.reader SET system_identifier = 1", "another server"),
+        ("UPDATE creditsd.reader SET home = '1 2'", "restored"),
         (
             "UPDATE creditsd.reader SET snapshot = '99999999:99999999:'::pg_snapshot, purged = '99999999:99999999:'",
             "cursor in the future",
@@ -572,36 +573,3 @@ async def test_another_history_or_another_policy_means_everyone(
         assert [total.credits for total in await line.settle()] == [5]
         await application.execute(ADD, [USER, 5])
         assert [total.credits for total in await line.settle()] == [10]
-
-
-async def test_a_restored_dump_means_everyone_and_marks_of_old_do_not_linger(
-    installation: Database, application: Session, settings: Settings
-) -> None:
-    await application.execute(ADD, [USER, 5])
-    async with Line.settled(settings):
-        pass
-    # As after a restore on another server: marks of transactions that are still to come here.
-    await application.execute("UPDATE creditsd.reader SET system_identifier = 1")
-    await application.execute("INSERT INTO creditsd.changes VALUES ('99999999', %s)", [OTHER])
-    await application.execute("INSERT INTO creditsd.resyncs VALUES ('99999999', 'truncate')")
-    async with Line.opened(settings) as line:
-        assert line.resumption.resyncing == "another server"
-        await line.settle()
-        rows = await application.execute("SELECT FROM creditsd.changes UNION ALL SELECT FROM creditsd.resyncs")
-        assert await rows.fetchall() == []
-
-
-async def test_a_database_restored_from_its_dump_works_on(installation: Database, settings: Settings) -> None:
-    installation.run(ADD, [USER, 5])
-    async with Line.settled(settings) as line:
-        await line.change_reader.save()
-    name = f"{installation.name}_restored"
-    copy = Database(installation.server, name, installation.server.create_database(name))
-    try:
-        copy.psql(installation.pg_dump())
-        async with Line.opened(configured(copy)) as line:
-            copy.run(ADD, [OTHER, 7])
-            await line.settle()
-            assert await stored(line) == {USER: 5, OTHER: 7}
-    finally:
-        installation.server.drop_database(name)
