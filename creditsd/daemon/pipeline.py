@@ -220,17 +220,16 @@ class Pipeline:
             self._state.turned()
             part = users[start : start + size]
             self._hand_over((await recomputer.recompute(part, cause="repair", republish=True)).totals)
-        if everyone:
+        if everyone:  # said first: once it is stored, whoever takes over from a lost connection knows of no failover
+            log.warning(
+                "balances.republishing_everyone",
+                reason="the server failed over, and may have lost more than this daemon remembers having published",
+            )
             await recomputer.begin_resync("failover", republish=True)
-        await recomputer.settle(timeline=resumption.timeline, started_at=resumption.started_at)
-        if not everyone:
+        else:
             log.warning("balances.republished", users=len(users), reason="the server restarted or failed over")
-            return None
-        log.warning(
-            "balances.republishing_everyone",
-            reason="the server failed over, and may have lost more than this daemon remembers having published",
-        )
-        return "failover"
+        await recomputer.settle(timeline=resumption.timeline, started_at=resumption.started_at)
+        return "failover" if everyone else None
 
     def _hand_over(self, totals: Sequence[Total]) -> None:
         """Hand totals that are stored to whoever publishes them."""
