@@ -175,14 +175,16 @@ async def test_a_client_that_never_reads_costs_little_and_is_cut_off() -> None:
     ):
         await loop.sock_sendall(deaf, STREAM)
         await eventually(_open(surface), lambda count: count == 1)
+        transport = _first_transport(surface)
         async with client.stream("/v1/me/credits/stream", token()) as quick:
-            version = 1
+            version, unsent = 1, 0
             async with asyncio.timeout(30):
                 while counted(surface, "streams_closed", reason="lagging") == 0:
                     version += 1
                     shelf.put(ONE, version, filler="x" * 2000)
                     assert (await quick.until(version))[-1] == version, "nobody waits for the other"
-        assert version < 1000
+                    unsent = max(unsent, transport.get_write_buffer_size())
+        assert sse.WRITE_BYTES < unsent < sse.WRITE_BYTES + 4096, "a message too many, and no more"
         await eventually(_connections(surface), lambda count: count <= 1)
 
 
@@ -198,10 +200,7 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end() -> None:
             await loop.sock_connect(deaf, ("127.0.0.1", surface.port))
             await loop.sock_sendall(deaf, STREAM)
             await eventually(_open(surface), lambda count: count == 1)
-            server = surface._runner.server if surface._runner is not None else None
-            assert server is not None
-            transport = server.connections[0].transport
-            assert transport is not None
+            transport = _first_transport(surface)
             versions = itertools.count(1)
 
             async def unsent() -> int:
@@ -246,6 +245,14 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
             received += await loop.sock_recv(link, 65536)
         told = [part[:36].decode() for part in received.split(b'"user_id":"')[1:]]
         assert told == users
+
+
+def _first_transport(surface: HttpServer) -> asyncio.Transport:
+    assert surface._runner is not None
+    assert surface._runner.server is not None
+    transport = surface._runner.server.connections[0].transport
+    assert transport is not None
+    return transport
 
 
 def _connections(surface: HttpServer) -> Callable[[], Awaitable[int]]:
