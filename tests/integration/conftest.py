@@ -13,6 +13,7 @@ import pytest
 from creditsd.config.settings import Settings
 from tests.conftest import SERVERS, Database, Servers, fresh_database
 from tests.integration.line import Line, configured, installed
+from tests.integration.play import Session
 from tests.integration.publishing import Publishing, publishers
 from tests.integration.shapes import REFERENCE, Installed, Shapes
 from tests.servers import REFERENCE_TABLE, Reachable
@@ -79,6 +80,13 @@ async def line(settings: Settings) -> AsyncIterator[Line]:
     """The line without its daemon, with nothing left to do."""
     async with Line.settled(settings) as settled:
         yield settled
+
+
+@pytest.fixture
+async def application(installation: Database) -> AsyncIterator[Session]:
+    """The application's session."""
+    async with installation.connect() as connection:
+        yield connection
 
 
 @pytest.fixture

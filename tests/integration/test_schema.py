@@ -5,67 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from creditsd.admin.inspect import Inspector
 from creditsd.daemon.app import Daemon
-from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode, read_previous
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import connected
 from creditsd.schema import install as schema
 from creditsd.schema.source_table import SourceTable
-from tests.conftest import SERVERS, Database, Servers, eventually
-from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed, user
-from tests.servers import REFERENCE_TABLE, Postgres
+from tests.conftest import Database, eventually
+from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed
+from tests.integration.schemas import PARTITIONED, dump
+from tests.servers import REFERENCE_TABLE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schema.sql"
 REWRITE = os.environ.get("CREDITSD_WRITE_GOLDEN", "")
-
-PARTITIONED = """
-CREATE TABLE user_credits (
-    user_id uuid, credits integer, status text, plan_type text, region text NOT NULL
-) PARTITION BY LIST (region);
-CREATE TABLE credits_eu PARTITION OF user_credits FOR VALUES IN ('eu');
-CREATE TABLE credits_us PARTITION OF user_credits FOR VALUES IN ('us') PARTITION BY LIST (region);
-CREATE TABLE "Credits us" PARTITION OF credits_us FOR VALUES IN ('us');
-"""
-
-
-def dump(database: Database) -> str:
-    """The whole schema as pg_dump writes it, without what differs from version to version."""
-    text = database.pg_dump("--schema-only", "--no-owner")
-    # How a view is written back: before 16 each column of a single table is still qualified.
-    text = re.sub(r"(?s)(?<=CREATE VIEW).*?;", lambda view: re.sub(r"\bline\.", "", view[0]), text)
-    # From 18 on, a partition's NOT NULL has a name: its parent's.
-    text = re.sub(r" CONSTRAINT \w+_not_null(?= NOT NULL)", "", text)
-    lines = [
-        line for line in text.splitlines() if line and not re.match(r"--|SET |SELECT pg_catalog\.set_config", line)
-    ]
-    return "\n".join(lines).replace(database.name, "test") + "\n"
-
-
-@pytest.fixture(scope="module")
-def bare_database(servers: Servers) -> Iterator[Database]:
-    server = servers.get(SERVERS[0])
-    name = f"bare_{os.getpid()}"
-    yield Database(server, name, server.create_database(name))
-    server.drop_database(name)
-
-
-@pytest.fixture
-def bare(bare_database: Database) -> Database:
-    """A database without any table, the same for all that leave nothing behind elsewhere; on the newest version."""
-    bare_database.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    return bare_database
-
 
 # What stands.
 
@@ -176,6 +136,28 @@ async def test_an_upgrade_ends_where_a_fresh_install_does(reference_table: Datab
     answer = await schema.install(settings)
     assert len([line for line in answer.done if line.startswith("applied")]) == len(sql_files.migrations()) - number
     assert dump(reference_table) == GOLDEN.read_text()
+
+
+async def test_an_upgrade_names_what_others_have_built_on_what_it_must_make_anew(reference_table: Database) -> None:
+    settings = configured(reference_table)
+    async with connected(settings.dsn, purpose="install") as connection:
+        source = await SourceTable.inspect(connection, settings)
+        for number, name in sql_files.migrations():
+            if number <= 9:
+                await connection.execute(source.filled(name).encode())
+    reference_table.run(
+        "INSERT INTO creditsd.installation (migration, digest, source, role) VALUES (9, 'of then', '{}', '');"
+        "CREATE VIEW creditsd.source AS SELECT user_id FROM user_credits;"
+        "CREATE VIEW theirs AS SELECT * FROM creditsd.source"
+    )
+    before = dump(reference_table)
+    with pytest.raises(
+        SchemaError, match=r"view public\.theirs depends on view creditsd\.source: drop what is not ours first"
+    ):
+        await schema.install(settings)
+    assert dump(reference_table) == before
+    reference_table.run("DROP VIEW theirs")
+    assert (await schema.install(settings)).done
 
 
 async def test_an_upgrade_keeps_what_a_total_was_before(reference_table: Database) -> None:
@@ -331,170 +313,7 @@ async def test_uninstall_gives_up_as_quickly_and_leaves_all_in_place(reference_t
     assert dump(reference_table) == before
 
 
-# Partitions.
-
-
-async def test_every_partition_is_captured_one_that_comes_later_too(database: Database) -> None:
-    database.run(PARTITIONED)
-    settings = await installed(database)
-    add = "INSERT INTO {} (user_id, credits, status, region) VALUES (%s, 1, 'active', %s)"
-    async with Line.settled(settings) as line:
-        database.run(add.format("user_credits"), [user(1), "eu"])
-        database.run(add.format("credits_us"), [user(2), "us"])
-        database.run(add.format('"Credits us"'), [user(3), "us"])
-        assert await line.marked() == [user(1), user(2), user(3)]
-        await line.settle()
-        database.run("CREATE TABLE asia PARTITION OF user_credits FOR VALUES IN ('asia')")
-        database.run("CREATE TABLE late (LIKE user_credits)")
-        database.run(add.format("late"), [user(5), "late"])
-        assert await line.marked() == []
-        database.run("ALTER TABLE user_credits ATTACH PARTITION late FOR VALUES IN ('late')")
-        database.run(add.format("asia"), [user(4), "asia"])
-        database.run("UPDATE late SET credits = 7")
-        assert await line.marked() == [user(4), user(5)]
-        assert {total.user_id: total.credits for total in await line.settle()} == {user(4): 1, user(5): 7}
-
-
-async def test_a_row_that_moves_between_partitions_marks_its_user(database: Database) -> None:
-    database.run(PARTITIONED)
-    settings = await installed(database)
-    async with Line.settled(settings) as line:
-        database.run("INSERT INTO user_credits VALUES (%s, 3, 'active', 'one_time', 'eu')", [USER])
-        await line.settle()
-        database.run("UPDATE user_credits SET region = 'us', credits = 4")
-        assert set(await line.marked()) == {USER}
-        assert [total.credits for total in await line.settle()] == [4]
-        database.run("UPDATE user_credits SET region = 'eu', user_id = %s, credits = 0", [OTHER])
-        assert set(await line.marked()) == {USER, OTHER}
-        await line.settle()
-        assert await line.stored() == {USER: 0, OTHER: 0}
-        assert database.run("SELECT status FROM credits_eu") == [("expired",)]
-
-
-@pytest.mark.parametrize("partition", ["user_credits", "credits_us", '"Credits us"'])
-async def test_a_truncated_partition_means_everyone(database: Database, partition: str) -> None:
-    database.run(PARTITIONED)
-    settings = await installed(database)
-    async with Line.settled(settings) as line:
-        database.run("INSERT INTO user_credits VALUES (%s, 3, 'active', 'one_time', 'us')", [USER])
-        await line.settle()
-        database.run(f"TRUNCATE {partition}")
-        assert [total.credits for total in await line.settle()] == [0]
-
-
-async def test_a_detached_or_attached_partition_means_everyone(database: Database) -> None:
-    database.run(PARTITIONED)
-    settings = await installed(database)
-    async with Line.settled(settings) as line:
-        database.run("INSERT INTO user_credits VALUES (%s, 3, 'active', 'one_time', 'eu')", [USER])
-        await line.settle()
-        database.run("ALTER TABLE user_credits DETACH PARTITION credits_eu")
-        await line.change_reader.resume()
-        assert [total.credits for total in await line.settle()] == [0]
-
-
-async def test_triggers_fire_for_replicated_rows_on_every_partition(database: Database) -> None:
-    database.run(PARTITIONED)
-    settings = await installed(database)
-    async with Line.settled(settings) as line, database.connect() as application:
-        await application.execute("SET session_replication_role = replica")
-        for number, table in enumerate(("user_credits", "credits_eu", '"Credits us"')):
-            region = "us" if number == 2 else "eu"
-            await application.execute(
-                f"INSERT INTO {table} VALUES (%s, 1, 'active', 'one_time', %s)".encode(), [user(number), region]
-            )
-        assert await line.marked() == [user(0), user(1), user(2)]
-        await line.settle()
-        await application.execute("UPDATE user_credits SET credits = 2")
-        await application.execute("DELETE FROM user_credits WHERE region = 'us'")
-        assert set(await line.marked()) == {user(0), user(1), user(2)}
-        await application.execute("TRUNCATE credits_eu")
-        await line.settle()
-        assert await line.stored() == {user(0): 0, user(1): 0, user(2): 0}
-
-
-async def test_the_application_adds_partitions_to_what_an_administrator_installed(
-    database: Database, role: str
-) -> None:
-    database.run(f"GRANT CREATE ON SCHEMA public TO {role}")
-    application = as_role(database, role)
-    application.run(PARTITIONED)
-    settings = await installed(database)
-    application.run("CREATE TABLE asia PARTITION OF user_credits FOR VALUES IN ('asia')")
-    async with Line.settled(settings) as line:
-        application.run("INSERT INTO asia VALUES (%s, 3, 'active', 'one_time', 'asia')", [USER])
-        assert [total.credits for total in await line.settle()] == [3]
-        application.run("DROP TABLE credits_us")
-
-
-# What cannot be installed.
-
-
-@pytest.mark.parametrize(
-    ("table", "settings", "says"),
-    [
-        ("CREATE TABLE user_credit ()", {}, r"no table public\.user_credits: did you mean public\.user_credit\?"),
-        ("", {}, r"no table public\.user_credits: is this the right database\?"),
-        (
-            "CREATE TABLE user_credits (user_id uuid, credits int, state text)",
-            {},
-            r"public\.user_credits has no column 'status': did you mean 'state'\? Set source\.columns\.status",
-        ),
-        (
-            "CREATE TABLE user_credits (user_id uuid, credits int, status text)",
-            {"source": {"columns": {"membership": "plan_name"}}},
-            r"no column 'plan_name': .* Set source\.columns\.membership \(an empty string where the table has none\)",
-        ),
-        (
-            "CREATE TABLE user_credits (user_id jsonb, credits int, status text)",
-            {},
-            r"column user_id .* is jsonb: creditsd needs uuid, text or bigint",
-        ),
-        (
-            "CREATE TABLE user_credits (user_id uuid, credits text, status text)",
-            {},
-            r"column credits .* is text: creditsd needs integer, bigint or numeric",
-        ),
-        (
-            "CREATE TABLE user_credits (user_id uuid, credits double precision, status text)",
-            {},
-            r"column credits .* is double precision: creditsd needs integer, bigint or numeric",
-        ),
-        (
-            "CREATE TABLE user_credits (user_id uuid, credits int, status text, expires_at text)",
-            {},
-            r"column expires_at .* is text: creditsd needs timestamp with time zone",
-        ),
-        ("CREATE VIEW user_credits AS SELECT 1", {}, r"public\.user_credits is a view"),
-        ("CREATE MATERIALIZED VIEW user_credits AS SELECT 1", {}, r"public\.user_credits is a materialized view"),
-        ("CREATE SEQUENCE user_credits", {}, r"public\.user_credits is a sequence"),
-        (
-            "CREATE TYPE s AS ENUM ('active', 'gone'); CREATE TABLE user_credits (user_id uuid, credits int, status s)",
-            {},
-            r"column status .* has no value 'expired' \(it has active, gone\): set source\.expired_status",
-        ),
-    ],
-)
-async def test_what_cannot_be_watched_is_refused_in_one_line(
-    bare: Database, table: str, settings: dict[str, object], says: str
-) -> None:
-    if table:
-        bare.run(table)
-    before = dump(bare)
-    with pytest.raises(SchemaError, match=says) as refusal:
-        await installed(bare, **settings)
-    assert "\n" not in str(refusal.value)
-    assert refusal.value.exit_code == 78
-    assert dump(bare) == before
-
-
-async def test_an_enum_needs_no_expired_value_where_nothing_is_expired(database: Database) -> None:
-    database.run("CREATE TYPE s AS ENUM ('active')")
-    database.run("CREATE TABLE user_credits (user_id uuid, credits int, status s, plan_type text)")
-    settings = await installed(database, expire_empty="off")
-    async with Line.settled(settings) as line:
-        database.run("INSERT INTO user_credits VALUES (%s, 0, 'active', 'one_time')", [USER])
-        assert [total.credits for total in await line.settle()] == [0]
+# Columns.
 
 
 @pytest.mark.parametrize(
@@ -530,36 +349,6 @@ async def test_a_column_that_changed_its_type_is_read_right_after_an_install(ref
     async with Line.settled(settings) as line:
         reference_table.run("INSERT INTO user_credits (user_id, credits, status) VALUES (%s, 0.5, 'active')", [USER])
         assert [str(total.credits) for total in await line.settle()] == ["0.5"]
-
-
-async def test_a_replica_is_refused(own_postgres: Callable[..., Postgres]) -> None:
-    primary = own_postgres()
-    primary.psql(REFERENCE_TABLE)
-    with primary.standby() as standby:
-        settings = configured(Database(standby, "postgres", standby.dsn()))
-        with pytest.raises(ConfigError, match="read-only replica: point CREDITSD_DSN at the primary"):
-            await schema.install(settings)
-        with pytest.raises(ConfigError, match="read-only replica"):
-            await Daemon(settings).run()
-
-
-@pytest.mark.parametrize(
-    ("dsn", "kind", "says"),
-    [
-        ({"dbname": "no_such_database"}, ConfigError, r"no_such_database.* does not exist: check CREDITSD_DSN"),
-        ({"user": "no_such_role"}, ConfigError, "no_such_role"),
-        ({"port": 1}, DatabaseUnavailable, "is PostgreSQL running, and is CREDITSD_DSN right"),
-        ({"host": "no-such-host.invalid"}, DatabaseUnavailable, "no-such-host.*is CREDITSD_DSN right"),
-    ],
-)
-async def test_a_dsn_that_leads_nowhere_is_told_in_one_line(
-    reference_table18: Database, dsn: dict[str, str | int], kind: type[CreditsdError], says: str
-) -> None:
-    wrong = make_conninfo(reference_table18.dsn, **dsn)
-    settings = configured(reference_table18, dsn=wrong)
-    with pytest.raises(kind, match=says) as refusal:
-        await schema.install(settings)
-    assert "\n" not in str(refusal.value)
 
 
 # Rights.

@@ -1,0 +1,32 @@
+"""A daemon that says what must be mended of its table, until somebody has."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from creditsd.daemon.app import Daemon
+from tests.conftest import eventually
+from tests.integration.running import until
+
+ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
+SPEND = "UPDATE user_credits SET credits = credits - 1"
+ASKED = "asked for everyone to be recomputed"
+
+
+async def until_unready(daemon: Daemon, says: str) -> None:
+    """Wait until the daemon is not ready, leads all the same, and says what must be mended, and how."""
+
+    async def health() -> dict[str, Any]:
+        return daemon.health()
+
+    def told(found: dict[str, Any]) -> bool:
+        return not found["ready"] and re.search(says, found["problem"] or "") is not None
+
+    found = await eventually(health, told)
+    assert found["state"] in ("leading", "backfilling")
+
+
+async def until_mended(daemon: Daemon) -> None:
+    await until(daemon, "problem", None)
+    await until(daemon, "ready", True)

@@ -1,0 +1,129 @@
+"""What cannot be watched is refused in one line, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from creditsd.daemon.app import Daemon
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.schema import install as schema
+from tests.conftest import SERVERS, Database, Servers
+from tests.integration.line import USER, Line, configured, installed
+from tests.integration.schemas import dump
+from tests.servers import REFERENCE_TABLE, Postgres
+
+
+@pytest.fixture(scope="module")
+def bare_database(servers: Servers) -> Iterator[Database]:
+    server = servers.get(SERVERS[0])
+    name = f"bare_{os.getpid()}"
+    yield Database(server, name, server.create_database(name))
+    server.drop_database(name)
+
+
+@pytest.fixture
+def bare(bare_database: Database) -> Database:
+    """A database without any table, the same for all that leave nothing behind elsewhere; on the newest version."""
+    bare_database.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return bare_database
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "says"),
+    [
+        ("CREATE TABLE user_credit ()", {}, r"no table public\.user_credits: did you mean public\.user_credit\?"),
+        ("", {}, r"no table public\.user_credits: is this the right database\?"),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, state text)",
+            {},
+            r"public\.user_credits has no column 'status': did you mean 'state'\? Set source\.columns\.status",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status text)",
+            {"source": {"columns": {"membership": "plan_name"}}},
+            r"no column 'plan_name': .* Set source\.columns\.membership \(an empty string where the table has none\)",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id jsonb, credits int, status text)",
+            {},
+            r"column user_id .* is jsonb: creditsd needs uuid, text or bigint",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits text, status text)",
+            {},
+            r"column credits .* is text: creditsd needs integer, bigint or numeric",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits double precision, status text)",
+            {},
+            r"column credits .* is double precision: creditsd needs integer, bigint or numeric",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status text, expires_at text)",
+            {},
+            r"column expires_at .* is text: creditsd needs timestamp with time zone",
+        ),
+        ("CREATE VIEW user_credits AS SELECT 1", {}, r"public\.user_credits is a view"),
+        ("CREATE MATERIALIZED VIEW user_credits AS SELECT 1", {}, r"public\.user_credits is a materialized view"),
+        ("CREATE SEQUENCE user_credits", {}, r"public\.user_credits is a sequence"),
+        (
+            "CREATE TYPE s AS ENUM ('active', 'gone'); CREATE TABLE user_credits (user_id uuid, credits int, status s)",
+            {},
+            r"column status .* has no value 'expired' \(it has active, gone\): set source\.expired_status",
+        ),
+    ],
+)
+async def test_what_cannot_be_watched_is_refused_in_one_line(
+    bare: Database, table: str, settings: dict[str, object], says: str
+) -> None:
+    if table:
+        bare.run(table)
+    before = dump(bare)
+    with pytest.raises(SchemaError, match=says) as refusal:
+        await installed(bare, **settings)
+    assert "\n" not in str(refusal.value)
+    assert refusal.value.exit_code == 78
+    assert dump(bare) == before
+
+
+async def test_an_enum_needs_no_expired_value_where_nothing_is_expired(database: Database) -> None:
+    database.run("CREATE TYPE s AS ENUM ('active')")
+    database.run("CREATE TABLE user_credits (user_id uuid, credits int, status s, plan_type text)")
+    settings = await installed(database, expire_empty="off")
+    async with Line.settled(settings) as line:
+        database.run("INSERT INTO user_credits VALUES (%s, 0, 'active', 'one_time')", [USER])
+        assert [total.credits for total in await line.settle()] == [0]
+
+
+async def test_a_replica_is_refused(own_postgres: Callable[..., Postgres]) -> None:
+    primary = own_postgres()
+    primary.psql(REFERENCE_TABLE)
+    with primary.standby() as standby:
+        settings = configured(Database(standby, "postgres", standby.dsn()))
+        with pytest.raises(ConfigError, match="read-only replica: point CREDITSD_DSN at the primary"):
+            await schema.install(settings)
+        with pytest.raises(ConfigError, match="read-only replica"):
+            await Daemon(settings).run()
+
+
+@pytest.mark.parametrize(
+    ("dsn", "kind", "says"),
+    [
+        ({"dbname": "no_such_database"}, ConfigError, r"no_such_database.* does not exist: check CREDITSD_DSN"),
+        ({"user": "no_such_role"}, ConfigError, "no_such_role"),
+        ({"port": 1}, DatabaseUnavailable, "is PostgreSQL running, and is CREDITSD_DSN right"),
+        ({"host": "no-such-host.invalid"}, DatabaseUnavailable, "no-such-host.*is CREDITSD_DSN right"),
+    ],
+)
+async def test_a_dsn_that_leads_nowhere_is_told_in_one_line(
+    reference_table18: Database, dsn: dict[str, str | int], kind: type[CreditsdError], says: str
+) -> None:
+    wrong = make_conninfo(reference_table18.dsn, **dsn)
+    settings = configured(reference_table18, dsn=wrong)
+    with pytest.raises(kind, match=says) as refusal:
+        await schema.install(settings)
+    assert "\n" not in str(refusal.value)
