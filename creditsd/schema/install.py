@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -81,7 +82,8 @@ async def _patiently(
                         "SELECT set_config('lock_timeout', %s, true)",
                         [f"{int(settings.lock_timeout_seconds * 1000)}ms"],
                     )
-                    return await attempt()
+                    with _naming_dependents():
+                        return await attempt()
         except DatabaseUnavailable as error:
             if not isinstance(error.__cause__, errors.LockNotAvailable | errors.DeadlockDetected):
                 raise
@@ -104,6 +106,8 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
             f"{settings.source.table} belongs to {source.owner}: run `creditsd install` as {source.owner}, "
             "as a member of that role, or as a superuser"
         )
+    for each in await installation.unseen(connection, source):
+        raise SchemaError(str(each))
     installed = await installation.found(connection)
     settings = _remembering(settings, installed)
     done: list[str] = []
@@ -171,13 +175,19 @@ async def _uninstall(connection: Connection) -> Installed:
     for relation, trigger in await rows(connection, sql_files.sql("queries/trigger_names")):
         await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), sql.SQL(relation)))
         done.append(f"dropped {trigger} of {relation}")
+    await _drop_functions(connection)
+    await connection.execute(sql_files.sql("uninstall").encode())
+    return Installed(done=[*done, "dropped the schema creditsd"], notes=[])
+
+
+@contextmanager
+def _naming_dependents() -> Iterator[None]:
+    """Say what somebody has built on what we are to drop. Raises SchemaError."""
     try:
-        await _drop_functions(connection)
-        await connection.execute(sql_files.sql("uninstall").encode())
+        yield
     except errors.DependentObjectsStillExist as error:
         said = (error.diag.message_detail or str(error)).splitlines()[0]
-        raise SchemaError(f"{said}: drop what is not ours first, then run `creditsd uninstall` again") from error
-    return Installed(done=[*done, "dropped the schema creditsd"], notes=[])
+        raise SchemaError(f"{said}: drop what is not ours first, make it anew afterwards, and try again") from error
 
 
 async def _replace(connection: Connection, source: SourceTable, settings: Settings, *, retyped: bool) -> None:

@@ -135,6 +135,7 @@ async def compare(connection: Connection, settings: Settings) -> Comparison:
     if installation is None or divergence is not None:
         return Comparison(installation, [divergence] if divergence is not None else [])
     divergences = [Divergence(each) for each in await triggers.faults(connection, source)]
+    divergences += await unseen(connection, source)
     if installation.digest != digest(source, settings):
         divergences.append(Divergence("the table or the settings differ from what is installed"))
     misowned = await row(connection, sql_files.sql("queries/misowned"), {"relation": source.oid})
@@ -144,6 +145,17 @@ async def compare(connection: Connection, settings: Settings) -> Comparison:
     elif not await functions_as_made(connection, installation):
         divergences.append(Divergence("functions of the schema creditsd are not as they were made"))
     return Comparison(installation, divergences)
+
+
+async def unseen(connection: Connection, source: SourceTable) -> list[Divergence]:
+    """Return what no trigger sees wherever it stands; no install mends it."""
+    return [
+        Divergence(
+            f"{relation} of {source.settings.table} is a foreign table: what is written at its own server is not seen",
+            hint="keep its rows in a table of this server, or take it out",
+        )
+        for relation in await triggers.foreign(connection, source)
+    ]
 
 
 async def found(connection: Connection) -> Installation | None:

@@ -52,6 +52,11 @@ async def astray(connection: Connection, source: SourceTable) -> list[tuple[str,
     return [(relation, triggers) for relation, triggers in found_there]
 
 
+async def foreign(connection: Connection, source: SourceTable) -> list[str]:
+    """Return the foreign tables below the table: no trigger sees what is written at their own server."""
+    return [relation for (relation,) in await rows(connection, sql_files.sql("queries/foreign_tables"), _of(source))]
+
+
 async def faults(connection: Connection, source: SourceTable) -> list[str]:
     """Say of each relation what of our triggers is wrong, so that a change could be missed."""
     wrong = [each for each in await found(connection, source) if not each.harmless]

@@ -38,5 +38,5 @@ LEFT JOIN pg_trigger AS t
 LEFT JOIN pg_proc AS p
     ON p.oid = t.tgfoid
     AND p.pronamespace = to_regnamespace('creditsd')
-WHERE NOT (c.relkind = 'f' AND wanted.type = 32)
+WHERE c.relkind <> 'f'
 ORDER BY r.level, 1, wanted.name
