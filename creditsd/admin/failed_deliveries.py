@@ -75,7 +75,7 @@ class FailedDeliveries:
     async def _decide(self, query: str, sink: str, user_id: str | None) -> int:
         await check_sink(self._connection, self._settings, sink)
         with read_as(self._user_id_type, user_id or ""):
-            found = await rows(self._connection, self._typed(query), {"sink": sink, "user_id": user_id})
+            found = await rows(self._connection, sql_files.sql(query), {"sink": sink, "user_id": user_id})
         if user_id is not None and not found:
             raise await self._unknown_user(sink, user_id)
         if found:
@@ -87,12 +87,9 @@ class FailedDeliveries:
     ) -> Sequence[FailedDelivery]:
         parameters = {"sink": sink, "user_id": user_id, "dead": dead, "limit": limit}
         with read_as(self._user_id_type, user_id or ""):
-            found = await rows(self._connection, self._typed("queries/deliveries_listed"), parameters)
+            found = await rows(self._connection, sql_files.sql("queries/deliveries_listed"), parameters)
         return [FailedDelivery(*each) for each in found]
 
     async def _unknown_user(self, sink: str, user_id: str) -> InputError:
         others = [each.user_id for each in await self._listed(sink, None, dead=False, limit=NEAR)]
         return InputError.unknown(f"refused delivery to {sink} is of user", user_id, others)
-
-    def _typed(self, name: str) -> str:
-        return sql_files.sql(name).replace("{user_id_type}", self._user_id_type)

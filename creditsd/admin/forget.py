@@ -103,7 +103,7 @@ class Eraser:
         )
 
     async def _erased(self, user_id: str) -> _Erased:
-        query = sql_files.sql("queries/forgotten").replace("{user_id_type}", self._user_id_type)
+        query = sql_files.sql("queries/forgotten")
         with read_as(self._user_id_type, user_id):
             async with self._connection.transaction():
                 # What is erased must not come back with a crash, unlike all else of ours that can be computed again.

@@ -166,21 +166,21 @@ class Inspector:
             await row(self._connection, sql_files.sql("queries/user_id_read"), {"user_id": user_id})
         with summed(user_id):
             found = await batch(
-                self._connection, self._typed("queries/totals_now"), {"user_ids": [user_id], **self._policy}
+                self._connection, sql_files.sql("queries/totals_now"), {"user_ids": [user_id], **self._policy}
             )
         return found.totals[0]
 
     async def stored(self, user_id: str) -> Total | None:
         """Return the newest published total of a user, or None."""
         with read_as(self._installation.user_id_type, user_id):
-            found = await batch(self._connection, self._typed("queries/balance"), {"user_id": user_id})
+            found = await batch(self._connection, sql_files.sql("queries/balance"), {"user_id": user_id})
         return found.totals[0] if found.totals else None
 
     async def history(self, user_id: str, limit: int) -> Sequence[Total]:
         """Return the steps that are kept of a user, the newest first. Raises InputError for what cannot be an id."""
         with read_as(self._installation.user_id_type, user_id):
             found = await batch(
-                self._connection, self._typed("queries/history_of_user"), {"user_id": user_id, "limit": limit}
+                self._connection, sql_files.sql("queries/history_of_user"), {"user_id": user_id, "limit": limit}
             )
         return found.totals
 
@@ -195,7 +195,7 @@ class Inspector:
         with contextlib.suppress(RowsError), summed(user_id):
             explained = await rows(
                 self._connection,
-                self._typed("queries/rows_explained"),
+                sql_files.sql("queries/rows_explained"),
                 {"user_id": user_id, "expire_empty": self._settings.expire_empty},
             )
         return Explanation(
@@ -259,8 +259,7 @@ class Inspector:
         With `republish` everyone gets a new version, changed or not, so that every sink takes it.
         """
         cause = {"cause": "republish" if republish else "backfill"}
-        installed = self._installation
-        recomputer = Recomputer(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
+        recomputer = Recomputer(self._connection, self._policy)
         users = await recomputer.count_users()
         found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
         if found is not None and found[0]:
@@ -282,8 +281,7 @@ class Inspector:
         self, recomputer: Recomputer, cause: Mapping[str, str], progress: Callable[[int, bool], None]
     ) -> None:
         """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
-        installed = self._installation
-        change_reader = ChangeReader(self._connection, user_id_type=installed.user_id_type, policy=self._policy)
+        change_reader = ChangeReader(self._connection, self._policy)
         await change_reader.resume()
         await recomputer.begin_resync(cause["cause"])
         over, done = False, 0
@@ -314,6 +312,3 @@ class Inspector:
         if held is not None:
             return "current" if held == stored.version else f"version {held}; the newest is {stored.version}"
         return "was told the newest" if cursor >= stored.version else "has yet to be told the newest"
-
-    def _typed(self, name: str) -> str:
-        return sql_files.sql(name).replace("{user_id_type}", self._installation.user_id_type)

@@ -88,15 +88,13 @@ class Verifier:
         self,
         connection: Connection,
         settings: Settings,
-        user_id_type: str,
         sinks: Mapping[str, Telling],
         silent: Sequence[str],
     ) -> None:
         self._connection = connection
         self._settings = settings
-        self._user_id_type = user_id_type
         self._policy = settings.policy
-        self._recomputer = Recomputer(connection, user_id_type=user_id_type, policy=self._policy)
+        self._recomputer = Recomputer(connection, self._policy)
         self._sinks = sinks
         self._looks = SETTLE_LOOKS
         self._patience_seconds = PATIENCE_SECONDS
@@ -121,8 +119,8 @@ class Verifier:
                 await sink.open()
                 telling[name] = sink
             connection = await stack.enter_async_context(connected(settings.dsn, purpose="verify"))
-            installation = await schema.missing(connection, settings)
-            yield cls(connection, settings, installation.user_id_type, telling, silent)
+            await schema.missing(connection, settings)
+            yield cls(connection, settings, telling, silent)
 
     async def run(self, *, repair: bool, progress: Progress, report: Callable[[Drift], None]) -> Verdict:
         """Compare everyone, and with `repair` have the drifted told again; report each drift as it is certain."""
@@ -213,7 +211,7 @@ class Verifier:
         asked = {"user_ids": list(users), **self._policy}
         try:
             with summed(users[0] if len(users) == 1 else "one of several"):
-                found = await rows(self._connection, self._typed("queries/totals_compared"), asked)
+                found = await rows(self._connection, sql_files.sql("queries/totals_compared"), asked)
         except RowsError:
             if len(users) == 1:
                 return {}
@@ -226,7 +224,7 @@ class Verifier:
         if not drifts:
             return set()
         users = list({drift.user_id for drift in drifts})
-        found = await rows(self._connection, self._typed("queries/users_unread"), {"user_ids": users})
+        found = await rows(self._connection, sql_files.sql("queries/users_unread"), {"user_ids": users})
         told = await rows(self._connection, sql_files.sql("queries/cursors"))
         cursors: dict[str, int] = dict(told)
         behind = {
@@ -265,16 +263,13 @@ class Verifier:
             finally:
                 await row(self._connection, sql_files.sql("queries/leadership_returned"))
             return True
-        await row(self._connection, self._typed("queries/repairs_asked"), {"user_ids": list(users)})
+        await row(self._connection, sql_files.sql("queries/repairs_asked"), {"user_ids": list(users)})
         await row(self._connection, sql_files.sql("queries/rung"))
         return False
 
     async def _led(self) -> bool:
         found = await row(self._connection, sql_files.sql("queries/leader_found"))
         return found is not None and bool(found[0])
-
-    def _typed(self, name: str) -> str:
-        return sql_files.sql(name).replace("{user_id_type}", self._user_id_type)
 
 
 def _compared(

@@ -41,11 +41,9 @@ class ChangeReader:
     what was visible now becomes the cursor. The cursor is saved now and then: reading twice is harmless.
     """
 
-    def __init__(self, connection: Connection, *, user_id_type: str, policy: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, policy: Mapping[str, str]) -> None:
         self._connection = connection
         self._policy = policy
-        self._drained = sql_files.sql("queries/drained").replace("{user_id_type}", user_id_type)
-        self._purged = sql_files.sql("queries/purged").replace("{user_id_type}", user_id_type)
         self._snapshot = ""
         self._unsaved = False
         self._unpurged = True
@@ -76,7 +74,7 @@ class ChangeReader:
         `due_seconds` until time changes a total (None for never).
         """
         parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
-        found = await recomputed(self._connection, self._drained, parameters)
+        found = await recomputed(self._connection, sql_files.sql("queries/drained"), parameters)
         page = found.page
         self._unsaved = self._unsaved or page["changes"] > 0
         if page["full"]:
@@ -111,7 +109,7 @@ class ChangeReader:
         snapshot, xid, user_id = position or (None, None, None)
         self._unpurged = position is not None and self._unpurged
         parameters = {"snapshot": snapshot, "xid": xid, "user_id": user_id, "max_changes": max_changes}
-        found = await row(connection, self._purged, parameters)
+        found = await row(connection, sql_files.sql("queries/purged"), parameters)
         assert found is not None
         snapshot, xid, user_id, _ = found
         return (snapshot, xid, user_id) if xid is not None else None

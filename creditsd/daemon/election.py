@@ -22,11 +22,10 @@ from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailab
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, translated
 from creditsd.schema import install as schema
-from creditsd.schema.install import Installation
 
 log = structlog.get_logger()
 
-Opener = Callable[[Connection, Installation], AbstractAsyncContextManager[Leadership]]
+Opener = Callable[[Connection], AbstractAsyncContextManager[Leadership]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class Election:
             self._started = True
             self._seen(installation.user_id_type)
             if await self._gain(session):
-                async with self._opened(session, installation) as leadership:
+                async with self._opened(session) as leadership:
                     await self._lead(leadership)
 
     async def _gain(self, session: Connection) -> bool:
@@ -145,7 +144,7 @@ class Election:
         resumption = await leadership.change_reader.resume(floor_version=floor_version)
         try:
             for receiver in self._pipeline.receivers:
-                receiver.lead(resumption.newest, leadership.user_id_type)
+                receiver.lead(resumption.newest)
             await self._pipeline.lead(leadership, resumption)
             self.idle.set()
             await self._keep(leadership.session)

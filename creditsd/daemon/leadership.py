@@ -18,7 +18,6 @@ from creditsd.daemon.lock_watch import LockWatch
 from creditsd.daemon.state import DaemonState
 from creditsd.daemon.tasks import ended
 from creditsd.postgres.connections import Connection, Pool
-from creditsd.schema.install import Installation
 from creditsd.totals import history_partitions
 from creditsd.totals.history_partitions import HistoryPartitions
 from creditsd.totals.recompute import Recomputer
@@ -29,7 +28,6 @@ class Leadership:
     """The session that holds the leader's lock and writes balances, and what works on it."""
 
     session: Connection
-    user_id_type: str
     change_reader: ChangeReader
     recomputer: Recomputer
     doorbell: Doorbell
@@ -66,16 +64,16 @@ class Opener:
     timings: Times
 
     @asynccontextmanager
-    async def __call__(self, session: Connection, installation: Installation) -> AsyncIterator[Leadership]:
+    async def __call__(self, session: Connection) -> AsyncIterator[Leadership]:
         """Open what leading takes, run what runs beside it, and end all of it as one.
 
         Raises a group with DatabaseUnavailable where any of its connections is lost.
         """
-        settings, ids = self.settings, installation.user_id_type
+        settings = self.settings
         partitions = HistoryPartitions(settings.history.days, self.timings.partitions)
         await partitions.tidy(session)  # before the first step of today
-        reader = ChangeReader(session, user_id_type=ids, policy=settings.policy)
-        recomputer = Recomputer(session, user_id_type=ids, policy=settings.policy)
+        reader = ChangeReader(session, settings.policy)
+        recomputer = Recomputer(session, settings.policy)
         async with (
             Doorbell.opened(settings, told=self.told, timings=self.timings.doorbell) as bell,
             asyncio.TaskGroup() as tasks,
@@ -84,6 +82,6 @@ class Opener:
             jobs = (ChangePurger(reader, self.timings.purger), partitions, locks)
             beside = [tasks.create_task(each) for each in (*bell.beside(), *(job.run(self.pool) for job in jobs))]
             try:
-                yield Leadership(session, ids, reader, recomputer, bell)
+                yield Leadership(session, reader, recomputer, bell)
             finally:
                 await ended(beside)

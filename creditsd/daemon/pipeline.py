@@ -38,7 +38,7 @@ class Timings:
 class Receiver(Protocol):
     """Whoever is handed what was stored. Takes it without waiting."""
 
-    def lead(self, newest: int, user_id_type: str) -> None:
+    def lead(self, newest: int) -> None:
         """Hear that a leadership begins, and which version is the newest stored."""
 
     def offer(self, totals: Sequence[Total]) -> None:

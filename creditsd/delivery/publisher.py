@@ -133,7 +133,7 @@ class Publisher:
         """Why nothing arrives there, or None; it speaks of the sink alone."""
         return self._row.halted or self._health.error
 
-    def lead(self, newest: int, user_id_type: str) -> None:  # noqa: ARG002  the protocol's signature
+    def lead(self, newest: int) -> None:
         """Begin, or go on after another daemon may have led: the database knows how far the sink is."""
         if not isinstance(self._state, Standby):
             self.step_down()

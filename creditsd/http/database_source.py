@@ -96,10 +96,10 @@ class DatabaseSource:
         self._user_id_type = self.batcher.user_id_type = user_id_type
         self._wakeup.set()
 
-    def lead(self, newest: int, user_id_type: str) -> None:  # noqa: ARG002  we read what we have missed ourselves
+    def lead(self, newest: int) -> None:  # noqa: ARG002  we read what we have missed ourselves
         """Note that the pipeline hands over what is stored from now on."""
         self._leads, self._through = True, False
-        self.see(user_id_type)
+        self._wakeup.set()
 
     def step_down(self) -> None:
         """Note that the pipeline hands over nothing any more."""
@@ -151,7 +151,7 @@ class DatabaseSource:
         users = iter(list(self.hub.users))
         while part := list(islice(users, PAGE_TOTALS)):
             async with borrowed(self.pool) as connection:
-                self.offer((await batch(connection, self._typed("queries/balances_of"), {"user_ids": part})).totals)
+                self.offer((await batch(connection, sql_files.sql("queries/balances_of"), {"user_ids": part})).totals)
         self._cursor = newest
 
     async def _tell_news(self, cursor: int) -> None:
@@ -174,6 +174,3 @@ class DatabaseSource:
             async with asyncio.timeout(seconds):
                 await self._wakeup.wait()
         self._wakeup.clear()
-
-    def _typed(self, name: str) -> str:
-        return sql_files.sql(name).replace("{user_id_type}", self._user_id_type)

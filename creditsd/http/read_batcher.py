@@ -75,13 +75,13 @@ class ReadBatcher:
         shown = user_ids[0] if len(user_ids) == 1 else "one of several"
         async with borrowed(self._pool) as connection:
             with read_as(self.user_id_type, shown):
-                stored = await batch(connection, self._typed("queries/balances_of"), {"user_ids": list(user_ids)})
+                stored = await batch(connection, sql_files.sql("queries/balances_of"), {"user_ids": list(user_ids)})
                 found = {total.user_id: (total.version, total.json()) for total in stored.totals}
                 missing = [user_id for user_id in user_ids if user_id not in found]
                 if missing:
                     asked = {"user_ids": missing, **self._policy}
                     with summed(shown):
-                        computed = await batch(connection, self._typed("queries/totals_now"), asked)
+                        computed = await batch(connection, sql_files.sql("queries/totals_now"), asked)
                     found |= {total.user_id: (total.version, total.json()) for total in computed.totals}
         return found
 
@@ -90,6 +90,3 @@ class ReadBatcher:
             if not answer.done():
                 answer.set_exception(error)
                 answer.exception()  # whoever asked may have gone
-
-    def _typed(self, name: str) -> str:
-        return sql_files.sql(name).replace("{user_id_type}", self.user_id_type)

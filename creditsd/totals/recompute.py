@@ -11,10 +11,9 @@ from creditsd.postgres.connections import Batch, Connection, recomputed, row, ro
 class Recomputer:
     """The other ways into recompute. All run on the leader's connection, so a deposed leader writes nothing."""
 
-    def __init__(self, connection: Connection, *, user_id_type: str, policy: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, policy: Mapping[str, str]) -> None:
         self._connection = connection
         self._policy = policy
-        self._recomputed = sql_files.sql("queries/recomputed").replace("{user_id_type}", user_id_type)
 
     async def resync_next(self, max_users: int) -> Batch:
         """Recompute the next page of everyone; the page says `users`, `done` and `due_seconds`."""
@@ -32,7 +31,7 @@ class Recomputer:
         """Recompute certain users; with `republish` each gets a new version, changed or not."""
         return await recomputed(
             self._connection,
-            self._recomputed,
+            sql_files.sql("queries/recomputed"),
             {
                 "user_ids": list(dict.fromkeys(user_ids)),
                 "cause": cause,

@@ -79,10 +79,10 @@ class Line:
     async def opened(cls, settings: Settings) -> AsyncIterator[Self]:
         """Connect and resume, as a daemon does that has just become the leader."""
         async with connected(settings.dsn, purpose="leader") as connection:
-            there = await schema.missing(connection, settings)
-            name, policy = there.user_id_type, settings.policy
-            change_reader = ChangeReader(connection, user_id_type=name, policy=policy)
-            recomputer = Recomputer(connection, user_id_type=name, policy=policy)
+            await schema.missing(connection, settings)
+            policy = settings.policy
+            change_reader = ChangeReader(connection, policy)
+            recomputer = Recomputer(connection, policy)
             yield cls(connection, change_reader, recomputer, await change_reader.resume())
 
     @classmethod

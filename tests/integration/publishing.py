@@ -53,7 +53,7 @@ async def publishers(settings: Settings, patience_seconds: float = 30.0) -> Asyn
         ) -> AsyncIterator[Publisher]:
             publisher = Publisher(name, sink, connections, every=every, timings=timings, bounds=bounds)
             if newest is not None:
-                publisher.lead(newest, "uuid")
+                publisher.lead(newest)
             task = asyncio.create_task(publisher.run())
             try:
                 yield publisher

@@ -80,7 +80,7 @@ class Stage:
     async def publishing(self, sink: Sink, *, killed: bool = False, every: bool = False) -> AsyncIterator[Publisher]:
         """Publish to a sink until the end of the block; `killed`, whatever is not saved by then is lost."""
         publisher = Publisher("memory", sink, self.connections, every=every, timings=self.timings)
-        publisher.lead(self.stored[-1].version if self.stored else 0, "uuid")
+        publisher.lead(self.stored[-1].version if self.stored else 0)
         task = asyncio.create_task(publisher.run())
         try:
             yield publisher

@@ -139,7 +139,7 @@ async def test_leading_again_takes_up_what_another_daemon_has_saved(
             await line.settle()
         versions = sorted(total for (total,) in installation.run("SELECT version FROM creditsd.balances"))
         installation.run("UPDATE creditsd.sinks SET cursor = %s", [versions[1]])
-        publisher.lead(versions[2], "uuid")
+        publisher.lead(versions[2])
         await current(publisher)
     assert [total.version for total in sink.totals] == [versions[2]]
 

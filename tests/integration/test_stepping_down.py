@@ -53,7 +53,7 @@ async def test_a_delivery_is_cut_off_in_the_middle_and_nothing_is_saved_of_it(
         versions = sorted(each for (each,) in installation.run("SELECT version FROM creditsd.balances"))
         installation.run("UPDATE creditsd.sinks SET cursor = %s", [versions[1]])
         assert (sink.tries, sink.opened, publisher.behind) == (1, 1, False)
-        publisher.lead(versions[3], "uuid")
+        publisher.lead(versions[3])
         await current(publisher)
     assert [total.version for total in sink.totals] == versions[2:]
     assert sink.closed >= 2  # what was under way must not arrive after what comes next
@@ -74,7 +74,7 @@ async def test_it_waits_out_no_pause_of_a_leadership_that_is_over(
         assert publisher.error is None
         installation.run("UPDATE creditsd.sinks SET last_error = NULL")
         sink.failure = None
-        publisher.lead(await newest(line), "uuid")
+        publisher.lead(await newest(line))
         await current(publisher)
         assert sink.tries == tries + 1
     assert saved[0] == 0

@@ -21,7 +21,7 @@ class RecentTotals:
         self._wakeup = asyncio.Event()
         self.count = 0
 
-    def lead(self, newest: int, user_id_type: str) -> None:
+    def lead(self, newest: int) -> None:
         """Nothing to do: what was stored before this leadership is not news."""
 
     def step_down(self) -> None:
