@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from tests.conftest import eventually
+from tests.conftest import PATIENCE_SECONDS, eventually
 from tests.servers import alive, free_port
 
 COMMAND = Path(sys.executable).with_name("creditsd")
@@ -113,7 +113,7 @@ class Running:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    async def wait(self, seconds: float = 30) -> int:
+    async def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for its end and return its exit code."""
         async with asyncio.timeout(seconds):
             return await self._process.wait()
@@ -127,7 +127,9 @@ class Running:
         """Ask its HTTP surface; status 0 where nobody answers."""
         return await asyncio.to_thread(self._ask, path)
 
-    async def until(self, path: str, holds: Callable[[tuple[int, dict[str, Any]]], object], seconds: float = 30) -> Any:
+    async def until(
+        self, path: str, holds: Callable[[tuple[int, dict[str, Any]]], object], seconds: float = PATIENCE_SECONDS
+    ) -> Any:
         """Ask until the answer is as wanted, and return its body; fail with its log when it has ended."""
 
         async def answer() -> tuple[int, dict[str, Any]]:
@@ -136,15 +138,15 @@ class Running:
 
         return (await eventually(answer, holds, seconds))[1]
 
-    async def until_ready(self, seconds: float = 30) -> None:
+    async def until_ready(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it leads and has recomputed everyone, or stands by."""
         await self.until("/readyz", lambda answer: answer[0] == 200, seconds)
 
-    async def until_state(self, state: str, seconds: float = 30) -> None:
+    async def until_state(self, state: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it says so of itself."""
         await self.until("/livez", lambda answer: answer[1].get("state") == state, seconds)
 
-    async def until_logged(self, event: str, seconds: float = 30) -> dict[str, Any]:
+    async def until_logged(self, event: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait until an event stands in its log, and return the last record of it."""
 
         async def records() -> list[dict[str, Any]]:
@@ -152,7 +154,7 @@ class Running:
 
         return (await eventually(records, bool, seconds))[-1]
 
-    async def until_logged_with(self, event: str, reason: str, seconds: float = 30) -> None:
+    async def until_logged_with(self, event: str, reason: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until an event stands in its log whose reason contains certain words."""
 
         async def reasons() -> list[str]:

@@ -132,7 +132,7 @@ async def test_a_slow_reader_is_told_the_newest_and_spared_the_rest(tmp_path: Pa
 async def until(link: socket.socket, words: bytes) -> bytes:
     """Read until certain words have come."""
     read = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while words not in read:
             read += await asyncio.get_running_loop().sock_recv(link, 65536)
     return read

@@ -25,7 +25,7 @@ class Manager:
 
     async def hear(self) -> str:
         """Wait for the next message."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             message = (await asyncio.get_running_loop().sock_recv(self._link, 4096)).decode()
         self.heard += message.splitlines()
         return message

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.acceptance.command import COMMAND, running
 from tests.acceptance.conftest import ONE, TWO, Operator
+from tests.conftest import PATIENCE_SECONDS
 from tests.servers import free_port
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])")
@@ -54,7 +55,7 @@ class Terminal:
         """Everything shown so far, without colours and movements."""
         return ESCAPES.sub("", self.raw).replace("\r\n", "\n")
 
-    async def shows(self, words: str, seconds: float = 30) -> None:
+    async def shows(self, words: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until words have been shown."""
         async with asyncio.timeout(seconds):
             while words not in self.text:
@@ -65,7 +66,7 @@ class Terminal:
         """Press Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
 
-    async def ends(self, seconds: float = 30) -> int:
+    async def ends(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for the end and return the exit code."""
         async with asyncio.timeout(seconds):
             code = await self._process.wait()

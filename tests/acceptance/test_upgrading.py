@@ -19,7 +19,7 @@ async def test_a_mapped_column_is_altered_under_a_daemon_that_reads_it(installed
         # Nobody's write fails meanwhile, and nothing of it is missed.
         installed.database.run("UPDATE public.user_credits SET credits = 20.25 WHERE credits = 20")
         await installed.install()
-        await eventually(stored, lambda amount: str(amount) == "120.25", seconds=30)
+        await eventually(stored, lambda amount: str(amount) == "120.25")
         await daemon.until_state("leading")
         assert await daemon.end() == 0
 
@@ -33,7 +33,7 @@ async def test_installing_again_under_a_running_daemon_is_taken_up_by_it(install
         await daemon.until_ready()
         await installed.install(**other)
         installed.database.run("UPDATE public.user_credits SET credits = 30 WHERE credits = 20")
-        await eventually(stored, lambda amount: amount == 130, seconds=30)
+        await eventually(stored, lambda amount: amount == 130)
         assert not daemon.ended
 
 

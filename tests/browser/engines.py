@@ -102,7 +102,7 @@ async def ended(process: asyncio.subprocess.Process) -> AsyncIterator[asyncio.su
         if process.returncode is None:
             process.terminate()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await process.wait()
         except TimeoutError:
             process.kill()

@@ -19,7 +19,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Request
 import creditsd
 from tests.acceptance.command import Running, environment, install, start
 from tests.browser.shop import Shop
-from tests.conftest import Database
+from tests.conftest import PATIENCE_SECONDS, Database
 from tests.http.asking import SECRET, token
 from tests.proxy import Proxy
 from tests.servers import REFERENCE_TABLE, free_port
@@ -210,7 +210,7 @@ class Tab:
     def __init__(self, page: Page) -> None:
         self.page = page
 
-    async def until(self, expression: str, seconds: float = 20) -> None:
+    async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until an expression is true in the page, whether or not anybody can see it."""
         await self.page.wait_for_function(f"() => {expression}", timeout=seconds * 1000, polling=20)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.browser.engines import Engine, Profile, Window
 from tests.browser.middlemen import relaying, withholding
 from tests.browser.place import SOON, WATCHFUL, Place, Visitor
-from tests.conftest import eventually
+from tests.conftest import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,7 +24,7 @@ class Tab:
         self.window = window
         self.close = window.close
 
-    async def until(self, expression: str, seconds: float = 20) -> None:
+    async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Look until an expression is true in the page."""
 
         async def so() -> bool:
@@ -38,7 +38,7 @@ class Tab:
         async def shown() -> Any:
             return await self.window.evaluate("window.state && [state.total?.credits, state.status]")
 
-        await eventually(shown, lambda now: now == [amount, status], seconds=20)
+        await eventually(shown, lambda now: now == [amount, status])
 
     async def says(self, expression: str) -> Any:
         return await self.window.evaluate(expression)

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.command import Running, environment, install, running
-from tests.conftest import SERVERS, Database, Servers, fresh_database
+from tests.conftest import PATIENCE_SECONDS, SERVERS, Database, Servers, fresh_database
 from tests.faults.load import Load, fill
 from tests.faults.truth import until_true
 from tests.servers import REFERENCE_TABLE, Postgres, Valkey
@@ -49,7 +49,7 @@ class Line:
         """Write for as long as a block lasts."""
         return Load(self.dsn, USERS, clients, pause_seconds)
 
-    async def until_true(self, seconds: float = 30) -> None:
+    async def until_true(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until everyone is told the truth."""
         await until_true(self.dsn, self.valkey, seconds)
 

@@ -101,7 +101,7 @@ async def test_a_daemon_that_died_too_tells_everyone_again(own_postgres: Callabl
         await pair.fail_over()
         with capture_logs() as logs:
             async with running(pair.settings, sink):
-                await sink.until(all_have(sink, 1), seconds=30)
+                await sink.until(all_have(sink, 1))
         assert "balances.republishing_everyone" in [event["event"] for event in logs]
 
 
@@ -117,7 +117,7 @@ async def test_more_users_than_are_remembered_are_all_told_again(own_postgres: C
                 pair.before.run(LOST)
                 await sink.until(all_have(sink, 7000))
                 await pair.fail_over()
-                await sink.until(all_have(sink, 1), seconds=30)
+                await sink.until(all_have(sink, 1))
         assert "balances.republishing_everyone" in [event["event"] for event in logs]
 
 
@@ -134,7 +134,7 @@ async def test_whom_it_remembers_it_tells_again_and_nobody_else(own_postgres: Ca
                 await sink.until_credits(USER, 7000)
                 await sink.until_credits(user(9999), 5)
                 await pair.fail_over()
-                await sink.until_credits(USER, 1, seconds=30)
+                await sink.until_credits(USER, 1)
                 await sink.until_credits(user(9999), 0)
                 await until(daemon, "state", "leading")
         events = [event["event"] for event in logs]
@@ -155,7 +155,7 @@ async def test_versions_go_on_above_the_lost_ones_though_the_new_servers_clock_i
             pair.before.run(LOST)
             await sink.until(all_have(sink, 7000))
             await pair.fail_over()
-            await sink.until(all_have(sink, 1), seconds=30)
+            await sink.until(all_have(sink, 1))
             pair.after.run("UPDATE user_credits SET credits = 2")
             await sink.until(all_have(sink, 2))
 
@@ -182,7 +182,7 @@ async def test_a_standby_daemon_hands_on_which_versions_were_given_out(own_postg
             await pair.fail_over()
             with pytest.raises(DatabaseUnavailable):
                 await leading
-            await sink.until(all_have(sink, 1), seconds=30)
+            await sink.until(all_have(sink, 1))
             pair.after.run("UPDATE user_credits SET credits = 2")
             await sink.until(all_have(sink, 2))
 
@@ -206,7 +206,7 @@ async def test_who_was_forgotten_stays_forgotten_when_the_server_crashes(
             await eraser.forget(USER)
         deliveries = len(sink.totals)
         await asyncio.to_thread(server.restart, "immediate")
-        await sink.until(lambda: sink.newest[OTHER].version > told.version, seconds=20)
+        await sink.until(lambda: sink.newest[OTHER].version > told.version)
         await until(daemon, "state", "leading")
         assert {total.user_id for total in sink.totals[deliveries:]} == {OTHER}
         assert database.run("SELECT FROM creditsd.balances WHERE user_id = %s", [USER]) == []

@@ -43,7 +43,7 @@ async def test_it_is_replaced_within_half_a_minute(
     line = line_of(server.dsn(), valkey, tmp_path)
     there = line.with_env(CREDITSD_DSN=make_conninfo(line.dsn, host=far.here), CREDITSD_SINKS="")
     async with running(tmp_path, env=there.env, through=far.through) as leader:
-        await eventually(lambda: line.run(K_HELD), lambda locks: ("ExclusiveLock", True) in locks, seconds=30)
+        await eventually(lambda: line.run(K_HELD), lambda locks: ("ExclusiveLock", True) in locks)
         async with line.daemon() as standby:
             await standby.until_state("standby")
             async with line.load(clients):

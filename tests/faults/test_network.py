@@ -75,7 +75,7 @@ async def test_a_sink_that_cannot_be_reached_stops_nobody_and_gets_only_the_newe
             await (proxy.cut() if fault == "cut" else proxy.freeze())
             for amount in range(1, 6):
                 await line.run(f"UPDATE public.user_credits SET credits = {amount * 1000}")
-                await line.until_true(seconds=10)  # the other sink does not wait
+                await line.until_true()  # the other sink does not wait
             await daemon.until("/livez", lambda answer: answer[1]["sinks"]["there"] not in ("current", "behind"))
             told_here = await held(line.valkey)
             why = "SELECT last_error FROM creditsd.sinks WHERE name = 'there'"

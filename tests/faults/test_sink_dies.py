@@ -80,7 +80,7 @@ async def test_a_receiver_that_answers_500_to_everyone_is_probed_with_one_reques
     assert found.written > 400
     assert found.requests < 100
     assert (found.recovered_meanwhile, found.recovered) == (0, 1)
-    assert found.right_again_seconds < 5
+    assert found.right_again_seconds < 15, "as soon as a probe comes through: they stay close while it is away"
 
 
 async def test_a_sink_that_forgot_everything_is_told_what_changes_and_the_rest_when_its_cursor_is_reset(

@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tests.conftest import eventually, settled
+from tests.conftest import PATIENCE_SECONDS, eventually, settled
 from tests.servers import Valkey
 
 # The rules once more, written apart from the product's own. A user who has lost every row has nothing.
@@ -79,7 +79,9 @@ async def wrong_among(dsn: str, totals: Mapping[str, dict[str, Any]]) -> dict[st
     }
 
 
-async def wrong_at_last(dsn: str, valkey: Valkey, seconds: float = 30) -> dict[str, tuple[Told, Told | None]]:
+async def wrong_at_last(
+    dsn: str, valkey: Valkey, seconds: float = PATIENCE_SECONDS
+) -> dict[str, tuple[Told, Told | None]]:
     """Compare until nobody is told anything wrong, and return the last comparison: only then may the daemon end.
 
     Plans end by time, too, and nobody but a running daemon says so: a comparison after its end finds what ended since.
@@ -87,7 +89,7 @@ async def wrong_at_last(dsn: str, valkey: Valkey, seconds: float = 30) -> dict[s
     return await settled(lambda: differences(dsn, valkey), lambda found: not found, seconds)
 
 
-async def until_true(dsn: str, valkey: Valkey, seconds: float = 30) -> None:
+async def until_true(dsn: str, valkey: Valkey, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until everyone is told the truth."""
     await eventually(lambda: differences(dsn, valkey), lambda found: not found, seconds)
 
@@ -127,7 +129,7 @@ async def witnessing(valkey: Valkey) -> AsyncIterator[Witness]:
     witness = Witness()
     async with client(valkey) as link, link.pubsub() as channels:
         await channels.psubscribe("credits:*")
-        await channels.get_message(timeout=5)  # that we are subscribed
+        await channels.get_message(timeout=60)  # that we are subscribed
 
         async def listen() -> None:
             async for message in channels.listen():

@@ -103,7 +103,7 @@ class Events:
     async def block(self) -> dict[str, str]:
         """Wait for the next block of lines, heartbeats included; empty at the end of the stream."""
         lines: dict[str, str] = {}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while line := await self.response.content.readline():
                 self.raw += line
                 if line == b"\n":

@@ -38,7 +38,7 @@ async def answer(port: int | None, request: bytes) -> tuple[int, dict[str, objec
     """Send bytes, and read an answer to its end."""
     loop = asyncio.get_running_loop()
     received = b""
-    async with asyncio.timeout(20), connected(port) as link:
+    async with asyncio.timeout(60), connected(port) as link:
         await loop.sock_sendall(link, request)
         with contextlib.suppress(ConnectionResetError):
             while data := await loop.sock_recv(link, 65536):
@@ -82,7 +82,7 @@ async def test_what_is_no_http_is_400_in_json_and_not_in_the_log(caplog: pytest.
 async def test_who_connects_and_says_nothing_or_half_is_hung_up_on() -> None:
     loop = asyncio.get_running_loop()
     impatient = Timings(connections=tcp.Timings(silent_seconds=0.2))
-    async with served(Shelf(), timings=impatient) as (surface, client), asyncio.timeout(20):
+    async with served(Shelf(), timings=impatient) as (surface, client), asyncio.timeout(60):
         for beginning in (b"", b"GET /v1/me/cre", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "):
             async with connected(surface.port) as link:
                 await loop.sock_sendall(link, beginning)
@@ -178,7 +178,7 @@ async def test_a_client_that_never_reads_costs_little_and_is_cut_off() -> None:
         transport = _first_transport(surface)
         async with client.stream("/v1/me/credits/stream", token()) as quick:
             version, unsent = 1, 0
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while counted(surface, "streams_closed", reason="lagging") == 0:
                     version += 1
                     shelf.put(ONE, version, filler="x" * 2000)
@@ -224,7 +224,7 @@ async def test_a_client_that_reads_slowly_jumps_to_the_newest() -> None:
                 shelf.put(ONE, version, filler="x" * 2000)
                 await quick.until(version)
         received = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while b"id: 401\n" not in received:
                 received += await loop.sock_recv(slow, 65536)
         versions = [int(line.split(b" ")[1]) for line in received.split(b"\n") if line.startswith(b"id: ")]
@@ -236,7 +236,7 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
     shelf = Shelf()
     loop = asyncio.get_running_loop()
     head = f"Host: x\r\nAuthorization: Bearer {KEY}\r\n\r\n"
-    async with served(shelf) as (surface, _), connected(surface.port) as link, asyncio.timeout(20):
+    async with served(shelf) as (surface, _), connected(surface.port) as link, asyncio.timeout(60):
         users = [f"00000000-0000-0000-0000-{number:012d}" for number in range(20)]
         requests = "".join(f"GET /v1/users/{user}/credits HTTP/1.1\r\n{head}" for user in users)
         await loop.sock_sendall(link, requests.encode())

@@ -17,7 +17,7 @@ from creditsd.postgres.connections import Connection, connected
 from creditsd.schema import install as schema
 from creditsd.sinks import Rejection
 from creditsd.totals.recompute import Recomputer
-from tests.conftest import Database
+from tests.conftest import PATIENCE_SECONDS, Database
 
 USER = "00000000-0000-0000-0000-000000000001"
 OTHER = "00000000-0000-0000-0000-000000000002"
@@ -171,12 +171,12 @@ class MemorySink:
     async def close(self) -> None:
         self.closed += 1
 
-    async def until(self, holds: Any, seconds: float = 10) -> None:
+    async def until(self, holds: Any, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for a delivery, or a try, after which something holds."""
         async with asyncio.timeout(seconds), self._arrived:
             await self._arrived.wait_for(holds)
 
-    async def until_credits(self, user_id: str, amount: int, seconds: float = 10) -> Total:
+    async def until_credits(self, user_id: str, amount: int, seconds: float = PATIENCE_SECONDS) -> Total:
         """Wait until a user has so many credits here."""
         await self.until(lambda: user_id in self.newest and self.newest[user_id].credits == amount, seconds)
         return self.newest[user_id]

@@ -63,7 +63,7 @@ async def publishers(settings: Settings, patience_seconds: float = 30.0) -> Asyn
                     await asyncio.wait([task])
                 else:
                     await publisher.end()
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(60):
                         await task
                     await publisher.close()
 

@@ -33,7 +33,7 @@ async def running(settings: Settings, *sinks: MemorySink, timings: Timings = QUI
         yield daemon
     finally:
         daemon.stop()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await task
 
 

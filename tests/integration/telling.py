@@ -92,7 +92,7 @@ class Stage:
                 await sink.close()
             else:
                 await publisher.end()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await task
                 await publisher.close()
 

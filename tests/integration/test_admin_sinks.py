@@ -70,7 +70,7 @@ async def test_a_sink_is_paused_before_its_first_delivery_and_resumed(reference_
         assert (first.state, first.paused_at is not None) == ("paused", True)
         await turned(settings, "resume", "lines")
         assert (await listed(settings))["lines"].state == "current"
-        heard = [each.payload async for each in listener.notifies(timeout=5, stop_after=3)]
+        heard = [each.payload async for each in listener.notifies(timeout=60, stop_after=3)]
         assert heard == ["sinks"] * 3
 
 
@@ -100,11 +100,11 @@ async def test_a_test_message_is_published_and_leaves_nothing_behind(reference_t
     settings = await installed(reference_table, sinks=[sink])
     async with redis.Redis(host=valkey.host, port=valkey.port) as client, client.pubsub() as heard:
         await heard.psubscribe("credits:*")
-        await heard.get_message(timeout=5)
+        await heard.get_message(timeout=60)
         for _ in range(2):
             found = await send(settings)
             assert (found.user_id, found.left) == (NOBODY, "it was erased there")
-            message: Any = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
+            message: Any = await heard.get_message(ignore_subscribe_messages=True, timeout=60)
             total = orjson.loads(message["data"])
             assert (total["user_id"], total["version"], total["membership"]) == (NOBODY, 0, "creditsd test")
         assert await client.keys("credits:*") == []

@@ -93,7 +93,7 @@ async def test_it_cleans_up_when_it_is_ended_in_the_middle(database18: Database,
         )
 
     async with running(database18, "--seconds=600", "--clients=4") as process:
-        await eventually(writers, lambda count: count == [(4,)], seconds=30)
+        await eventually(writers, lambda count: count == [(4,)])
         assert left(database18)
         process.send_signal(number)
         out, err = await asyncio.wait_for(process.communicate(), 30)

@@ -61,10 +61,10 @@ async def test_a_change_arrives_in_valkey_as_get_tells_it(installation: Database
     settings = configured(installation, sinks=[{"name": "cache", "url": valkey.url}])
     async with redis.Redis.from_url(valkey.url) as client, client.pubsub() as subscriber:
         await subscriber.subscribe(f"credits:{USER}")
-        assert (await subscriber.get_message(timeout=5) or {})["type"] == "subscribe"
+        assert (await subscriber.get_message(timeout=60) or {})["type"] == "subscribe"
         async with running(settings):
             installation.run(ADD, [USER, 5])
-            message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=10)
+            message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=60)
             async with Inspector.opened(settings, purpose="get") as inspector:
                 told = (await inspector.total(USER)).json()
         assert message is not None
@@ -100,7 +100,7 @@ async def test_stopping_is_bounded_by_its_setting_whatever_a_sink_does(installat
 
         await eventually(tries)
         daemon.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await task
     assert [event["sink"] for event in logs if event["event"] == "publisher.left_behind"] == ["memory"]
     assert installation.run("SELECT cursor FROM creditsd.sinks") == [(0,)]
@@ -184,7 +184,7 @@ async def broken(*_: object) -> None:
 async def test_a_bug_ends_it(installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pipeline, "_turn", broken)
     daemon = Daemon(settings, extra=[("memory", MemorySink())])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(ExceptionGroup) as ended:
             await daemon.run()
     assert ended.group_contains(ZeroDivisionError)
@@ -207,7 +207,7 @@ async def test_a_bug_ends_it_though_a_task_swallows_being_cancelled(
 
     monkeypatch.setattr(ChangePurger, "run", purge)
     monkeypatch.setattr(Pipeline, "_turn", broken)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(ExceptionGroup):
             await Daemon(settings, extra=[("memory", MemorySink())]).run()
     assert swallowed.is_set()
@@ -276,9 +276,9 @@ async def test_a_server_that_restarted_is_told_of_again_with_new_versions(
         await sink.until_credits(OTHER, 7)
         database.run("CHECKPOINT")  # ours commit asynchronously; a first start is another story
         await asyncio.to_thread(server.restart, "immediate")
-        await sink.until(lambda: sink.newest[USER].version > before.version, seconds=20)
+        await sink.until(lambda: sink.newest[USER].version > before.version)
         assert said(sink.newest[USER], "credits", "cause") == (5, "repair")
-        await sink.until_credits(OTHER, 0, seconds=20)
+        await sink.until_credits(OTHER, 0)
         await until(daemon, "state", "leading")
         database.run(ADD, [USER, 1])
         await sink.until_credits(USER, 6)
@@ -331,7 +331,7 @@ async def test_status_tells_who_leads_and_what_waits(installation: Database, set
 async def test_watching_shows_a_user_and_then_each_newer_total(installation: Database, settings: Settings) -> None:
     async with running(settings, MemorySink()), Inspector.opened(settings, purpose="watch") as inspector:
         seen = inspector.watch([USER])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert (await anext(seen)).version == 0
             installation.run(ADD, [OTHER, 1])
             installation.run(ADD, [USER, 1])

@@ -117,7 +117,7 @@ async def test_bursts_without_any_fallback_never_leave_it_stale(
                 "SELECT user_id::text, sum(credits) FROM user_credits WHERE user_id = ANY (%s) GROUP BY 1", [users]
             )
             for name, amount in await rows.fetchall():
-                await sink.until_credits(name, amount, seconds=5)
+                await sink.until_credits(name, amount)
 
 
 async def test_while_it_asks_it_goes_on_draining(installation: Database, settings: Settings) -> None:

@@ -73,7 +73,7 @@ async def test_a_retry_is_due_at_once_and_begins_the_schedule_anew(
     async with reference_table.connect() as listener:
         await listener.execute("LISTEN creditsd")
         assert await asked(refused, "retry", "hook", OTHER) == 1
-        assert [each.payload async for each in listener.notifies(timeout=5, stop_after=1)] == ["sinks"]
+        assert [each.payload async for each in listener.notifies(timeout=60, stop_after=1)] == ["sinks"]
     assert due(reference_table) == {
         ("hook", USER): (False, 3),
         ("hook", OTHER): (True, 0),

@@ -90,7 +90,7 @@ async def test_what_a_sink_writes_is_heard_and_read(servers: Any, options: dict[
     async with servers() as url:
         sink = make_sink(SinkSettings(name="feed", url=url, options=options))
         await sink.deliver([Total.nothing("ann")._replace(version=1)])
-        async with opened(url, **options) as (source, come), asyncio.timeout(30):
+        async with opened(url, **options) as (source, come), asyncio.timeout(60):
             await source.subscribe(users[:3])
             assert [each and version_of("ann", each) for each in await source.newest(["ann", "bob"])] == [1, None]
             for number, user_id in enumerate(users, start=2):

@@ -49,7 +49,7 @@ class Watched:
         if self._daemon is not None and self._running is not None:
             self._daemon.stop()
             with contextlib.suppress(SchemaError):
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await self._running
             self._daemon = None
 

@@ -281,12 +281,12 @@ async def test_a_long_transaction_delays_the_install_and_nobody_else(reference_t
             for _ in range(3):
                 await eventually(refused)
                 began = time.monotonic()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     await writer.execute(add, [OTHER])
                 slowest = max(slowest, time.monotonic() - began)
             assert not installing.done()
             assert slowest < 1
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert (await installing).done
     async with Line.opened(settings) as line:
         await line.settle()

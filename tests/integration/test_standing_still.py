@@ -44,7 +44,7 @@ async def running(settings: Settings, sink: MemorySink, timings: Timings | None 
         yield daemon
     finally:
         daemon.stop()
-        await asyncio.wait_for(task, 15)
+        await asyncio.wait_for(task, 60)
 
 
 async def told(database: Database, query: str, *more: str) -> None:

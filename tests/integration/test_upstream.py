@@ -94,7 +94,7 @@ async def until_connected(upstream: Upstream) -> None:
 
 async def heard(listener: Any, version: int) -> None:
     """Wait until a listener has a version."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (found := await listener.next()) is None or found[0] < version:
             pass
     assert found[0] == version

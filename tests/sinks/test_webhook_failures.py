@@ -104,7 +104,7 @@ async def test_a_body_that_drips_keeps_nobody_waiting_for_its_end(receiver: Rece
         return response
 
     receiver.answer = dripping
-    async with opened(receiver) as sink, asyncio.timeout(5):
+    async with opened(receiver) as sink, asyncio.timeout(60):
         assert list(await sink.deliver([total()])) == []
         receiver.answer = always(200)
         assert list(await sink.deliver([total()])) == []
@@ -118,7 +118,7 @@ async def test_a_body_that_never_begins_changes_nothing_about_the_status(receive
         return response
 
     receiver.answer = withheld
-    async with opened(receiver) as sink, asyncio.timeout(5):
+    async with opened(receiver) as sink, asyncio.timeout(60):
         (rejection,) = await sink.deliver([total()])
     assert rejection.reason == "answered 422"
 
@@ -144,7 +144,7 @@ async def test_what_is_no_answer_of_http_counts_as_away_and_is_told_in_one_line(
     async with server:
         receiver = Receiver()
         receiver.port = server.sockets[0].getsockname()[1]
-        async with opened(receiver) as sink, asyncio.timeout(5):
+        async with opened(receiver) as sink, asyncio.timeout(60):
             with pytest.raises(SinkUnavailable, match=f"sink billing: 127.0.0.1:{receiver.port}: ") as failure:
                 await sink.deliver([total()])
     assert len(str(failure.value)) < 300
