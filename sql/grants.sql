@@ -12,6 +12,7 @@ GRANT EXECUTE ON FUNCTION
     creditsd.fingerprint,
     creditsd.forget,
     creditsd.functions_digest,
+    creditsd.guard,
     creditsd.heartbeat,
     creditsd.purge,
     creditsd.recompute,

@@ -26,10 +26,22 @@ def reader(role: str, *, commented: bool = False) -> str:
 
 
 async def grant(connection: Connection, settings: Settings) -> list[str]:
-    """Grant the daemon's role what it needs, and the readers' what it lacks; return what to tell of the readers."""
+    """Grant the daemon's role what it needs, and the readers' what it lacks; return what to tell of the readers.
+
+    Whoever else was let in before, sees their own rows alone from now on.
+    """
     if settings.role:
         await connection.execute(daemon(settings.role).encode())
-    return await _let_read(connection, settings.reader) if settings.reader else []
+    done = await _let_read(connection, settings.reader) if settings.reader else []
+    await guard(connection)
+    return done
+
+
+async def guard(connection: Connection) -> list[str]:
+    """Have each signed-in user see their own rows alone, once anybody is let in; return who is, where that is news."""
+    found = await row(connection, sql_files.sql("queries/guarded"))
+    assert found is not None
+    return list(found[0])
 
 
 async def _let_read(connection: Connection, role: str) -> list[str]:

@@ -62,6 +62,7 @@ async def script(settings: Settings) -> str:
             installation.note(source, settings),
             grants.daemon(settings.role or "your_role", commented=not settings.role),
             grants.reader(settings.reader or "authenticated", commented=not settings.reader),
+            sql_files.sql("queries/guarded").strip() + ";",
         ]
     return "BEGIN;\n\n" + "\n\n".join(part.strip() for part in parts) + "\n\nCOMMIT;\n"
 

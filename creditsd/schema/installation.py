@@ -46,6 +46,7 @@ FUNCTIONS = (
     "purge",
     "tidy_history",
     "forget",
+    "guard",
 )
 
 _INSTALL = "run `creditsd install`"

@@ -12,6 +12,7 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row
+from creditsd.schema import grants
 from creditsd.schema.installation import Divergence, compare
 
 log = structlog.get_logger()
@@ -69,6 +70,8 @@ class TableWatch:
         if fingerprint != self._seen or self._divergences:
             self._heed((await compare(connection, self._settings)).divergences)
             self._seen = fingerprint
+        if let_in := await grants.guard(connection):
+            log.warning("schema.rows_guarded", let_in=let_in, reason="they may read totals: each user sees their own")
         pause = self._timings.mending_seconds if self._divergences else self._timings.look_seconds
         self._next_look = time.monotonic() + pause
         return bool(changed)

@@ -45,7 +45,9 @@ BEGIN
             );
             EXECUTE format('CREATE TABLE creditsd.%I (LIKE creditsd.history)', partition);
             EXECUTE format('COMMENT ON TABLE creditsd.%I IS %L', partition, format('Steps of %s (UTC).', day));
-            EXECUTE format('ALTER TABLE creditsd.%I ENABLE ROW LEVEL SECURITY', partition);
+            IF (SELECT c.relrowsecurity FROM pg_class AS c WHERE c.oid = 'creditsd.history'::regclass) THEN
+                EXECUTE format('ALTER TABLE creditsd.%I ENABLE ROW LEVEL SECURITY', partition);
+            END IF;
             -- Not CREATE TABLE PARTITION OF: attaching lets others write to the table meanwhile.
             EXECUTE format(
                 'ALTER TABLE creditsd.history ATTACH PARTITION creditsd.%I FOR VALUES FROM (%s) TO (%s)',

@@ -583,6 +583,54 @@ CREATE FUNCTION creditsd.functions_digest(comments boolean) RETURNS text
     AND p.proowner = n.nspowner -- others may keep theirs beside ours
 $$;
 COMMENT ON FUNCTION creditsd.functions_digest(comments boolean) IS 'Condenses every function of ours, with or without what stands in it as a comment; only a difference means anything.';
+CREATE FUNCTION creditsd.guard() RETURNS text[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $_$
+DECLARE
+    unguarded text[];
+    let_in text[];
+    relation text;
+BEGIN
+    SELECT array_agg(c.relname ORDER BY c.relname)
+    INTO unguarded
+    FROM pg_class AS c
+    WHERE c.relnamespace = 'creditsd'::regnamespace
+    AND c.relkind IN ('r', 'p')
+    AND (c.relname IN ('balances', 'history', 'history_rest') OR c.relname ~ '^history_\d{8}$')
+    AND NOT c.relrowsecurity;
+    IF unguarded IS NULL THEN
+        RETURN '{}';
+    END IF;
+    SELECT array_agg(DISTINCT coalesce(r.rolname::text, 'PUBLIC'))
+    INTO let_in
+    FROM pg_class AS c
+    LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attacl IS NOT NULL
+    CROSS JOIN LATERAL (
+        SELECT t.grantee, t.privilege_type FROM aclexplode(c.relacl) AS t
+        UNION ALL
+        SELECT t.grantee, t.privilege_type FROM aclexplode(a.attacl) AS t
+    ) AS granted
+    LEFT JOIN pg_roles AS r ON r.oid = granted.grantee
+    WHERE c.relnamespace = 'creditsd'::regnamespace
+    AND c.relname = ANY (unguarded)
+    AND granted.privilege_type = 'SELECT'
+    AND granted.grantee <> c.relowner
+    AND r.rolname IS DISTINCT FROM (SELECT NULLIF(i.role, '') FROM creditsd.installation AS i);
+    IF let_in IS NULL THEN
+        RETURN '{}';
+    END IF;
+    FOREACH relation IN ARRAY unguarded LOOP
+        EXECUTE format('ALTER TABLE creditsd.%I ENABLE ROW LEVEL SECURITY', relation);
+    END LOOP;
+    RETURN let_in;
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN
+        RETURN '{}'; -- the next look tries again
+END
+$_$;
+COMMENT ON FUNCTION creditsd.guard() IS 'Turns row level security on for balances and history once a role beside the owner and the daemon''s may read them; returns who may, where it did.';
 CREATE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1295,7 +1343,9 @@ BEGIN
             );
             EXECUTE format('CREATE TABLE creditsd.%I (LIKE creditsd.history)', partition);
             EXECUTE format('COMMENT ON TABLE creditsd.%I IS %L', partition, format('Steps of %s (UTC).', day));
-            EXECUTE format('ALTER TABLE creditsd.%I ENABLE ROW LEVEL SECURITY', partition);
+            IF (SELECT c.relrowsecurity FROM pg_class AS c WHERE c.oid = 'creditsd.history'::regclass) THEN
+                EXECUTE format('ALTER TABLE creditsd.%I ENABLE ROW LEVEL SECURITY', partition);
+            END IF;
             -- Not CREATE TABLE PARTITION OF: attaching lets others write to the table meanwhile.
             EXECUTE format(
                 'ALTER TABLE creditsd.history ATTACH PARTITION creditsd.%I FOR VALUES FROM (%s) TO (%s)',
@@ -1753,13 +1803,10 @@ CREATE TRIGGER creditsd_truncate AFTER TRUNCATE ON public.user_credits FOR EACH 
 ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_truncate;
 CREATE TRIGGER creditsd_update AFTER UPDATE ON public.user_credits FOR EACH ROW EXECUTE FUNCTION creditsd.capture_update();
 ALTER TABLE public.user_credits ENABLE ALWAYS TRIGGER creditsd_update;
-ALTER TABLE creditsd.balances ENABLE ROW LEVEL SECURITY;
 CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
 COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own row.';
-ALTER TABLE creditsd.history ENABLE ROW LEVEL SECURITY;
 CREATE POLICY history_own ON creditsd.history FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
 COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own steps.';
-ALTER TABLE creditsd.history_rest ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text, republish boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_delete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_insert() FROM PUBLIC;
@@ -1774,6 +1821,7 @@ REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.fingerprint() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.forget(forgotten uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.functions_digest(comments boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.guard() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.home() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import connected
 from creditsd.schema import install as schema
 from creditsd.schema.source_table import SourceTable
-from tests.conftest import Database
-from tests.integration.line import as_role, configured, installed
+from tests.conftest import Database, eventually
+from tests.integration.line import USER, MemorySink, as_role, configured, installed
+from tests.integration.play import ADD
+from tests.integration.running import running
 
 USERS = 3000
 
@@ -123,6 +128,47 @@ async def test_the_printed_script_grants_to_the_reader_or_says_how(reference_tab
     assert "--reader" not in named
     reference_table.psql(named)
     assert as_role(reference_table, role).run("SELECT FROM creditsd.balances") == []
+
+
+GUARDED = """
+SELECT DISTINCT relrowsecurity FROM pg_class
+WHERE relnamespace = 'creditsd'::regnamespace AND (relname = 'balances' OR relname ~ '^history(_rest|_[0-9]{8})?$')
+"""
+
+
+async def test_a_role_that_may_read_all_data_dumps_everything_where_nobody_signs_in(
+    reference_table: Database, role: str
+) -> None:
+    settings = await installed(reference_table, history={"days": 1})
+    async with running(settings, MemorySink()):
+        reference_table.run(f"GRANT pg_read_all_data TO {role}")
+        reference_table.run(ADD, [USER, 5])
+        dumped = reference_table.pg_dump(f"--role={role}")
+    assert "COPY creditsd.balances" in dumped
+    assert "COPY creditsd.history_" in dumped
+
+
+@pytest.mark.parametrize("grant", ["SELECT", "SELECT (user_id, credits)"])
+async def test_whoever_is_let_in_by_hand_sees_no_row_of_somebody_elses(
+    reference_table: Database, role: str, grant: str
+) -> None:
+    settings = await installed(reference_table, history={"days": 1})
+    sink = MemorySink()
+    read = "SELECT user_id::text, credits FROM creditsd.balances"
+    theirs = as_role(reference_table, role)
+    with capture_logs() as logs:
+        async with running(settings, sink):
+            reference_table.run(ADD, [USER, 5])
+            await sink.until_credits(USER, 5)
+            assert reference_table.run(GUARDED) == [(False,)]
+            reference_table.run(f"GRANT USAGE ON SCHEMA creditsd TO {role}")
+            reference_table.run(f"GRANT {grant} ON creditsd.balances TO {role}")
+            await eventually(partial(asyncio.to_thread, theirs.run, read), lambda rows: rows == [])
+    assert reference_table.run(GUARDED) == [(True,)]
+    assert [event["let_in"] for event in logs if event["event"] == "schema.rows_guarded"] == [[role]]
+    async with Reader.opened(reference_table, role) as reader:
+        await reader.claim(json.dumps({"sub": USER}))
+        assert await reader.read() == [USER]
 
 
 async def test_a_reader_that_does_not_exist_is_named(reference_table18: Database) -> None:
