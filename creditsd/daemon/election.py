@@ -32,12 +32,13 @@ Opener = Callable[[Connection], AbstractAsyncContextManager[Leadership]]
 class Timings:
     """How often a standby asks whether it may lead, and how often we look at what somebody has to mend.
 
-    What fails within `steady_seconds` waits longer each time, though it had connected.
+    What fails within `steady_seconds` waits longer each time, though it had connected; at most `longest_pause_seconds`.
     """
 
     standby_seconds: float = 1.0
     mending_seconds: float = 5.0
     steady_seconds: float = 10.0
+    longest_pause_seconds: float = 5.0
     leader: leader_watch.Timings = field(default_factory=leader_watch.Timings)
 
 
@@ -76,7 +77,7 @@ class Election:
         Raises ConfigError, SchemaError or DatabaseUnavailable when the first start cannot succeed; after that it waits
         and tries again.
         """
-        backoff = Backoff()
+        backoff = Backoff(longest_seconds=self._timings.longest_pause_seconds)
         try:
             while not self._ending.is_set():
                 self._state.turned()
@@ -88,7 +89,7 @@ class Election:
                     if not self._started:
                         raise
                     if time.monotonic() - began > self._timings.steady_seconds:
-                        backoff = Backoff()
+                        backoff.begin_anew()
                     await self._recover(error, backoff)
         finally:
             self.idle.set()

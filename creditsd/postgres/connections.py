@@ -60,6 +60,9 @@ _PARAMETERS: Mapping[str, Any] = {
     "client_encoding": "utf8",  # whatever the database's; a pooler passes it on
 }
 POOL_SECONDS = 30.0
+RECONNECT_SECONDS = (
+    2.0  # by itself a pool that lost its server tries ever less often; whoever asks next has it try at once
+)
 
 # Ours can all be derived again, so our commits need no flush of their own; nothing that an administrator set for the
 # application, on the role or the database, may cut what is meant to wait, or make our transactions other than they are
@@ -225,6 +228,7 @@ def pool(
         max_size=max_size,
         timeout=patience_seconds,
         max_idle=600,
+        reconnect_timeout=RECONNECT_SECONDS,
         open=False,
     )
 

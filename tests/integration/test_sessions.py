@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from structlog.testing import capture_logs
 
 from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres.connections import borrowed, connected, pool
 from creditsd.schema import install as schema
 from tests.conftest import Database, eventually
@@ -15,6 +17,7 @@ from tests.integration.leading import restricted
 from tests.integration.line import USER, MemorySink, configured, installed
 from tests.integration.play import ADD
 from tests.integration.running import running, until
+from tests.proxy import Proxy
 
 HOSTILE = {
     "default_transaction_isolation": "serializable",
@@ -93,3 +96,26 @@ async def test_what_fails_again_and_again_after_connecting_is_tried_after_growin
             found = await eventually(pauses, lambda seconds: len(seconds) == 4)
     assert found[3] > 2 * found[0]  # 0.8 s at least, and 0.2 s at most
     await schema.uninstall(settings)
+
+
+async def test_a_pool_gives_up_on_a_server_that_is_away_and_tries_at_once_when_it_is_asked(settings: Settings) -> None:
+    # A pool left to itself would try after 1, 2, 4 … 64 seconds, and whoever asks would wait for that.
+    at = conninfo_to_dict(settings.dsn)
+    async with Proxy(str(at["host"]), int(str(at["port"]))) as proxy:
+        dsn = make_conninfo(settings.dsn, host=proxy.host, port=proxy.port)
+        async with pool(dsn, purpose="test", max_size=2, patience_seconds=0.5) as pooled:
+            async with borrowed(pooled) as connection:
+                await connection.execute("SELECT")
+            await proxy.stop()
+            for _ in range(3):
+                with pytest.raises(DatabaseUnavailable):
+                    async with borrowed(pooled):
+                        pass
+
+            async def size() -> int:
+                return pooled.get_stats().get("pool_size", 0)
+
+            await eventually(size, lambda found: found == 0)
+            await proxy.start()
+            async with borrowed(pooled) as connection:
+                await connection.execute("SELECT")
