@@ -82,13 +82,7 @@ class SourceTable:
         if found is None:
             await _no_such_table(connection, schema, table)
         oid, relkind, hidden, owner, may_install, standby, server_version, indexed = found
-        if server_version < MIN_SERVER_VERSION:
-            raise SchemaError(f"PostgreSQL {server_version // 10000} is too old: creditsd needs 14 or newer")
-        if standby:
-            raise ConfigError(
-                "this server is a read-only replica: point CREDITSD_DSN at the primary "
-                "(several hosts and target_session_attrs=read-write follow it)"
-            )
+        _check_server(server_version, standby=standby)
         if relkind not in ("r", "p"):
             kind = _RELATIONS.get(relkind, "not a table")
             raise SchemaError(f"{source.table} is {kind}: set source.table to the table that is written to")
@@ -309,6 +303,17 @@ def _array(words: list[str]) -> str:
     """Write a text[] literal, so that the SQL reads the same whatever the driver would have cast it to."""
     quoted = ('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words)
     return "{" + ",".join(quoted) + "}"
+
+
+def _check_server(version: int, *, standby: bool) -> None:
+    """Raise SchemaError for a server that is too old, ConfigError for one that cannot be written to."""
+    if version < MIN_SERVER_VERSION:
+        raise SchemaError(f"PostgreSQL {version // 10000} is too old: creditsd needs 14 or newer")
+    if standby:
+        raise ConfigError(
+            "this server is a read-only replica: point CREDITSD_DSN at the primary "
+            "(several hosts and target_session_attrs=read-write follow it)"
+        )
 
 
 async def _no_such_table(connection: Connection, schema: str, table: str) -> NoReturn:
