@@ -105,8 +105,7 @@ class Election:
 
     async def _stand(self) -> None:
         """Connect, wait for our turn, and lead until the end, or until a connection is lost."""
-        dsn = self._settings.listen_dsn or self._settings.dsn
-        async with connected(dsn, purpose="leader") as session:
+        async with connected(self._settings.direct_dsn, purpose="leader", direct=True) as session:
             # Somebody is there who starts us; later on, nobody is helped by a daemon that does nothing.
             installation = await (schema.usable if self._started else schema.missing)(session, self._settings)
             self._started = True
