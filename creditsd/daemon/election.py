@@ -20,7 +20,7 @@ from creditsd.daemon.state import DaemonState
 from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, ungrouped
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, row, translated
+from creditsd.postgres.connections import Connection, check_own, connected, row, translated
 from creditsd.schema import install as schema
 from creditsd.schema.install import Installation
 
@@ -130,6 +130,7 @@ class Election:
                 log.info("daemon.stood_by", reason="another daemon leads")
                 self._state.enter("standby")
                 recent.stand_by()
+            await check_own(session)
             await watch.look(session)
             newest = await row(session, sql_files.sql("queries/newest_version"))
             if newest is not None:

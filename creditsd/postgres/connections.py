@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 import psycopg
 import structlog
 from psycopg import AsyncConnection, IsolationLevel, errors
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -20,8 +23,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from creditsd.config.redact import redact_dsn
 from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError
 from creditsd.domain.total import Total
-from creditsd.postgres import pooler
-from creditsd.postgres.session import SETTINGS, Session
+from creditsd.postgres import pooler, sql_files
+from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session
 
 log = structlog.get_logger()
 
@@ -29,6 +32,7 @@ Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
 CONNECT_SECONDS = 10
+LEAVE_SECONDS = 2
 
 # Whoever is gone without a word is noticed within 20 s on both ends (the server's is part of SETTINGS): whether it is
 # to speak, which keepalives find out, or has yet to acknowledge something, which keeps keepalives from being sent.
@@ -148,6 +152,7 @@ async def connected(dsn: str, *, purpose: str, shared: bool = False, direct: boo
     try:
         yield connection
     finally:
+        await _leave(connection)
         await connection.close()
 
 
@@ -176,6 +181,18 @@ def pool(
         max_idle=600,
         open=False,
     )
+
+
+async def check_own(connection: Connection) -> None:
+    """Make sure that a direct connection is served by the session it had at the beginning.
+
+    An idle pooler can pass for one that lends nothing. Raises ConfigError.
+    """
+    pid = connection.kept_pid if isinstance(connection, Session) else None
+    if pid is not None:
+        with translated():
+            if await pooler.server_pid(connection) != pid:
+                raise ConfigError(pooler.LENT)
 
 
 def is_shared(connection: Connection) -> bool:
@@ -284,6 +301,24 @@ async def _prove_own(connection: Connection, dsn: str, purpose: str) -> None:
     same = {"host": there.host, "hostaddr": there.hostaddr, "port": there.port} if there.hostaddr else {}
     if await pooler.lends(connection, partial(_opened, AsyncConnection[TupleRow], dsn, purpose, **same)):
         raise ConfigError(pooler.LENT)
+    if isinstance(connection, Session):
+        connection.kept_pid = await pooler.server_pid(connection)
+
+
+async def _leave(connection: Connection) -> None:
+    """Leave nothing of ours in the session that a pooler has given us, whether it was lent or not."""
+    pid = connection.kept_pid if isinstance(connection, Session) else None
+    if pid is None or connection.info.transaction_status is not TransactionStatus.IDLE:
+        return
+    with contextlib.suppress(psycopg.Error, TimeoutError):
+        async with asyncio.timeout(LEAVE_SECONDS):
+            if await pooler.server_pid(connection) == pid:
+                await connection.execute("DISCARD ALL")
+                return
+            # It was lent, and whoever has it next would find our settings and our locks.
+            async with connection.transaction():
+                await connection.execute(LOCAL_SEARCH_PATH)
+                await connection.execute(sql_files.sql("queries/session_ended"), {"pid": pid}, prepare=False)
 
 
 async def _configure(connection: Connection, *, shared: bool = False, direct: bool = False) -> None:

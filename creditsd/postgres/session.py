@@ -72,6 +72,8 @@ class Session(AsyncConnection[TupleRow]):
     """
 
     shared = False
+    kept_pid: int | None = None
+    """The process that has served it so far, where a pooler lies in between that gives each client a session."""
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> AsyncCursor[TupleRow]:
         """Run a statement with the settings that are ours."""
