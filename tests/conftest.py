@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 
+from tests.pgbouncer import PgBouncer
 from tests.servers import REFERENCE_TABLE, Postgres, Reachable, Valkey, versions
-from tests.workshop import Absent, kafka_program, nats_program, redis_program
+from tests.workshop import Absent, kafka_program, nats_program, pgbouncer_program, redis_program
 
 T = TypeVar("T")
 
@@ -181,7 +182,7 @@ def _skipping() -> Iterator[None]:
 
 def pytest_report_header() -> Iterator[str]:
     """Say beforehand what will be skipped."""
-    for server in (redis_program, nats_program, kafka_program):
+    for server in (redis_program, nats_program, kafka_program, pgbouncer_program):
         try:
             server()
         except Absent as absent:
@@ -256,6 +257,13 @@ def reference_table18(database18: Database) -> Database:
     """The same on the newest version only."""
     database18.run(REFERENCE_TABLE)
     return database18
+
+
+@pytest.fixture
+def pgbouncer() -> Iterator[Callable[..., PgBouncer]]:
+    """Make poolers of the test's own in front of a database, in transaction mode unless told otherwise."""
+    with contextlib.ExitStack() as ends:
+        yield lambda database, **settings: ends.enter_context(PgBouncer(database.dsn, **settings))
 
 
 @pytest.fixture(scope="session")

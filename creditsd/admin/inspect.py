@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from creditsd.admin.leader_lock import leading
 from creditsd.admin.sink_names import sink_names
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.capture.lock_holders import strangers_for_sure
@@ -145,15 +146,13 @@ class Inspector:
     @classmethod
     @asynccontextmanager
     async def opened(
-        cls, settings: Settings, *, purpose: str, direct: bool = False, tolerated: Stops | None = None
+        cls, settings: Settings, *, purpose: str, tolerated: Stops | None = None
     ) -> AsyncIterator[Inspector]:
-        """Connect for as long as the block lasts; `direct` for what holds a lock, which would stay behind in a pooler.
+        """Connect for as long as the block lasts.
 
         Raises SchemaError where the database is not as the settings say, in a way that is not tolerated.
         """
-        shared = bool(settings.listen_dsn) and not direct
-        dsn = settings.dsn if shared else settings.listen_dsn or settings.dsn
-        async with connected(dsn, purpose=purpose, shared=shared) as connection:
+        async with connected(settings.dsn, purpose=purpose, shared=settings.shared) as connection:
             found = await compare(connection, settings)
             yield cls(connection, settings, found.installed(tolerated=tolerated), found.divergences)
 
@@ -259,12 +258,11 @@ class Inspector:
         With `republish` everyone gets a new version, changed or not, so that every sink takes it.
         """
         cause = {"cause": "republish" if republish else "backfill"}
-        recomputer = Recomputer(self._connection, self._policy)
-        users = await recomputer.count_users()
-        found = await row(self._connection, sql_files.sql("queries/leadership_taken"))
-        if found is not None and found[0]:
-            await self._backfill_here(recomputer, cause, lambda done, over: progress(done, users, over))
-            return False
+        users = await Recomputer(self._connection, self._policy).count_users()
+        async with leading(self._connection, self._settings, purpose="backfill") as session:
+            if session is not None:
+                await self._backfill_here(session, cause, lambda done, over: progress(done, users, over))
+                return False
         await row(self._connection, sql_files.sql("queries/resync_asked"), cause)
         if self._settings.wakeup == "doorbell":
             await row(self._connection, sql_files.sql("queries/rung"))
@@ -278,11 +276,11 @@ class Inspector:
         return True
 
     async def _backfill_here(
-        self, recomputer: Recomputer, cause: Mapping[str, str], progress: Callable[[int, bool], None]
+        self, session: Connection, cause: Mapping[str, str], progress: Callable[[int, bool], None]
     ) -> None:
         """Recompute everyone with the leader's own lock in hand; a daemon that starts meanwhile stands by."""
-        change_reader = ChangeReader(self._connection, self._policy)
-        await change_reader.resume()
+        recomputer = Recomputer(session, self._policy)
+        await ChangeReader(session, self._policy).resume()
         await recomputer.begin_resync(cause["cause"])
         over, done = False, 0
         while not over:

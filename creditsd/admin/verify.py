@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
+from creditsd.admin.leader_lock import leading, led
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import RowsError
 from creditsd.postgres import sql_files
@@ -118,7 +119,9 @@ class Verifier:
                 stack.push_async_callback(sink.close)
                 await sink.open()
                 telling[name] = sink
-            connection = await stack.enter_async_context(connected(settings.dsn, purpose="verify"))
+            connection = await stack.enter_async_context(
+                connected(settings.dsn, purpose="verify", shared=settings.shared)
+            )
             await schema.missing(connection, settings)
             yield cls(connection, settings, telling, silent)
 
@@ -140,7 +143,7 @@ class Verifier:
             page = [] if last else await self._page(page[-1])
         if suspects:
             await self._judge(suspects, repair=repair, report=report)
-        self._verdict.led = await self._led()
+        self._verdict.led = await led(self._connection)
         progress(self._verdict.users, users, True)
         return self._verdict
 
@@ -166,7 +169,7 @@ class Verifier:
 
     async def _settled(self, suspects: Sequence[str]) -> tuple[list[Drift], int]:
         """Return what has certainly drifted, and how many users only wait."""
-        looks = self._looks if await self._led() else 2
+        looks = self._looks if await led(self._connection) else 2
         drifts, waiting = await self._look(suspects)
         for _ in range(looks - 1):
             if not (drifts or waiting):
@@ -256,20 +259,14 @@ class Verifier:
 
     async def _asked(self, users: Sequence[str]) -> bool:
         """Ask the daemon that leads to tell of users again, or do it here where none does; True where done here."""
-        taken = await row(self._connection, sql_files.sql("queries/leadership_taken"))
-        if taken is not None and taken[0]:
-            try:
-                await self._recomputer.recompute(users, cause="repair", republish=True)
-            finally:
-                await row(self._connection, sql_files.sql("queries/leadership_returned"))
-            return True
+        async with leading(self._connection, self._settings, purpose="verify") as session:
+            if session is not None:
+                recomputer = Recomputer(session, self._policy)
+                await recomputer.recompute(users, cause="repair", republish=True)
+                return True
         await row(self._connection, sql_files.sql("queries/repairs_asked"), {"user_ids": list(users)})
         await row(self._connection, sql_files.sql("queries/rung"))
         return False
-
-    async def _led(self) -> bool:
-        found = await row(self._connection, sql_files.sql("queries/leader_found"))
-        return found is not None and bool(found[0])
 
 
 def _compared(

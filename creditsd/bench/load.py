@@ -13,7 +13,8 @@ from typing import Self
 import psycopg
 from psycopg.pq import ExecStatus
 
-from creditsd.postgres.connections import CONNECT_SECONDS, SEARCH_PATH, translated
+from creditsd.postgres.connections import CONNECT_SECONDS, translated
+from creditsd.postgres.session import SEARCH_PATH
 
 # Nobody else knows the rows, so only a server in trouble takes so long; it must not hold up the end.
 _PATIENCE = "SET statement_timeout = '30s'"

@@ -137,7 +137,7 @@ async def measure(
     async with BenchSchema.opened(settings, clients=clients, announce=announce) as schema:
         statements = {variant: _change(table) for variant, table in TABLES.items()}
         # They end before the schema goes: nobody drops a table that is being written to.
-        with WriteLoad(settings.listen_dsn or settings.dsn, clients, statements, ROWS) as load:
+        with WriteLoad(settings.direct_dsn, clients, statements, ROWS) as load:
             return await _rounds(schema, load, sorted({1, clients}), seconds, progress)
 
 

@@ -49,7 +49,8 @@ class BenchSchema:
         Announces the first write once nothing speaks against it. Where something does, nothing has been written, and it
         raises ConfigError, SchemaError or InputError.
         """
-        async with connected(_dsn(settings), purpose="bench") as connection:
+        # Our turn is a lock of the session, and what a pooler costs is not the question.
+        async with connected(settings.direct_dsn, purpose="bench", direct=True) as connection:
             server = await _asked(connection)
             await _check(connection, server, clients)
             announce()
@@ -64,11 +65,6 @@ class BenchSchema:
         for statement in sql_files.sql("bench/tidy").split(";"):
             if statement.strip():
                 await rows(self.connection, statement)
-
-
-def _dsn(settings: Settings) -> str:
-    """Return the way past a pooler: our turn is a lock of the session, and what a pooler costs is not the question."""
-    return settings.listen_dsn or settings.dsn
 
 
 async def _asked(connection: Connection) -> ServerFacts:
@@ -105,7 +101,7 @@ async def _make(connection: Connection, settings: Settings) -> None:
         await connection.execute(sql_files.sql("bench/drop").encode())
         await connection.execute(sql_files.sql("bench/tables").encode())
     # Only what decides how the triggers are written: no role of theirs is granted anything here.
-    ours = Settings(dsn=_dsn(settings), wakeup=settings.wakeup, source=SourceSettings(table=f"{SCHEMA}.captured"))
+    ours = Settings(dsn=settings.direct_dsn, wakeup=settings.wakeup, source=SourceSettings(table=f"{SCHEMA}.captured"))
     with translated():
         await connection.execute(relocated(await schema.script(ours)).encode())
 
@@ -118,7 +114,7 @@ def relocated(script: str) -> str:
 async def _drop(settings: Settings, server: ServerFacts) -> None:
     """Drop it on a connection of its own: the other one may have been interrupted in the middle of a statement."""
     try:
-        async with connected(_dsn(settings), purpose="bench") as connection:
+        async with connected(settings.direct_dsn, purpose="bench", direct=True) as connection:
             with translated():
                 await connection.execute(sql_files.sql("bench/drop").encode())
     except CreditsdError as error:

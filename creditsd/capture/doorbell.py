@@ -107,12 +107,14 @@ class Doorbell:
         cls, settings: Settings, *, told: Callable[[str], None], timings: Timings | None = None
     ) -> AsyncIterator[Doorbell]:
         """Connect what hearing and sleeping take, and begin to listen. Raises DatabaseUnavailable, ConfigError."""
-        dsn = settings.listen_dsn or settings.dsn
         listener, lock = None, None
         async with AsyncExitStack() as stack:
             if settings.wakeup == "doorbell":
-                listener = Listener(await stack.enter_async_context(connected(dsn, purpose="doorbell")), told=told)
-                lock = SleepLock(await stack.enter_async_context(connected(dsn, purpose="sleep")))
+                hearing, sleeping = (
+                    connected(settings.direct_dsn, purpose=purpose, direct=True) for purpose in ("doorbell", "sleep")
+                )
+                listener = Listener(await stack.enter_async_context(hearing), told=told)
+                lock = SleepLock(await stack.enter_async_context(sleeping))
                 await listener.listen()
             yield cls(
                 listener,

@@ -23,7 +23,7 @@ def backfill(
     """
 
     async def ask(bar: render.Bar) -> bool:
-        async with Inspector.opened(invocation.settings(), purpose="backfill", direct=True) as inspector:
+        async with Inspector.opened(invocation.settings(), purpose="backfill") as inspector:
             return await inspector.backfill(bar.show, republish=republish)
 
     with render.Bar(errors_console) as bar:

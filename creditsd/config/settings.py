@@ -225,6 +225,16 @@ class Settings(_Section):
         return self
 
     @property
+    def direct_dsn(self) -> str:
+        """The way past a pooler: for what needs a session of its own."""
+        return self.listen_dsn or self.dsn
+
+    @property
+    def shared(self) -> bool:
+        """Whether `dsn` is said to lead through a transaction pooler: there is another way past it."""
+        return bool(self.listen_dsn)
+
+    @property
     def sink_names(self) -> list[str]:
         """What the configured sinks are called, in their order."""
         return [each.name for each in self.sinks]

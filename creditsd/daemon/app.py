@@ -55,7 +55,7 @@ class Daemon:
         self._settings = settings
         self._timings = timings = timings or Timings()
         self._state = DaemonState(timings.stuck_seconds)
-        self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=bool(settings.listen_dsn))
+        self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=settings.shared)
         rates, registry = Rates(), metrics()
         self._publishers = _publishers(
             settings, extra, self._pool, rates=rates, told=SinksMetrics(registry), timings=timings.delivery

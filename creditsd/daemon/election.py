@@ -20,7 +20,7 @@ from creditsd.daemon.state import DaemonState
 from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, ungrouped
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, row, translated
+from creditsd.postgres.connections import Connection, check_own, connected, row, translated
 from creditsd.schema import install as schema
 
 log = structlog.get_logger()
@@ -105,8 +105,7 @@ class Election:
 
     async def _stand(self) -> None:
         """Connect, wait for our turn, and lead until the end, or until a connection is lost."""
-        dsn = self._settings.listen_dsn or self._settings.dsn
-        async with connected(dsn, purpose="leader") as session:
+        async with connected(self._settings.direct_dsn, purpose="leader", direct=True) as session:
             # Somebody is there who starts us; later on, nobody is helped by a daemon that does nothing.
             installation = await (schema.usable if self._started else schema.missing)(session, self._settings)
             self._started = True
@@ -131,6 +130,7 @@ class Election:
                 log.info("daemon.stood_by", reason="another daemon leads")
                 self._state.enter("standby")
                 recent.stand_by()
+            await check_own(session)
             await watch.look(session)
             newest = await row(session, sql_files.sql("queries/newest_version"))
             if newest is not None:

@@ -20,7 +20,7 @@ from creditsd.daemon.state import DaemonState, StateName
 from creditsd.domain.total import Total
 from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
-from creditsd.postgres.connections import Connection, translated
+from creditsd.postgres.connections import Connection, check_own, translated
 from creditsd.schema.watch import TableWatch
 from creditsd.totals.republish import RecentlyPublished
 
@@ -131,6 +131,7 @@ class Pipeline:
             self._state.work()
             began = time.monotonic()
             if bell.heartbeat_due:
+                await check_own(leadership.session)
                 await bell.heartbeat(leadership.session)
             if self.watch.due_seconds <= 0:
                 await self._look(leadership)

@@ -49,7 +49,7 @@ class DatabaseSource:
             settings.dsn,
             purpose="reader",
             max_size=CONNECTIONS,
-            shared=bool(settings.listen_dsn),
+            shared=settings.shared,
             patience_seconds=self._timings.patience_seconds,
         )
         policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +14,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection, AsyncCursor, IsolationLevel, errors
+from psycopg import AsyncConnection, IsolationLevel, errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
@@ -21,37 +23,19 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from creditsd.config.redact import redact_dsn
 from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError
 from creditsd.domain.total import Total
+from creditsd.postgres import pooler, sql_files
+from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session
 
 log = structlog.get_logger()
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
-# Comes before anything else is looked up: whoever may create in a schema of the usual path could put a function there
-# that fits our call better than PostgreSQL's own, and it would run as us.
-SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
-LOCAL_SEARCH_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
-
-
-class SharedConnection(AsyncConnection[TupleRow]):
-    """A connection through a transaction pooler: the session behind it may be the application's next.
-
-    So what is set is set for one transaction, in which a statement runs that does not run in one already.
-    """
-
-    async def execute(self, query: Any, params: Any = None, **options: Any) -> AsyncCursor[TupleRow]:
-        """Run a statement with our own search_path."""
-        if self.info.transaction_status is not TransactionStatus.IDLE:
-            return await super().execute(query, params, **options)
-        async with self.transaction():
-            await super().execute(LOCAL_SEARCH_PATH)
-            return await super().execute(query, params, **options)
-
-
 CONNECT_SECONDS = 10
+LEAVE_SECONDS = 2
 
-# Whoever is gone without a word is noticed within 20 s on both ends (the server's is part of SESSION): whether it is to
-# speak, which keepalives find out, or has yet to acknowledge something, which keeps keepalives from being sent.
+# Whoever is gone without a word is noticed within 20 s on both ends (the server's is part of SETTINGS): whether it is
+# to speak, which keepalives find out, or has yet to acknowledge something, which keeps keepalives from being sent.
 _PARAMETERS: Mapping[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -60,35 +44,8 @@ _PARAMETERS: Mapping[str, Any] = {
     "client_encoding": "utf8",  # whatever the database's; a pooler passes it on
 }
 POOL_SECONDS = 30.0
-RECONNECT_SECONDS = (
-    2.0  # by itself a pool that lost its server tries ever less often; whoever asks next has it try at once
-)
-
-# Ours can all be derived again, so our commits need no flush of their own; nothing that an administrator set for the
-# application, on the role or the database, may cut what is meant to wait, or make our transactions other than they are
-# written for; and a process that vanished must not keep its locks for the two hours of a usual kernel, nor a frozen one
-# those of a transaction. Set by a statement: a pooler refuses start-up options.
-SESSION = f"""
-{SEARCH_PATH};
-SET TimeZone = 'UTC';
-SET DateStyle = 'ISO';
-SET synchronous_commit = off;
-SET statement_timeout = 0;
-SET lock_timeout = 0;
-SET idle_in_transaction_session_timeout = '30s';
-SET idle_session_timeout = 0;
-SET tcp_keepalives_idle = 10;
-SET tcp_keepalives_interval = 5;
-SET tcp_keepalives_count = 2;
-SET tcp_user_timeout = 20000;
-SET default_transaction_isolation = 'read committed';
-SET default_transaction_read_only = off;
-SET default_transaction_deferrable = off;
-SET standard_conforming_strings = on;
-SET client_min_messages = notice;
-SET jit = off;
-SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL;
-"""
+# By itself a pool that lost its server tries ever less often; where it has given up, whoever asks has it try at once.
+RECONNECT_SECONDS = 2.0
 
 # What the server says when the settings are wrong; the driver gives no code for a connection that never was.
 _WRONG_SETTINGS = (
@@ -104,6 +61,7 @@ _WRONG_SETTINGS = (
     "invalid port number",
     "Servname not supported",
     "invalid sslmode",
+    "unsupported startup parameter",
 )
 
 _NOT_INSTALLED = (
@@ -162,40 +120,41 @@ def translated() -> Iterator[None]:
         raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
     except _PROGRAM_LIMITS:
         raise  # of what a row holds: another try ends the same
+    except errors.ProtocolViolation as error:
+        if "statement pooling mode" in str(error):
+            raise ConfigError(pooler.LENT_BY_STATEMENT) from error
+        raise DatabaseUnavailable(_line(error)) from error
     except _TRY_AGAIN as error:
         raise DatabaseUnavailable(_line(error)) from error
 
 
-async def connect(dsn: str, *, purpose: str, shared: bool = False) -> Connection:
-    """Open one autocommit connection, set up for our work; `shared` through a transaction pooler.
+async def connect(dsn: str, *, purpose: str, shared: bool = False, direct: bool = False) -> Connection:
+    """Open one autocommit connection, set up for our work.
 
-    Raises ConfigError where the server answers but refuses who or what we ask for, DatabaseUnavailable where it does
-    not answer.
+    It may lead through a transaction pooler, as those that are `shared` are known to, unless it is to be `direct`.
+    Raises ConfigError where the server answers but refuses who or what we ask for, and where a pooler lends what is to
+    be direct; DatabaseUnavailable where it does not answer.
     """
+    connection = await _opened(Session, dsn, purpose)
     try:
-        kind = SharedConnection if shared else AsyncConnection[TupleRow]
-        connection = await kind.connect(
-            dsn,
-            autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
-            application_name=f"creditsd {purpose}",
-            prepare_threshold=None if shared else 5,
-            **_PARAMETERS,
-        )
-    except psycopg.OperationalError as error:
-        raise _not_connected(error) from error
-    with translated():
-        await (_configure_shared(connection) if shared else _configure(connection))
+        with translated():
+            if direct:
+                await _prove_own(connection, dsn, purpose)
+            await _configure(connection, shared=shared, direct=direct)
+    except BaseException:
+        await connection.close()
+        raise
     return connection
 
 
 @asynccontextmanager
-async def connected(dsn: str, *, purpose: str, shared: bool = False) -> AsyncIterator[Connection]:
+async def connected(dsn: str, *, purpose: str, shared: bool = False, direct: bool = False) -> AsyncIterator[Connection]:
     """Open a connection for as long as the block lasts."""
-    connection = await connect(dsn, purpose=purpose, shared=shared)
+    connection = await connect(dsn, purpose=purpose, shared=shared, direct=direct)
     try:
         yield connection
     finally:
+        await _leave(connection)
         await connection.close()
 
 
@@ -209,20 +168,14 @@ def pool(
 ) -> Pool:
     """Make a pool, not yet open, of at most max_size connections that are opened when first needed.
 
-    They are `shared` where the way there leads through a transaction pooler. Who waits for one does so for
+    They are `shared` where the way there is known to lead through a transaction pooler. Who waits for one does so for
     `patience_seconds` at most.
     """
     return AsyncConnectionPool(
         dsn,
-        connection_class=SharedConnection if shared else AsyncConnection[TupleRow],
-        kwargs={
-            "autocommit": True,
-            "connect_timeout": CONNECT_SECONDS,
-            "application_name": f"creditsd {purpose}",
-            "prepare_threshold": None,  # old transaction poolers cannot
-            **_PARAMETERS,
-        },
-        configure=_configure_shared if shared else _configure,
+        connection_class=Session,
+        kwargs=_arguments(purpose) | {"prepare_threshold": None},  # old transaction poolers cannot
+        configure=partial(_configure, shared=shared),
         check=AsyncConnectionPool.check_connection,
         min_size=0,
         max_size=max_size,
@@ -231,6 +184,23 @@ def pool(
         reconnect_timeout=RECONNECT_SECONDS,
         open=False,
     )
+
+
+async def check_own(connection: Connection) -> None:
+    """Make sure that a direct connection is served by the session it had at the beginning.
+
+    An idle pooler can pass for one that lends nothing. Raises ConfigError.
+    """
+    pid = connection.kept_pid if isinstance(connection, Session) else None
+    if pid is not None:
+        with translated():
+            if await pooler.server_pid(connection) != pid:
+                raise ConfigError(pooler.LENT)
+
+
+def is_shared(connection: Connection) -> bool:
+    """Whether the session behind a connection may be somebody else's after each transaction."""
+    return isinstance(connection, Session) and connection.shared
 
 
 @asynccontextmanager
@@ -245,8 +215,6 @@ async def borrowed(connections: Pool) -> AsyncIterator[Connection]:
 async def transaction(connections: Pool) -> AsyncIterator[Connection]:
     """Take a connection from the pool for one transaction, the length of the block. Raises DatabaseUnavailable."""
     async with borrowed(connections) as connection, connection.transaction():
-        if isinstance(connection, SharedConnection):
-            await connection.execute(LOCAL_SEARCH_PATH)
         yield connection
 
 
@@ -316,22 +284,58 @@ def read_as(user_id_type: str, user_id: str) -> Iterator[None]:
         raise InputError(f"{user_id!r} is not a user's id here: the table's are {user_id_type}") from error
 
 
-async def _configure(connection: Connection) -> None:
-    _configure_client(connection)
-    await connection.execute(SESSION)
+def _arguments(purpose: str) -> dict[str, Any]:
+    named = f"creditsd {purpose}"
+    return {"autocommit": True, "connect_timeout": CONNECT_SECONDS, "application_name": named, **_PARAMETERS}
 
 
-async def _configure_shared(connection: Connection) -> None:
-    """Set up our side only: what is set in a session of a transaction pooler, the application would find there."""
-    _configure_client(connection)
-    # Part of each BEGIN, so that no default of the role's or the database's counts.
-    await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
-    await connection.set_read_only(False)
+async def _opened(kind: type[Connection], dsn: str, purpose: str, **more: Any) -> Connection:
+    try:
+        return await kind.connect(dsn, **_arguments(purpose), **more)
+    except psycopg.OperationalError as error:
+        raise _not_connected(error) from error
 
 
-def _configure_client(connection: Connection) -> None:
+async def _prove_own(connection: Connection, dsn: str, purpose: str) -> None:
+    """Raise ConfigError where a pooler lends the session behind a connection to others."""
+    if not await pooler.pooled(connection):
+        return
+    there = connection.info  # others must ask the same pooler, where a name has several addresses
+    same = {"host": there.host, "hostaddr": there.hostaddr, "port": there.port} if there.hostaddr else {}
+    if await pooler.lends(connection, partial(_opened, AsyncConnection[TupleRow], dsn, purpose, **same)):
+        raise ConfigError(pooler.LENT)
+    if isinstance(connection, Session):
+        connection.kept_pid = await pooler.server_pid(connection)
+
+
+async def _leave(connection: Connection) -> None:
+    """Leave nothing of ours in the session that a pooler has given us, whether it was lent or not."""
+    pid = connection.kept_pid if isinstance(connection, Session) else None
+    if pid is None or connection.info.transaction_status is not TransactionStatus.IDLE:
+        return
+    with contextlib.suppress(psycopg.Error, TimeoutError):
+        async with asyncio.timeout(LEAVE_SECONDS):
+            if await pooler.server_pid(connection) == pid:
+                await connection.execute("DISCARD ALL")
+                return
+            # It was lent, and whoever has it next would find our settings and our locks.
+            async with connection.transaction():
+                await connection.execute(LOCAL_SEARCH_PATH)
+                await connection.execute(sql_files.sql("queries/session_ended"), {"pid": pid}, prepare=False)
+
+
+async def _configure(connection: Connection, *, shared: bool = False, direct: bool = False) -> None:
+    """Set the session up; only our side of it where a pooler may lend it to the application next."""
     set_json_loads(_loads, connection)
     connection.add_notice_handler(_heed)
+    if not (isinstance(connection, Session) and not direct and (shared or await pooler.pooled(connection))):
+        await connection.execute(SETTINGS)
+        return
+    connection.shared = True
+    connection.prepare_threshold = None
+    # Part of each BEGIN, so that no default of the session's, the role's or the database's counts.
+    await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+    await connection.set_read_only(False)
 
 
 def _heed(notice: psycopg.errors.Diagnostic) -> None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import structlog
 from psycopg import errors, sql
+from psycopg.rows import TupleRow
 
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import LOCAL_SEARCH_PATH, Connection, connected, row, rows, translated
+from creditsd.postgres.connections import Connection, connected, row, rows, translated
 from creditsd.schema import grants, installation, triggers
 from creditsd.schema.installation import Installation, missing, usable
 from creditsd.schema.source_table import SourceTable
@@ -24,7 +25,8 @@ __all__ = ["Installation", "Installed", "install", "missing", "script", "uninsta
 
 log = structlog.get_logger()
 
-_TURN = "SELECT pg_advisory_xact_lock(hashtextextended('creditsd install', 0))"
+# Nothing of the application's waits behind us there: it is given up later than a lock on the table, to name who has it.
+TURN_PATIENCE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +43,19 @@ async def install(settings: Settings) -> Installed:
     Gives up a lock on the table after `lock_timeout_seconds` and tries again for `lock_wait_seconds`, so that the
     application never queues behind us. Raises SchemaError, DatabaseUnavailable.
     """
-    async with connected(settings.dsn, purpose="install", shared=bool(settings.listen_dsn)) as connection:
+    async with connected(settings.direct_dsn, purpose="install", direct=True) as connection:
         return await _patiently(connection, settings, lambda: _install(connection, settings))
 
 
 async def uninstall(settings: Settings) -> Installed:
     """Remove the triggers and the schema with all it stores; fails where others have built on it."""
-    async with connected(settings.dsn, purpose="uninstall", shared=bool(settings.listen_dsn)) as connection:
+    async with connected(settings.direct_dsn, purpose="uninstall", direct=True) as connection:
         return await _patiently(connection, settings, lambda: _uninstall(connection))
 
 
 async def script(settings: Settings) -> str:
     """Return the SQL that `install` would run on a database where nothing is installed."""
-    async with connected(settings.dsn, purpose="install", shared=bool(settings.listen_dsn)) as connection:
+    async with connected(settings.dsn, purpose="install", shared=settings.shared) as connection:
         source = await SourceTable.inspect(connection, settings)
         parts = [
             *(source.filled(name) for _, name in sql_files.migrations()),
@@ -73,27 +75,27 @@ async def _patiently(
     """Run one transaction that may have to wait for locks, a short while at a time."""
     deadline = time.monotonic() + settings.lock_wait_seconds
     pause = settings.lock_timeout_seconds
+    turn_seconds = TURN_PATIENCE * settings.lock_timeout_seconds
     while True:
+        turn = False
         try:
             with translated():
                 async with connection.transaction():
-                    await connection.execute(LOCAL_SEARCH_PATH)
-                    await connection.execute(_TURN)
-                    await connection.execute(
-                        "SELECT set_config('lock_timeout', %s, true)",
-                        [f"{int(settings.lock_timeout_seconds * 1000)}ms"],
-                    )
+                    await _lock_timeout(connection, min(turn_seconds, max(deadline - time.monotonic(), 0.05)))
+                    await connection.execute(sql_files.sql("queries/install_turn").encode())
+                    turn = True
+                    await _lock_timeout(connection, settings.lock_timeout_seconds)
                     with _naming_dependents():
                         return await attempt()
         except DatabaseUnavailable as error:
             if not isinstance(error.__cause__, errors.LockNotAvailable | errors.DeadlockDetected):
                 raise
-            holder = await _holder(connection, settings)
+            holder = await (_holder(connection, settings) if turn else _turn_holder(connection))
             if time.monotonic() > deadline:
-                raise DatabaseUnavailable(
-                    f"{settings.source.table} was never free for {settings.lock_timeout_seconds:g} s at a time"
-                    f"{holder}: try again when that has ended"
-                ) from error
+                raise DatabaseUnavailable(_never_free(settings, holder, turn=turn)) from error
+            if not turn:
+                log.warning("schema.turn_awaited", holder=holder.strip() or None)
+                continue
             log.warning("schema.lock_refused", table=settings.source.table, holder=holder.strip() or None)
             # Longer pauses than tries: the application passes in between.
             await asyncio.sleep(pause * random.uniform(1, 2))
@@ -209,14 +211,38 @@ async def _drop_functions(connection: Connection) -> None:
         await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
 
 
+async def _lock_timeout(connection: Connection, seconds: float) -> None:
+    """Wait for a lock for so long at most, in this transaction."""
+    await connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{max(int(seconds * 1000), 1)}ms"])
+
+
 async def _holder(connection: Connection, settings: Settings) -> str:
     """Say who holds the table, for the line a person reads."""
     source = await SourceTable.inspect(connection, settings)
-    found = await row(connection, sql_files.sql("queries/holders"), {"relation": source.oid})
-    if found is None:
+    return _said(await row(connection, sql_files.sql("queries/holders"), {"relation": source.oid}))
+
+
+async def _turn_holder(connection: Connection) -> str:
+    """Say who installs, or holds the lock of those who do."""
+    return _said(await row(connection, sql_files.sql("queries/install_turn_holders")))
+
+
+def _said(holder: TupleRow | None) -> str:
+    if holder is None:
         return ""
-    pid, application, seconds = found
+    pid, application, seconds = holder
     return f" (process {pid}, {application}, has held it for {seconds or 0:.0f} s)"
+
+
+def _never_free(settings: Settings, holder: str, *, turn: bool) -> str:
+    """Say what could not be had, and what to do."""
+    if turn:
+        table, seconds = settings.source.table, settings.lock_timeout_seconds
+        return f"{table} was never free for {seconds:g} s at a time{holder}: try again when that has ended"
+    return (
+        f"the lock that lets one install at a time was not free for {settings.lock_wait_seconds:g} s{holder}: "
+        "try again when that has ended, or end it"
+    )
 
 
 def _notes(source: SourceTable) -> list[str]:

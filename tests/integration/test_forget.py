@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import redis.asyncio as redis
 
 from creditsd.admin.forget import Eraser, Forgotten
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import InputError
+from creditsd.domain.errors import DatabaseUnavailable, InputError
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
@@ -163,6 +164,19 @@ async def test_what_cannot_be_reached_is_told(reference_table18: Database) -> No
         ("former", "not configured"),
     ]
     assert (found.unreachable, found.remaining) == (True, 1)
+
+
+async def test_whoever_holds_the_lock_it_takes_is_named_and_not_waited_for_without_end(
+    reference_table: Database,
+) -> None:
+    settings = await installed(reference_table, lock_wait_seconds=0.3)
+    lock = "SELECT pg_advisory_lock('creditsd.balances'::regclass::oid::int4, 561984073)"
+    async with reference_table.connect() as holder:
+        await holder.execute(lock)
+        with pytest.raises(DatabaseUnavailable, match=rf"not free .*\(process {holder.info.backend_pid} "):
+            async with asyncio.timeout(20):
+                await forget(settings)
+    assert (await forget(settings)).balances == 0
 
 
 async def test_an_id_that_is_none_is_refused(reference_table18: Database) -> None:

@@ -6,12 +6,15 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from creditsd.admin.inspect import Inspector
+from creditsd.config.settings import Settings
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode, read_previous
@@ -301,6 +304,37 @@ async def test_a_transaction_without_end_leaves_nothing_half_installed(reference
         with pytest.raises(DatabaseUnavailable, match=rf"never free .*\(process {holder.info.backend_pid}"):
             await schema.install(settings)
     assert dump(reference_table) == before
+
+
+@pytest.mark.parametrize("command", [schema.install, schema.uninstall], ids=["install", "uninstall"])
+async def test_whoever_holds_the_turn_to_install_is_named_and_not_waited_for_without_end(
+    reference_table: Database, command: Callable[[Settings], Awaitable[schema.Installed]]
+) -> None:
+    settings = configured(reference_table, lock_wait_seconds=0.3)
+    turn = "SELECT pg_advisory_lock(hashtextextended('creditsd install', 0))"
+    async with reference_table.connect() as holder:
+        await holder.execute(turn)
+        with pytest.raises(DatabaseUnavailable, match=rf"one install at a time .*\(process {holder.info.backend_pid}"):
+            async with asyncio.timeout(20):
+                await command(settings)
+
+
+async def test_who_waits_for_the_turn_to_install_says_so_and_takes_it_as_soon_as_it_is_free(
+    reference_table: Database,
+) -> None:
+    settings = configured(reference_table, lock_timeout_seconds=0.02)
+    async with reference_table.connect() as holder:
+        with capture_logs() as logs:
+            await holder.execute("SELECT pg_advisory_lock(hashtextextended('creditsd install', 0))")
+            installing = asyncio.create_task(schema.install(settings))
+
+            async def awaited() -> list[str]:
+                return [event["holder"] for event in logs if event["event"] == "schema.turn_awaited"]
+
+            said = await eventually(awaited)
+            await holder.execute("SELECT pg_advisory_unlock_all()")
+            assert (await installing).done
+        assert f"process {holder.info.backend_pid}" in said[0]
 
 
 async def test_uninstall_gives_up_as_quickly_and_leaves_all_in_place(reference_table: Database) -> None:

@@ -60,7 +60,7 @@ async def test_after_a_restore_everyone_is_told_the_restored_truth(
             await eventually(lambda: amounts(valkey), lambda told: len(told) == 2)
         ahead = (await held(valkey))[USER]["version"] + 1
         await link.set(f"credits:{USER}", f'{{"user_id":"{USER}","version":{ahead},"credits":9999}}')
-    async with leading(settings), Inspector.opened(settings, purpose="backfill", direct=True) as inspector:
+    async with leading(settings), Inspector.opened(settings, purpose="backfill") as inspector:
         assert await inspector.backfill(lambda *_: None)
         assert (await amounts(valkey))[USER] == 9999  # nothing differs from what is stored, so nothing is said
         done = await creditsd("backfill", "--republish", env=environment(CREDITSD_DSN=reference_table18.dsn))

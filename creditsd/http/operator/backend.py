@@ -60,7 +60,7 @@ class Backend:
     ) -> None:
         self._settings = settings
         self._timings = timings or Timings()
-        self._pool = connections.pool(settings.dsn, purpose="operator", max_size=2, shared=bool(settings.listen_dsn))
+        self._pool = connections.pool(settings.dsn, purpose="operator", max_size=2, shared=settings.shared)
         self._rates = rates
         self._publishers = publishers
         self._health = health

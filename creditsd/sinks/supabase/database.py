@@ -15,7 +15,7 @@ from creditsd.config.printable import one_line
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import LOCAL_SEARCH_PATH
+from creditsd.postgres.session import LOCAL_SEARCH_PATH
 from creditsd.sinks import Rejection
 from creditsd.sinks.supabase.messages import EVENT, TOPIC, Refusal, by_halves, topic
 from creditsd.sinks.supabase.options import Options
