@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, is_shared, row
+from creditsd.postgres.connections import Connection, connected, is_shared, kept, row
 
 
 async def led(connection: Connection) -> bool:
@@ -30,7 +30,9 @@ async def leading(connection: Connection, settings: Settings, *, purpose: str) -
                 return
             opened = connected(settings.direct_dsn, purpose=purpose, direct=True)
             connection = await stack.enter_async_context(opened)
-        if not await _said(connection, "queries/leadership_taken"):
+        async with kept(connection):
+            taken = await _said(connection, "queries/leadership_taken")
+        if not taken:
             yield None
             return
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, row, translated
+from creditsd.postgres.connections import Connection, kept, row, translated
 
 log = structlog.get_logger()
 
@@ -30,8 +30,9 @@ class Listener:
 
     async def listen(self) -> None:
         """Begin to listen; before the first proof, which would be lost otherwise. Raises DatabaseUnavailable."""
-        with translated():
-            await self._connection.execute(f"LISTEN {CHANNEL}")
+        async with kept(self._connection):
+            with translated():
+                await self._connection.execute(f"LISTEN {CHANNEL}")
         await row(self._connection, sql_files.sql("queries/listener_marked"))
 
     async def hear(self, *, wake: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ import structlog
 from psycopg import errors
 
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, translated
+from creditsd.postgres.connections import Connection, kept, translated
 
 log = structlog.get_logger()
 
@@ -63,7 +63,8 @@ class SleepLock:
 
     async def _follow(self) -> None:
         if self.wanted and not self.held:
-            await self._run("queries/sleep_taken")
+            async with kept(self._connection):
+                await self._run("queries/sleep_taken")
             self.held = self.granted = True
             log.debug("doorbell.slept")
         elif self.held and not self.wanted:

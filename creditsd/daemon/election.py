@@ -20,7 +20,7 @@ from creditsd.daemon.state import DaemonState
 from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, ungrouped
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, check_own, connected, row, translated
+from creditsd.postgres.connections import Connection, check_own, connected, kept, row, translated
 from creditsd.schema import install as schema
 
 log = structlog.get_logger()
@@ -122,7 +122,8 @@ class Election:
         recent, watch = self._pipeline.recent, LeaderWatch(self._state, self._timings.leader)
         while not self._ending.is_set():
             self._state.turned()
-            found = await row(session, sql_files.sql("queries/leadership_taken"))
+            async with kept(session):
+                found = await row(session, sql_files.sql("queries/leadership_taken"))
             if found is not None and found[0]:
                 self._state.note("leader", "")
                 return True

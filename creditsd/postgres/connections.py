@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -120,6 +121,8 @@ def translated() -> Iterator[None]:
         raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
     except _PROGRAM_LIMITS:
         raise  # of what a row holds: another try ends the same
+    except (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement) as error:
+        raise ConfigError(pooler.LENT) from error  # another session serves us than the one we have prepared it in
     except errors.ProtocolViolation as error:
         if "statement pooling mode" in str(error):
             raise ConfigError(pooler.LENT_BY_STATEMENT) from error
@@ -196,6 +199,26 @@ async def check_own(connection: Connection) -> None:
         with translated():
             if await pooler.server_pid(connection) != pid:
                 raise ConfigError(pooler.LENT)
+
+
+@asynccontextmanager
+async def kept(connection: Connection) -> AsyncIterator[None]:
+    """Set or lock something, in the block, in no session but the one that a direct connection had at the beginning.
+
+    Raises ConfigError where another one serves it.
+    """
+    if not isinstance(connection, Session) or connection.kept_pid is None:
+        yield
+        return
+    try:
+        with translated():
+            async with connection.transaction():  # for so long, a pooler gives no other session
+                await check_own(connection)
+                yield
+    except DatabaseUnavailable as error:
+        if isinstance(error.__cause__, errors.QueryCanceled):  # by whoever waits for the block
+            raise error.__cause__ from None
+        raise
 
 
 def is_shared(connection: Connection) -> bool:
@@ -319,9 +342,19 @@ async def _leave(connection: Connection) -> None:
                 await connection.execute("DISCARD ALL")
                 return
             # It was lent, and whoever has it next would find our settings and our locks.
-            async with connection.transaction():
-                await connection.execute(LOCAL_SEARCH_PATH)
-                await connection.execute(sql_files.sql("queries/session_ended"), {"pid": pid}, prepare=False)
+            patient_until = time.monotonic() + LEAVE_SECONDS / 2
+            while not await _ended(connection, pid, at_once=time.monotonic() > patient_until):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def _ended(connection: Connection, pid: int, *, at_once: bool) -> bool:
+    """End a session that others may use by now; unless `at_once`, between two transactions of theirs."""
+    asked = {"pid": pid, "at_once": at_once}
+    async with connection.transaction():
+        await connection.execute(LOCAL_SEARCH_PATH)
+        cursor = await connection.execute(sql_files.sql("queries/session_ended"), asked, prepare=False)
+        found = await cursor.fetchone()
+    return found is not None and bool(found[0])
 
 
 async def _configure(connection: Connection, *, shared: bool = False, direct: bool = False) -> None:
@@ -329,7 +362,8 @@ async def _configure(connection: Connection, *, shared: bool = False, direct: bo
     set_json_loads(_loads, connection)
     connection.add_notice_handler(_heed)
     if not (isinstance(connection, Session) and not direct and (shared or await pooler.pooled(connection))):
-        await connection.execute(SETTINGS)
+        async with kept(connection):
+            await connection.execute(SETTINGS)
         return
     connection.shared = True
     connection.prepare_threshold = None
