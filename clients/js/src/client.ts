@@ -2,16 +2,16 @@
 
 import { CreditsError } from "./errors.ts";
 import { httpTransport } from "./http.ts";
-import { Identity } from "./identity.ts";
-import { Line } from "./lead.ts";
+import { type Identity, identify } from "./identity.ts";
+import { line, type Line } from "./lead.ts";
 import { made } from "./only.ts";
 import type { CreditsClient, CreditsClientOptions, OptimisticOptions } from "./options.ts";
-import { watchPage } from "./page.ts";
+import { looking, watchPage } from "./page.ts";
 import { type Parts, type Settings, settings } from "./parts.ts";
 import type { Change } from "./pending.ts";
 import { backOff } from "./retry.ts";
 import { EMPTY, type Listener, type Snapshot, State, type Status } from "./state.ts";
-import { Member, sharing } from "./tabs.ts";
+import { type Member, member, sharing } from "./tabs.ts";
 import { child, FOREVER_MS, Rests, within } from "./timing.ts";
 import { isTotal, type Total } from "./total.ts";
 import type { Ask, Transport } from "./transport.ts";
@@ -52,12 +52,12 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
   constructor(options: CreditsClientOptions) {
     this.transport = options.transport ?? httpTransport(options.url, options.fetch);
     this.settings = settings(options);
-    this.identity = new Identity(this);
-    for (const name of Object.keys(EMPTY) as (keyof Snapshot)[]) Object.defineProperty(this, name, { get: () => this.snapshot()[name] });
+    this.identity = identify(this);
+    for (const name of Object.keys(EMPTY) as (keyof Snapshot)[]) Object.defineProperty(this, name, { get: () => this.state.current[name] });
     if (options.initialTotal) this.accept(options.initialTotal);
   }
 
-  readonly snapshot = (): Snapshot => this.state.snapshot;
+  readonly snapshot = (): Snapshot => this.state.current;
 
   readonly subscribe = (listener: Listener, { live = true } = {}): (() => void) => {
     if (this.ended.signal.aborted) return () => {};
@@ -84,7 +84,7 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
   readonly optimistic = (change: Change, { until }: OptimisticOptions = {}): (() => void) =>
     this.state.change(change, until, this.settings.optimisticMs, (answer, version) => {
       if (isTotal(answer)) this.accept(answer);
-      else if (this.snapshot().status !== "live") this.#fetch(version).catch(() => {});
+      else if (this.state.current.status !== "live") this.#fetch(version).catch(() => {});
     });
 
   readonly accept = (total: Total): void => {
@@ -130,24 +130,29 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
   };
 
   #start(): void {
-    const { identity, rests, settings } = this;
-    identity.open();
+    this.identity.open();
     this.#unwatch ??= watchPage({
-      online: () => rests.end(),
+      online: () => this.rests.end(),
       offline: () => this.#line?.endIfSilentFor(0, "offline"),
-      awake: () => {
-        if (!this.#running) return this.#start();
-        // After a sleep, or when a person comes back to the tab: is the line still what it seems to be?
-        this.#line?.endIfSilentFor(settings.silenceMs / 2, "silent");
-        rests.end();
-        this.#group?.hello(true);
-        void identity.check(false);
-      },
-      asleep: () => this.#pause(),
+      visibilitychange: () => looking() && this.#awake(),
+      // The browser lets the tab run again, or is about to stop it: then whatever is held is given back now.
+      pageshow: () => this.#awake(),
+      resume: () => this.#awake(),
+      pagehide: () => this.#pause(),
+      freeze: () => this.#pause(),
     });
     if (this.#running) return;
     this.#running = new AbortController();
     void this.#run(this.#running.signal);
+  }
+
+  /** After a sleep, or when a person comes back to the tab: is the line still what it seems to be? */
+  #awake(): void {
+    if (!this.#running) return this.#start();
+    this.#line?.endIfSilentFor(this.settings.silenceMs / 2, "silent");
+    this.rests.end();
+    this.#group?.hello(true);
+    void this.identity.check(false);
   }
 
   #pause(): void {
@@ -171,7 +176,7 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
       try {
         await identity.token(false);
         failures = 0;
-        if (["idle", "signed_out"].includes(this.snapshot().status)) this.state.stand("connecting");
+        if (["idle", "signed_out"].includes(this.state.current.status)) this.state.stand("connecting");
         if (!session.signal.aborted) await this.#belong(identity.user!, session.signal);
       } catch (error) {
         if (!(error instanceof CreditsError)) throw error;
@@ -185,19 +190,19 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
 
   /** Share the connection of this user, or hold it alone where tabs cannot find each other. */
   async #belong(user: string, signal: AbortSignal): Promise<void> {
-    const hold = (reign: AbortSignal): Promise<void> => (this.#line = new Line(this, user, reign)).hold();
+    const hold = (reign: AbortSignal): Promise<void> => (this.#line = line(this, user, reign)).hold();
     if (!user || !this.settings.shareTabs || !sharing()) {
       this.state.note({ tabs: 1, leading: true });
       return hold(signal);
     }
-    this.#group = new Member(this, user, signal, hold);
+    this.#group = member(this, user, signal, hold);
     return this.#group.stay();
   }
 
-  stand(status: Status, error?: CreditsError): void {
+  readonly stand = (status: Status, error?: CreditsError): void => {
     this.state.stand(status, error);
     this.#group?.tell();
-  }
+  };
 
   readonly take = (total: Total): void => {
     if (!this.state.accept(total)) return;
@@ -205,19 +210,17 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
     this.#group?.say({ total });
   };
 
-  over(): void {
-    this.#session?.abort();
-  }
+  readonly over = (): void => this.#session?.abort();
 
   async #fetch(minVersion?: number): Promise<Total> {
     try {
       this.take(await this.ask((ask) => this.transport.read({ ...ask, minVersion })));
-      this.state.stand(this.snapshot().status);
+      this.state.stand(this.state.current.status);
       this.rests.end();
       return this.state.truth!;
     } catch (error) {
       // What `getToken` says is in the state already, and so is the end.
-      if (!["switched", "token", "signed_out", "closed"].includes((error as CreditsError).kind)) this.state.stand(this.snapshot().status, error as CreditsError);
+      if (!["switched", "token", "signed_out", "closed"].includes((error as CreditsError).kind)) this.state.stand(this.state.current.status, error as CreditsError);
       throw error;
     }
   }

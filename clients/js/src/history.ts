@@ -1,6 +1,6 @@
 /** The steps of a total that a server keeps. */
 
-import { CreditsError } from "./errors.ts";
+import { type CreditsError, malformed } from "./errors.ts";
 import type { CreditsClient } from "./options.ts";
 import { isTotal } from "./total.ts";
 import type { HistoryPage, Step, Transport } from "./transport.ts";
@@ -24,6 +24,6 @@ export async function readHistory({ ask, transport }: CreditsClient, limit: numb
 
 function page(body: unknown): HistoryPage {
   const { steps, next } = (Array.isArray(body) ? { steps: body } : body ?? {}) as { steps?: unknown; next?: unknown };
-  if (!Array.isArray(steps)) throw new CreditsError("malformed", "the answer is not a history");
+  if (!Array.isArray(steps)) throw malformed("history");
   return { steps: steps.filter(isTotal) as Step[], cursor: next == null ? null : String(next) };
 }

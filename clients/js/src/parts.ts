@@ -26,7 +26,7 @@ export interface Parts extends Pick<CreditsClient, "ask" | "transport"> {
   /** Keep a total that came to this tab, and tell the others. */
   readonly take: (total: Total) => void;
   /** Say how the line stands, here and to the others. */
-  stand(status: Status, error?: CreditsError): void;
+  readonly stand: (status: Status, error?: CreditsError) => void;
   /** The session of whoever was signed in is over. */
-  over(): void;
+  readonly over: () => void;
 }

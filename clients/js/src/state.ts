@@ -49,13 +49,13 @@ export function standing(error: CreditsError): Status {
 /** For how many times its usual time a change waits for the answer of its own write. */
 const PATIENCE = 6;
 
-export const EMPTY: Snapshot = Object.freeze({
+export const EMPTY: Snapshot = {
   total: null, status: "idle", error: null, pending: false, confirmed: null, previous: null, lastSyncedAt: null, tabs: 1, leading: false,
-});
+};
 
 export class State {
   readonly listeners = new Set<Listener>();
-  snapshot = EMPTY;
+  current = EMPTY;
   /** The newest total that came from the server. */
   truth: Total | null = null;
   #changes: readonly Pending[] = [];
@@ -124,14 +124,14 @@ export class State {
 
   /** Say how the line stands. The same trouble met again is no news. */
   stand(status: Status, met: CreditsError | null = null): void {
-    const known = this.snapshot.error;
+    const known = this.current.error;
     const error = met?.kind === known?.kind && met?.message === known?.message ? known : met;
     this.note({ status, error });
   }
 
   /** Say something else of the line, if it is news. */
   note(news: Partial<Snapshot>): void {
-    if (Object.entries(news).some(([name, value]) => this.snapshot[name as keyof Snapshot] !== value)) this.#tell(news);
+    if (Object.entries(news).some(([name, value]) => this.current[name as keyof Snapshot] !== value)) this.#tell(news);
   }
 
   /** Find out which of the changes that wait are in a newer total. */
@@ -153,7 +153,7 @@ export class State {
   #tell(news: Partial<Snapshot> = {}): void {
     const shown = this.#changes.filter((change) => !change.met);
     const total = this.truth && shown.reduce((sum, { apply }) => apply(sum), this.truth);
-    const snapshot: Snapshot = (this.snapshot = { ...this.snapshot, ...news, total, confirmed: this.truth, pending: shown.length > 0 });
+    const snapshot: Snapshot = (this.current = { ...this.current, ...news, total, confirmed: this.truth, pending: shown.length > 0 });
     for (const listener of [...this.listeners]) {
       try {
         listener(snapshot);

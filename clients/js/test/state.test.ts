@@ -13,15 +13,15 @@ test("the same trouble met again is no news, other trouble and its end are", () 
   assert.equal(told, 2);
   state.stand("live");
   state.stand("live");
-  assert.deepEqual([told, state.snapshot.error], [3, null]);
+  assert.deepEqual([told, state.current.error], [3, null]);
 });
 
 test("the snapshot is the same object until something changes", () => {
   const state = new State();
   state.accept(total("ann", 5, 100), 1);
-  const before = state.snapshot;
+  const before = state.current;
   state.accept(total("ann", 5, 100), 1);
   state.accept(total("ann", 4, 1));
   state.stand("idle");
-  assert.equal(state.snapshot, before);
+  assert.equal(state.current, before);
 });
