@@ -14,7 +14,7 @@ const { version } = await client.refetch();
 client.optimistic(-5, { until: once(process.stdin, "data").then(() => ({ version: version + 1 })) });
 await once(process.stdin, "end");
 const first = await readHistory(client, 1);
-const second = first && await readHistory(client, 5, first.cursor);
+const second = first && await readHistory(client, 500, first.cursor);
 say([first, second].map((page) => page && { credits: page.steps.map((step) => step.credits), more: page.cursor !== null }));
 client.close();
 // The change that was shown has a clock of its own.

@@ -5,6 +5,9 @@ import type { CreditsClient } from "./options.ts";
 import { isTotal } from "./total.ts";
 import type { HistoryPage, Step, Transport } from "./transport.ts";
 
+/** How many steps a server gives at once. */
+const MOST = 100;
+
 /** Those that said once that they keep none, and are not asked again. */
 const without = new WeakSet<Transport>();
 
@@ -14,7 +17,7 @@ export async function readHistory({ ask, transport }: CreditsClient, limit: numb
   if (!transport.get || without.has(transport)) return null;
   const more = cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`;
   try {
-    return page(await ask((who) => transport.get!(`/history?limit=${limit}${more}`, who)));
+    return page(await ask((who) => transport.get!(`/history?limit=${Math.min(limit, MOST)}${more}`, who)));
   } catch (error) {
     if ((error as CreditsError).kind !== "not_configured") throw error;
     without.add(transport);
