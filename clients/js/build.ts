@@ -8,9 +8,9 @@ import { minify } from "terser";
 export const target = fileURLToPath(new URL("../../creditsd/http/static/creditsd.js", import.meta.url));
 
 /** What only the client itself ever sees, never a page, a transport or another tab: it need not be called by its name. */
-const INTERNAL = `answered apply began change check controller current end endIfSilentFor ended era failures firm forget hello hold identity isIn
+export const INTERNAL = `answered apply began change check controller current end endIfSilentFor ended era failures firm forget hello hold identity isIn
   keep lead listeners met moves note open over owns recall rest rests say settings spoke stand state stay sure take tell truth
-  waitMs`;
+  waitMs`.split(/\s+/);
 
 /** Bundle and minify the client; the same source gives the same bytes on every machine. */
 export async function bundle(): Promise<string> {
@@ -21,7 +21,7 @@ export async function bundle(): Promise<string> {
     format: "esm",
     target: "es2022",
     minify: true,
-    mangleProps: new RegExp(`^(?:${INTERNAL.split(/\s+/).join("|")})$`),
+    mangleProps: new RegExp(`^(?:${INTERNAL.join("|")})$`),
     write: false,
   });
   // "unsafe" is what terser calls trust in built-in functions being the built-in ones, and in methods that nobody calls by `new`.
