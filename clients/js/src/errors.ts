@@ -54,7 +54,8 @@ export async function refusal(response: Response): Promise<CreditsError> {
   const said = await response.json().catch(() => null) as { error?: unknown } | null;
   const text = typeof said?.error === "string" ? said.error : `the server answered ${status}`;
   // It may also be a date, which creditsd never sends.
-  return new CreditsError(KINDS[status] ?? "server", text, { status, retryAfterMs: Number(headers.get("Retry-After")) * 1000 || 0 });
+  const retryAfterMs = Math.max(Number(headers.get("Retry-After")) * 1000 || 0, 0);
+  return new CreditsError(KINDS[status] ?? "server", text, { status, retryAfterMs });
 }
 
 /** Make the error of an answer that is not creditsd's. */
