@@ -39,7 +39,7 @@ export interface Identity {
 }
 
 /** Find out who that is, beginning with nobody known. */
-export function identify({ transport, settings, state, rests, ended, over }: Omit<Parts, "identity">): Identity {
+export function identify({ transport, settings, state, rests, ended, over }: Parts): Identity {
   let user: Identity["user"];
   let era = 0;
   const shelf = memory(transport.name, settings.storage);

@@ -1,6 +1,7 @@
 /** What the leader does: hold the connection, again and again, and read the total where none comes through. */
 
 import { CreditsError } from "./errors.ts";
+import type { Identity } from "./identity.ts";
 import { looking } from "./page.ts";
 import type { Parts } from "./parts.ts";
 import { afterEnd, afterError, afterMute, type End, type Next } from "./retry.ts";
@@ -31,7 +32,7 @@ export interface Line {
 }
 
 /** Make the line of one user, which is over with the signal. */
-export function line({ settings, rests, identity, transport, state, take, ask, stand: say }: Parts, user: string, over: AbortSignal): Line {
+export function line({ settings, rests, transport, state, take, ask, stand: say }: Parts, identity: Identity, user: string, over: AbortSignal): Line {
   const { silenceMs, patienceMs, pollMs, maxRetryMs } = settings;
   const streams = new Set<Stream>();
   let next: Next = { failures: 0, fresh: false, waitMs: 0, firm: false };
