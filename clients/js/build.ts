@@ -9,7 +9,7 @@ export const target = fileURLToPath(new URL("../../creditsd/http/static/creditsd
 
 /** What only the client itself ever sees, never a page, a transport or another tab: it need not be called by its name. */
 export const INTERNAL = `answered apply began change check controller current end endIfSilentFor ended era failures firm forget hello hold identity isIn
-  keep lead listeners met moves note open over owns recall rest rests say settings spoke stand state stay sure take tell truth
+  keep lead listeners met moves note open over owns recall rest rests say settings spoke stand state stay sure take tell timer truth
   waitMs`.split(/\s+/);
 
 /** Bundle and minify the client; the same source gives the same bytes on every machine. */

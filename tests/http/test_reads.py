@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from creditsd.http import reads
+from creditsd.http.hub import Current
 from creditsd.http.server import HttpServer, Timings
 from tests.conftest import eventually
 from tests.http.asking import KEY, ONE, TWO, Shelf, bearer, counted, served, token
@@ -40,6 +41,30 @@ async def test_a_read_waits_for_its_version_or_a_newer_one() -> None:
             assert (answer.status, answer.body["data"]["version"], answer.body["data"]["credits"]) == (200, 44, 7)
         await listening(0, surface)
         assert not shelf.hub.users
+
+
+async def test_who_waits_asks_the_source_nothing_meanwhile() -> None:
+    asked: list[str] = []
+
+    class Asked(Shelf):
+        async def read(self, user_id: str) -> Current | None:
+            asked.append(user_id)
+            return await super().read(user_id)
+
+    async def times() -> int:
+        return len(asked)
+
+    shelf = Asked()
+    async with served(shelf, timings=PATIENT) as (surface, client):
+        waiting = asyncio.create_task(client.get(f"{ME}?min_version=100", **bearer(token())))
+        await listening(1, surface)
+        await eventually(times, lambda found: found == 2)
+        for version in range(1, 100):
+            shelf.put(ONE, version)
+            await asyncio.sleep(0)
+        shelf.put(ONE, 100)
+        assert (await waiting).body["data"]["version"] == 100
+    assert len(asked) == 2
 
 
 async def test_what_is_there_already_is_answered_at_once_and_nobody_listens() -> None:

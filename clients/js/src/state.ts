@@ -68,7 +68,7 @@ export class State {
       return false;
     }
     if (known) this.#settle(known, total);
-    else this.#changes = [];
+    else this.#keep(() => false);
     this.truth = total;
     this.#tell({ previous: known, lastSyncedAt: at });
     return true;
@@ -77,7 +77,7 @@ export class State {
   /** Forget the total: it was somebody else's. */
   forget(): void {
     if (!this.truth) return;
-    this.#changes = [];
+    this.#keep(() => false);
     this.truth = null;
     this.#tell({ previous: null, lastSyncedAt: null });
   }
@@ -91,15 +91,16 @@ export class State {
       until: promise ? undefined : (until as number | undefined),
       met: false,
       answered: !promise,
+      timer: undefined,
     };
-    let timer: ReturnType<typeof setTimeout>;
     const limit = (ms: number): void => {
-      clearTimeout(timer);
-      timer = setTimeout(end, ms);
+      clearTimeout(pending.timer);
+      if (this.#changes.includes(pending)) pending.timer = setTimeout(end, ms);
     };
     const end = (): void => {
-      clearTimeout(timer);
-      if (this.#changes.includes(pending)) this.#keep((other) => other !== pending);
+      if (!this.#changes.includes(pending)) return;
+      this.#keep((other) => other !== pending);
+      this.#tell();
     };
     this.#changes = [...this.#changes, pending];
     limit(promise ? forMs * PATIENCE : forMs);
@@ -110,6 +111,7 @@ export class State {
         if (pending.until !== undefined) pending.met = false;
         limit(forMs);
         this.#keep((other) => !this.truth || !isIn(other, this.truth));
+        this.#tell();
         written(answer, pending.until);
       }, end);
     }
@@ -117,9 +119,10 @@ export class State {
     return end;
   }
 
+  /** Keep these changes alone, and stop the clocks of the others. */
   #keep(which: (change: Pending) => boolean): void {
+    for (const change of this.#changes) if (!which(change)) clearTimeout(change.timer);
     this.#changes = this.#changes.filter(which);
-    this.#tell();
   }
 
   /** Say how the line stands. The same trouble met again is no news. */
@@ -147,7 +150,7 @@ export class State {
     const last = guessed.findIndex((change) => (sum += moves(change, old)) === moved);
     const alone = guessed.filter((change) => moves(change, old) === moved).slice(0, 1);
     if (moved) for (const change of last < 0 ? alone : guessed.slice(0, last + 1)) change.met = true;
-    this.#changes = this.#changes.filter((change) => !isIn(change, now));
+    this.#keep((change) => !isIn(change, now));
   }
 
   #tell(news: Partial<Snapshot> = {}): void {

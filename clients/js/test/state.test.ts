@@ -25,3 +25,21 @@ test("the snapshot is the same object until something changes", () => {
   state.stand("idle");
   assert.equal(state.current, before);
 });
+
+test("a change that is over leaves no clock running", async () => {
+  const clocks = (): number => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length;
+  const before = clocks();
+  const state = new State();
+  state.accept(total("ann", 5, 100));
+  state.change(-5, undefined, 60_000, () => {});
+  state.change(-1, 7, 60_000, () => {});
+  assert.equal(clocks(), before + 2);
+  state.accept(total("ann", 6, 95));
+  state.accept(total("ann", 7, 94));
+  assert.equal(clocks(), before);
+  const written = Promise.resolve({ version: 8 });
+  state.change(-5, written, 60_000, () => {});
+  state.forget();
+  await written;
+  assert.equal(clocks(), before);
+});
