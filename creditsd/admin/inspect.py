@@ -17,7 +17,7 @@ from creditsd.capture.change_reader import ChangeReader
 from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import RowsError, SinkUnavailable
-from creditsd.domain.total import Total
+from creditsd.domain.total import NEWEST_VERSION, Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows, summed
 from creditsd.schema.installation import Divergence, Installation, Stops, compare
@@ -178,9 +178,8 @@ class Inspector:
     async def history(self, user_id: str, limit: int) -> Sequence[Total]:
         """Return the steps that are kept of a user, the newest first. Raises InputError for what cannot be an id."""
         with read_as(self._installation.user_id_type, user_id):
-            found = await batch(
-                self._connection, sql_files.sql("queries/history_of_user"), {"user_id": user_id, "limit": limit}
-            )
+            asked = {"user_id": user_id, "before": NEWEST_VERSION, "limit": limit}
+            found = await batch(self._connection, sql_files.sql("queries/history_of_user"), asked)
         return found.totals
 
     async def explain(self, user_id: str, cursors: Mapping[str, int] | None = None) -> Explanation:

@@ -14,6 +14,7 @@ from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.timings import Timings
 from creditsd.delivery.publisher import Publisher
 from creditsd.http.database_source import DatabaseSource
+from creditsd.http.history import History
 from creditsd.http.operator import PageBeside
 from creditsd.http.operator.backend import Backend
 from creditsd.http.operator.recent_totals import RecentTotals
@@ -51,6 +52,7 @@ class Surface:
             settings.http, self._http.metrics, self._backend, self.recent, timings.operator, beside=beside
         )
         self._opened = AsyncExitStack()
+        self._http.add(History(self._http.auth, self.source, settings.history.days))
         for part in (self._operator, *parts):
             self._http.add(part)
 

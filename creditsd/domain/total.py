@@ -17,6 +17,7 @@ Cause = Literal["change", "expiry", "auto-expire", "backfill", "repair", "test"]
 MembershipStatus = Literal["active", "expired", "none"]
 PlanType = Literal["subscription", "one_time", "none"]
 
+NEWEST_VERSION = 2**63 - 1  # a bigint's
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The fields of creditsd.past, the type the total before is stored in, under their public keys.
 _PREVIOUS_KEYS = (

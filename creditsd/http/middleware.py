@@ -23,7 +23,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 UNLIMITED = ("/livez", "/readyz", "/metrics")  # a probe that is refused restarts the process
 RETRY_SECONDS = 2.0
 PREFLIGHT_SECONDS = 600
-ASKED_HEADERS = "Authorization, X-API-Key, Last-Event-ID, Cache-Control, Content-Type"
+ASKED_HEADERS = "Authorization, X-API-Key, Last-Event-ID, Prefer, Cache-Control, Content-Type"
 
 
 class Middleware:

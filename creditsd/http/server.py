@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 
 from creditsd.config.settings import HttpSettings
 from creditsd.domain.errors import ConfigError
-from creditsd.http import sse, tcp
+from creditsd.http import reads, sse, tcp
+from creditsd.http.audience import Audience
 from creditsd.http.auth import Auth
 from creditsd.http.client_js import ClientScript
 from creditsd.http.hub import Hub
@@ -30,7 +31,6 @@ from creditsd.http.key_timings import KeyTimings
 from creditsd.http.metrics_endpoint import Look, MetricsEndpoint
 from creditsd.http.middleware import Middleware
 from creditsd.http.probes import Health, Probes
-from creditsd.http.reads import Reads
 from creditsd.metrics.counters import HttpMetrics
 
 log = structlog.get_logger()
@@ -50,6 +50,7 @@ class Timings:
     close_seconds: float = 1.0
     farewell_seconds: float = 5.0
     streams: sse.Timings = field(default_factory=sse.Timings)
+    reads: reads.Timings = field(default_factory=reads.Timings)
     connections: tcp.Timings = field(default_factory=tcp.Timings)
     keys: KeyTimings = field(default_factory=KeyTimings)
 
@@ -82,12 +83,12 @@ class HttpServer:
         self._other_connections = other_connections
         self.auth = Auth(settings, hub, self.metrics, timings.keys)
         self._endpoint = MetricsEndpoint(self.auth, registry, public=settings.metrics_public)
-        self._streams = sse.Streams(settings, hub, self.auth, self.metrics, timings.streams)
+        self._audience = Audience(settings, hub, self.metrics)
         self._parts: list[Part] = [
             Probes(health),
             self._endpoint,
-            Reads(hub, self.auth),
-            self._streams,
+            reads.Reads(hub, self._audience, self.auth, timings.reads),
+            sse.Streams(settings, self._audience, self.auth, self.metrics, timings.streams),
             ClientScript(),
         ]
         self._runner: web.AppRunner | None = None
@@ -135,7 +136,7 @@ class HttpServer:
         self.hub.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timings.farewell_seconds):
-                await self._streams.ended()
+                await self._audience.ended()
         if self._runner is not None:
             await self._runner.cleanup()
         await self.auth.close()

@@ -7,21 +7,19 @@ called `close` says why the stream ends. A reader that is slow is told of the ne
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from aiohttp import web
 
 from creditsd.config.settings import HttpSettings
+from creditsd.http.audience import Audience
 from creditsd.http.auth import Auth, Caller
-from creditsd.http.errors import RequestRefused
-from creditsd.http.hub import CloseReason, Hub, Listener
-from creditsd.http.tcp import ClientConnection
+from creditsd.http.hub import CloseReason, Listener
 from creditsd.metrics.counters import HttpMetrics
 
 RETRY_MILLISECONDS = 1000
@@ -48,20 +46,21 @@ class Timings:
 
 
 class Streams:
-    """The open streams, bounded in all and for each caller and user, where one more replaces the oldest."""
+    """The open streams."""
 
     def __init__(
-        self, settings: HttpSettings, hub: Hub, auth: Auth, metrics: HttpMetrics, timings: Timings | None = None
+        self,
+        settings: HttpSettings,
+        audience: Audience,
+        auth: Auth,
+        metrics: HttpMetrics,
+        timings: Timings | None = None,
     ) -> None:
         self._settings = settings
-        self._hub = hub
+        self._audience = audience
         self._auth = auth
         self._metrics = metrics
         self._timings = timings or Timings()
-        self._open = 0
-        self._by_caller: dict[tuple[str, str], dict[Listener, None]] = {}
-        self._over = asyncio.Event()
-        self._over.set()
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the routes."""
@@ -70,10 +69,6 @@ class Streams:
             web.get("/v1/me/credits/stream", self._of_me, allow_head=False),
         ]
 
-    async def ended(self) -> None:
-        """Wait until no stream is open; bounded once the hub is closed, whatever clients do."""
-        await self._over.wait()
-
     async def _of_user(self, request: web.Request) -> web.StreamResponse:
         return await self._stream(request, *await self._auth.reader(request, request.match_info["id"]))
 
@@ -81,30 +76,15 @@ class Streams:
         return await self._stream(request, *await self._auth.user(request))
 
     async def _stream(self, request: web.Request, caller: Caller, user_id: str) -> web.StreamResponse:
-        if self._open >= self._settings.max_streams:
-            self._metrics.limited.labels("streams").inc()
-            raise RequestRefused.later(
-                503, "as many streams are open as http.max_streams allows", random.uniform(1, 10)
-            )
-        self._count(1)
-        self._over.clear()
-        try:
-            async with self._hub.listening(user_id) as listener:
-                known = _last_event_id(request)
-                if known is not None:
-                    listener.skip(known)
-                with self._counted(caller, listener):
-                    return await self._send(request, caller, listener)
-        finally:
-            self._count(-1)
-            if self._open == 0:
-                self._over.set()
+        async with self._audience.listening(request, "stream", caller, user_id) as listener:
+            self._metrics.streams_opened.inc()
+            known = _last_event_id(request)
+            if known is not None:
+                listener.skip(known)
+            return await self._send(request, caller, listener)
 
     async def _send(self, request: web.Request, caller: Caller, listener: Listener) -> web.StreamResponse:
         """Send totals until the stream is closed, by us or by the client."""
-        connection = request.protocol
-        assert isinstance(connection, ClientConnection)
-        connection.when_lost(lambda: listener.close("gone"))
         response = web.StreamResponse(headers=HEADERS)
         response.force_close()  # whoever returns may be served by another process
         _limit_buffers(request)
@@ -140,28 +120,6 @@ class Streams:
                 await wire.write(HEARTBEAT)
                 self._metrics.stream_heartbeats.inc()
         return listener.closed
-
-    def _count(self, step: int) -> None:
-        self._open += step
-        self._metrics.streams.set(self._open)
-
-    @contextlib.contextmanager
-    def _counted(self, caller: Caller, listener: Listener) -> Iterator[None]:
-        """Count a stream among those of its caller and user, for as long as the block lasts."""
-        key = (caller.name, listener.user_id)
-        mine = self._by_caller.setdefault(key, {})
-        if len(mine) >= self._settings.max_streams_per_user:
-            oldest = next(iter(mine))
-            del mine[oldest]
-            oldest.close("replaced")
-        mine[listener] = None
-        self._metrics.streams_opened.inc()
-        try:
-            yield
-        finally:
-            mine.pop(listener, None)
-            if not mine and self._by_caller.get(key) is mine:
-                del self._by_caller[key]
 
 
 class _Wire:

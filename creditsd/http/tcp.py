@@ -86,8 +86,8 @@ class ClientConnection(web.RequestHandler):
         self._timings = timings
         self._told: Callable[[], None] | None = None
 
-    def when_lost(self, told: Callable[[], None]) -> None:
-        """Register what to call when the connection is lost: who waits to write would notice late."""
+    def when_lost(self, told: Callable[[], None] | None) -> None:
+        """Register what to call when the connection is lost, or nothing: who waits to write would notice late."""
         self._told = told
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

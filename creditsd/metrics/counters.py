@@ -27,7 +27,7 @@ class HttpMetrics:
         )
         self.connections = Gauge("creditsd_http_connections", "Open connections.", registry=registry)
         self.connections_refused = Counter("creditsd_http_connections_refused", "Had no place.", registry=registry)
-        self.streams = Gauge("creditsd_streams_open", "Open streams.", registry=registry)
+        self.streams = Gauge("creditsd_streams_open", "Open streams, and reads that wait.", registry=registry)
         self.streams_opened = Counter("creditsd_streams_opened", "Streams that were opened.", registry=registry)
         self.streams_closed = Counter(
             "creditsd_streams_closed", "Streams that have ended, by reason.", ["reason"], registry=registry

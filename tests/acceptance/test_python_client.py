@@ -162,6 +162,31 @@ async def test_the_json_is_kept_as_the_server_sent_it(installed: Operator, tmp_p
         assert (streamed, streamed.json) == (total, total.json)
 
 
+async def test_what_was_just_written_is_read(installed: Operator, tmp_path: Path) -> None:
+    async with answering(installed, tmp_path) as url, Credits(url, api_key=KEY) as client:
+        before = await client.read(ONE)
+        assert (await client.read(ONE, min_version=before.version)).version == before.version
+
+        async def newer() -> Total:
+            return await client.read(ONE, min_version=before.version + 1)
+
+        def newer_blocking() -> Total:
+            with BlockingCredits(url, api_key=KEY) as blocking:
+                return blocking.read(ONE, min_version=before.version + 1)
+
+        waiting = [asyncio.create_task(newer()), asyncio.create_task(asyncio.to_thread(newer_blocking))]
+        async with aiohttp.ClientSession() as session:
+
+            async def listening() -> str:
+                async with session.get(f"{url}/metrics") as answer:
+                    return await answer.text()
+
+            await eventually(listening, lambda text: "creditsd_streams_open 2.0\n" in text)
+        installed.database.run(f"UPDATE user_credits SET credits = credits + 1 WHERE user_id = '{ONE}'")
+        for total in await asyncio.gather(*waiting):
+            assert (total.credits > before.credits, total.version > before.version) == (True, True)
+
+
 async def test_many_are_read_at_once_however_slow_the_server_wants_it(installed: Operator, tmp_path: Path) -> None:
     unknown = [f"00000000-0000-0000-0000-{number:012}" for number in range(100, 112)]
     # Eight at once and four a second: the last of fourteen come after two refusals at least.

@@ -14,6 +14,7 @@ import pytest
 from tests.acceptance.command import creditsd, environment, running
 from tests.acceptance.test_supervision import listening
 from tests.brokers import BROKERS, Broker, broker, publish, publishing
+from tests.conftest import eventually
 from tests.http.asking import KEY, asking, bearer
 
 STREAM = "/v1/users/{}/credits/stream"
@@ -63,6 +64,25 @@ async def test_two_gateways_stream_what_a_sink_publishes_each_user_alone(kind: s
                 await publish(server, "ann", version=4, amount=8)
                 assert (await ann_too.total())["credits"] == 8
         assert not two.logged("live.failed")
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+async def test_a_read_by_version_waits_for_what_a_sink_publishes(kind: str, tmp_path: Path) -> None:
+    async with broker(kind) as server:
+        await publish(server, "ann", version=1, amount=5)
+        async with running(tmp_path, env=serving(server), command="serve") as gateway, asking(gateway.port) as asker:
+            await gateway.until_ready()
+
+            async def listening_to() -> str:
+                return str((await asker.get("/metrics")).body)
+
+            path = "/v1/users/ann/credits?min_version=2"
+            waiting = asyncio.create_task(asker.get(path, **bearer(KEY)))
+            await eventually(listening_to, lambda text: re.search(r"^creditsd_streams_open 1\.0$", text, re.MULTILINE))
+            await publish(server, "ann", version=2, amount=6)
+            assert (await waiting).body["data"]["credits"] == 6
+            assert (await asker.get(path, **bearer(KEY))).body["data"]["version"] == 2
+            assert (await asker.get("/v1/users/ann/credits/history", **bearer(KEY))).status == 404
 
 
 @pytest.mark.parametrize("kind", BROKERS)

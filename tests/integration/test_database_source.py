@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.database_source import DatabaseSource
 from creditsd.metrics import collectors
 from tests.conftest import SERVERS, Database, eventually
-from tests.http.asking import KEY, asking, http, token
+from tests.http.asking import KEY, asking, bearer, counted, http, token
 from tests.http.test_metrics import scraped
 from tests.integration.line import OTHER, USER, MemorySink, configured, user
 from tests.integration.running import QUICK, running, until
@@ -61,6 +62,38 @@ async def test_what_is_committed_is_read_and_streamed_by_its_user_alone(
             assert OTHER.encode() not in mine.raw
             daemon.stop()
             assert await mine.farewell() == "shutdown"
+
+
+async def test_a_read_by_version_waits_here_and_on_a_daemon_that_stands_by(
+    installation: Database, settings: Settings
+) -> None:
+    behind = settings.model_copy(update={"http": configured(installation, http=http()).http})
+    installation.run(ADD, [USER, 5])
+    async with (
+        running(settings) as daemon,
+        asking(port(settings)) as ahead,
+        running(behind) as standby,
+        asking(port(behind)) as beside,
+    ):
+        await until(daemon, "state", "leading")
+        await until(standby, "state", "standby")
+        before = (await ahead.read(USER, KEY)).body["data"]["version"]
+        paths = [f"/v1/me/credits?min_version={before + 1}", f"/v1/users/{USER}/credits?min_version={before + 1}"]
+        waiting = [
+            asyncio.create_task(client.get(path, **bearer(credential)))
+            for client in (ahead, beside)
+            for path, credential in zip(paths, (token(USER), KEY), strict=True)
+        ]
+        for each in (daemon, standby):
+            await eventually(partial(listeners, each), lambda found: found == 2)
+        installation.run(ADD, [USER, 1])
+        for answer in await asyncio.gather(*waiting):
+            assert (answer.status, answer.body["data"]["credits"]) == (200, 6)
+            assert answer.body["data"]["version"] > before
+
+
+async def listeners(daemon: Daemon) -> int:
+    return counted(daemon._surface._http, "streams_open")
 
 
 async def test_a_change_between_subscribing_and_reading_is_not_missed(

@@ -12,8 +12,10 @@ from creditsd.schema import install as schema
 from creditsd.totals.history_partitions import HistoryPartitions
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
+from tests.http.asking import KEY, bearer, http, token
 from tests.integration.leading import leading, restricted
-from tests.integration.line import OTHER, USER, Line, as_role, configured, installed
+from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed
+from tests.integration.test_operator import led
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
 STEP = """
@@ -23,6 +25,7 @@ VALUES (%s, %s, %s, 1, 'active', 'none', true, false, 'change')
 """
 
 KEPT = {"history": {"days": 3}}
+NOBODY = "00000000-0000-0000-0000-000000000077"
 
 
 def now() -> datetime:
@@ -238,3 +241,45 @@ async def test_the_command_shows_them_newest_first_and_says_when_it_is_off(refer
     assert "history is off; these are left" in done.err
     done = await creditsd("history", OTHER, env=env)
     assert (done.out, "history is off: to keep each step, set [history] days" in done.err) == ("", True)
+
+
+# What is told of it over HTTP.
+
+
+async def test_a_user_reads_their_own_steps_page_by_page_and_a_server_everyones(installation: Database) -> None:
+    settings = configured(installation, http=http(), **KEPT)
+    async with led(settings, sink := MemorySink()) as (_, client):
+        for amount in range(1, 6):
+            installation.run(ADD, [USER, 1])
+            await sink.until_credits(USER, amount)
+        installation.run(ADD, [OTHER, 9])
+        await sink.until_credits(OTHER, 9)
+        mine, pages, cursor = "/v1/me/credits/history?limit=2", [], ""
+        while True:
+            answer = await client.get(f"{mine}{cursor}", **bearer(token(USER)))
+            assert answer.status == 200, answer
+            pages.append([step["credits"] for step in answer.body["data"]["steps"]])
+            if answer.body["data"]["next"] is None:
+                break
+            cursor = f"&cursor={answer.body['data']['next']}"
+        assert pages == [[5, 4], [3, 2], [1]]
+        read = await client.get(f"/v1/users/{USER.upper()}/credits/history", **bearer(KEY))
+        steps = read.body["data"]["steps"]
+        assert [(step["user_id"], step["credits"], step["cause"]) for step in steps] == [
+            (USER, amount, "change") for amount in (5, 4, 3, 2, 1)
+        ]
+        assert steps[0].keys() == (await client.read(USER, KEY)).body["data"].keys() | {"cause"}
+        assert (await client.get(f"/v1/users/{OTHER}/credits/history", **bearer(token(USER)))).status == 403
+        assert (await client.get("/v1/me/credits/history")).status == 401
+        nobody = await client.get(f"/v1/users/{NOBODY}/credits/history", **bearer(KEY))
+        assert nobody.body["data"] == {"steps": [], "next": None}
+        for query in ("limit=0", "limit=101", "limit=x", "limit=-1", "cursor=x", f"cursor={2**63}", "limit=1&limit=2"):
+            refused = await client.get(f"/v1/me/credits/history?{query}", **bearer(token(USER)))
+            assert (refused.status, query.partition("=")[0] in refused.error) == (400, True), query
+
+
+async def test_where_no_history_is_kept_that_is_said(installation: Database) -> None:
+    async with led(configured(installation, http=http()), MemorySink()) as (_, client):
+        refused = await client.get("/v1/me/credits/history", **bearer(token(USER)))
+        assert (refused.status, "[history] days" in refused.error) == (404, True)
+        assert (await client.get("/v1/me/credits/history", **bearer("nobody's"))).status == 401

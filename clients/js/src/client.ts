@@ -2,19 +2,18 @@
 
 import { CreditsError } from "./errors.ts";
 import { httpTransport } from "./http.ts";
-import { Identity } from "./identity.ts";
-import { Line } from "./lead.ts";
+import { identify } from "./identity.ts";
+import { line, type Line } from "./lead.ts";
 import { made } from "./only.ts";
-import type { CreditsClient, CreditsClientOptions, OptimisticOptions } from "./options.ts";
-import { watchPage } from "./page.ts";
-import { type Parts, type Settings, settings } from "./parts.ts";
-import type { Change } from "./pending.ts";
+import type { CreditsClient, CreditsClientOptions } from "./options.ts";
+import { looking, watchPage } from "./page.ts";
+import { type Parts, withDefaults } from "./parts.ts";
 import { backOff } from "./retry.ts";
 import { EMPTY, type Listener, type Snapshot, State, type Status } from "./state.ts";
-import { Member, sharing } from "./tabs.ts";
+import { type Member, member, sharing } from "./tabs.ts";
 import { child, FOREVER_MS, Rests, within } from "./timing.ts";
 import { isTotal, type Total } from "./total.ts";
-import type { Ask, Transport } from "./transport.ts";
+import type { Ask } from "./transport.ts";
 
 /** For how long a read that is under way answers whoever asks after it. */
 const SHARED_MS = 1000;
@@ -28,78 +27,33 @@ export function createCreditsClient(options: CreditsClientOptions): CreditsClien
 
 /** Make one that is not found by hooks without a provider. */
 export function unlistedClient(options: CreditsClientOptions): CreditsClient {
-  return new Client(options) as unknown as CreditsClient;
-}
-
-/** What the interface does not name is for the client's own parts. */
-class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
-  readonly transport: Transport;
-  readonly settings: Settings;
-  readonly state = new State();
-  readonly rests = new Rests();
-  readonly identity: Identity;
-  readonly ended = new AbortController();
-  #holders = 0;
+  const transport = options.transport ?? httpTransport(options.url, options.fetch);
+  const settings = withDefaults(options);
+  const state = new State();
+  const rests = new Rests();
+  const ended = new AbortController();
+  let holders = 0;
   /** From the first holder to the last; one that sleeps is aborted. */
-  #running: AbortController | undefined;
+  let running: AbortController | undefined;
   /** While one user is signed in. */
-  #session: AbortController | undefined;
-  #group: Member | undefined;
-  #line: Line | undefined;
-  #unwatch: (() => void) | undefined;
-  #fetching: Promise<Total> | undefined;
+  let session: AbortController | undefined;
+  let group: Member | undefined;
+  let held: Line | undefined;
+  let unwatch: (() => void) | undefined;
+  let fetching: Promise<Total> | undefined;
 
-  constructor(options: CreditsClientOptions) {
-    this.transport = options.transport ?? httpTransport(options.url, options.fetch);
-    this.settings = settings(options);
-    this.identity = new Identity(this);
-    for (const name of Object.keys(EMPTY) as (keyof Snapshot)[]) Object.defineProperty(this, name, { get: () => this.snapshot()[name] });
-    if (options.initialTotal) this.accept(options.initialTotal);
-  }
-
-  readonly snapshot = (): Snapshot => this.state.snapshot;
-
-  readonly subscribe = (listener: Listener, { live = true } = {}): (() => void) => {
-    if (this.ended.signal.aborted) return () => {};
-    // The same function may be subscribed twice, and each leaves by itself.
-    const mine: Listener = (snapshot) => listener(snapshot);
-    this.state.listeners.add(mine);
-    if (live && ++this.#holders === 1) this.#start();
-    return () => {
-      if (!this.state.listeners.delete(mine) || !live || --this.#holders > 0) return;
-      // React unmounts and mounts again in one go; that is no reason to hang up.
-      setTimeout(() => {
-        if (this.#holders === 0) this.#stop();
-      });
-    };
+  const accept = (total: Total): void => {
+    if (isTotal(total) && identity.owns(total)) take(total);
   };
 
-  readonly refetch = (): Promise<Total> => {
-    const over = (): void => void (this.#fetching = undefined);
-    // One that takes long may have been asked before what the next caller has just done.
-    if (!this.#fetching) setTimeout(over, SHARED_MS);
-    return (this.#fetching ??= this.#fetch().finally(over));
-  };
-
-  readonly optimistic = (change: Change, { until }: OptimisticOptions = {}): (() => void) =>
-    this.state.change(change, until, this.settings.optimisticMs, (answer, version) => {
-      if (isTotal(answer)) this.accept(answer);
-      else if (this.snapshot().status !== "live") this.#fetch(version).catch(() => {});
-    });
-
-  readonly accept = (total: Total): void => {
-    if (isTotal(total) && this.identity.owns(total)) this.take(total);
-  };
-
-  readonly ask = async <T>(use: (ask: Ask) => Promise<T>): Promise<T> => {
-    const { identity, settings } = this;
+  const ask = async <T>(use: (ask: Ask) => Promise<T>): Promise<T> => {
     const { era } = identity;
     for (let fresh = false; ; fresh = true) {
-      if (this.ended.signal.aborted) throw new CreditsError("closed", "the client is closed");
+      if (ended.signal.aborted) throw new CreditsError("closed", "the client is closed");
       const token = await identity.token(fresh);
       const user = identity.user!;
       try {
-        const answer = await within(settings.timeoutMs, this.ended.signal, (signal) => use({ token, user, signal }));
+        const answer = await within(settings.timeoutMs, ended.signal, (signal) => use({ token, user, signal }));
         identity.sure(era, user);
         return answer;
       } catch (error) {
@@ -108,117 +62,154 @@ class Client implements Omit<CreditsClient, keyof Snapshot>, Parts {
     }
   };
 
-  readonly restart = (): void => {
-    this.#fetching = undefined;
-    if (this.#running) this.state.stand("connecting");
-    this.over();
-    this.identity.restart();
-    this.rests.end();
+  const take = (total: Total): void => {
+    if (!state.accept(total)) return;
+    identity.keep(total);
+    group?.say({ total });
   };
 
-  readonly signOut = (): void => {
-    this.#fetching = undefined;
-    this.identity.signOut();
+  const stand = (status: Status, error?: CreditsError): void => {
+    state.stand(status, error);
+    group?.tell();
   };
 
-  readonly close = (): void => {
-    this.ended.abort();
-    this.#stop();
-    this.state.forget();
-    this.state.stand("closed");
-    this.state.listeners.clear();
+  const over = (): void => session?.abort();
+
+  const parts: Parts = { transport, settings, state, rests, ended, ask, take, stand, over };
+  const identity = identify(parts);
+
+  const read = async (minVersion?: number): Promise<Total> => {
+    try {
+      take(await ask((who) => transport.read({ ...who, minVersion })));
+      state.stand(state.current.status);
+      rests.end();
+      return state.truth!;
+    } catch (error) {
+      // What `getToken` says is in the state already, and so is the end.
+      if (!["switched", "token", "signed_out", "closed"].includes((error as CreditsError).kind)) state.stand(state.current.status, error as CreditsError);
+      throw error;
+    }
   };
 
-  #start(): void {
-    const { identity, rests, settings } = this;
-    identity.open();
-    this.#unwatch ??= watchPage({
-      online: () => rests.end(),
-      offline: () => this.#line?.endIfSilentFor(0, "offline"),
-      awake: () => {
-        if (!this.#running) return this.#start();
-        // After a sleep, or when a person comes back to the tab: is the line still what it seems to be?
-        this.#line?.endIfSilentFor(settings.silenceMs / 2, "silent");
-        rests.end();
-        this.#group?.hello(true);
-        void identity.check(false);
-      },
-      asleep: () => this.#pause(),
-    });
-    if (this.#running) return;
-    this.#running = new AbortController();
-    void this.#run(this.#running.signal);
-  }
-
-  #pause(): void {
-    this.#running?.abort();
-    this.#running = undefined;
-  }
-
-  #stop(): void {
-    this.#pause();
-    this.#unwatch?.();
-    this.#unwatch = undefined;
-    this.identity.close();
-    this.state.stand("idle");
-  }
+  /** Share the connection of this user, or hold it alone where tabs cannot find each other. */
+  const belong = (user: string, signal: AbortSignal): Promise<void> => {
+    const hold = (reign: AbortSignal): Promise<void> => (held = line(parts, identity, user, reign)).hold();
+    if (user && settings.shareTabs && sharing()) return (group = member(parts, user, signal, hold)).stay();
+    state.note({ tabs: 1, leading: true });
+    return hold(signal);
+  };
 
   /** Find out who is signed in, however long that takes; be theirs for as long as they are; and so on. */
-  async #run(signal: AbortSignal): Promise<void> {
-    const { identity, settings } = this;
+  const run = async (signal: AbortSignal): Promise<void> => {
     for (let failures = 0; !signal.aborted; ) {
-      const session = (this.#session = child(signal));
+      const mine = (session = child(signal));
       try {
         await identity.token(false);
         failures = 0;
-        if (["idle", "signed_out"].includes(this.snapshot().status)) this.state.stand("connecting");
-        if (!session.signal.aborted) await this.#belong(identity.user!, session.signal);
+        if (["idle", "signed_out"].includes(state.current.status)) state.stand("connecting");
+        if (!mine.signal.aborted) await belong(identity.user!, mine.signal);
       } catch (error) {
         if (!(error instanceof CreditsError)) throw error;
-        const nobody = error.kind === "signed_out";
-        await this.rests.rest(nobody ? FOREVER_MS : backOff(failures++, 1000, settings.maxRetryMs), false, session.signal);
+        await rests.rest(error.kind === "signed_out" ? FOREVER_MS : backOff(failures++, 1000, settings.maxRetryMs), false, mine.signal);
       }
-      session.abort();
-      this.#group = undefined;
+      mine.abort();
+      group = undefined;
     }
-  }
-
-  /** Share the connection of this user, or hold it alone where tabs cannot find each other. */
-  async #belong(user: string, signal: AbortSignal): Promise<void> {
-    const hold = (reign: AbortSignal): Promise<void> => (this.#line = new Line(this, user, reign)).hold();
-    if (!user || !this.settings.shareTabs || !sharing()) {
-      this.state.note({ tabs: 1, leading: true });
-      return hold(signal);
-    }
-    this.#group = new Member(this, user, signal, hold);
-    return this.#group.stay();
-  }
-
-  stand(status: Status, error?: CreditsError): void {
-    this.state.stand(status, error);
-    this.#group?.tell();
-  }
-
-  readonly take = (total: Total): void => {
-    if (!this.state.accept(total)) return;
-    this.identity.keep(total);
-    this.#group?.say({ total });
   };
 
-  over(): void {
-    this.#session?.abort();
-  }
+  const pause = (): void => {
+    running?.abort();
+    running = undefined;
+  };
 
-  async #fetch(minVersion?: number): Promise<Total> {
-    try {
-      this.take(await this.ask((ask) => this.transport.read({ ...ask, minVersion })));
-      this.state.stand(this.snapshot().status);
-      this.rests.end();
-      return this.state.truth!;
-    } catch (error) {
-      // What `getToken` says is in the state already, and so is the end.
-      if (!["switched", "token", "signed_out", "closed"].includes((error as CreditsError).kind)) this.state.stand(this.snapshot().status, error as CreditsError);
-      throw error;
-    }
-  }
+  /** After a sleep, or when a person comes back to the tab: is the line still what it seems to be? */
+  const awake = (): void => {
+    if (!running) return start();
+    held?.endIfSilentFor(settings.silenceMs / 2, "silent");
+    rests.end();
+    group?.hello(true);
+    void identity.check(false);
+  };
+
+  const start = (): void => {
+    identity.open();
+    unwatch ??= watchPage({
+      online: () => rests.end(),
+      offline: () => held?.endIfSilentFor(0, "offline"),
+      visibilitychange: () => looking() && awake(),
+      // The browser lets the tab run again, or is about to stop it: then whatever is held is given back now.
+      pageshow: awake,
+      resume: awake,
+      pagehide: pause,
+      freeze: pause,
+    });
+    if (running) return;
+    running = new AbortController();
+    void run(running.signal);
+  };
+
+  const stop = (): void => {
+    pause();
+    unwatch?.();
+    unwatch = undefined;
+    identity.close();
+    state.stand("idle");
+  };
+
+  const client = {
+    transport, accept, ask,
+    snapshot: () => state.current,
+
+    subscribe(listener, { live = true } = {}) {
+      if (ended.signal.aborted) return () => {};
+      // The same function may be subscribed twice, and each leaves by itself.
+      const mine: Listener = (snapshot) => listener(snapshot);
+      state.listeners.add(mine);
+      if (live && ++holders === 1) start();
+      return () => {
+        if (!state.listeners.delete(mine) || !live || --holders > 0) return;
+        // React unmounts and mounts again in one go; that is no reason to hang up.
+        setTimeout(() => {
+          if (holders === 0) stop();
+        });
+      };
+    },
+
+    refetch() {
+      const done = (): void => void (fetching = undefined);
+      // One that takes long may have been asked before what the next caller has just done.
+      if (!fetching) setTimeout(done, SHARED_MS);
+      return (fetching ??= read().finally(done));
+    },
+
+    optimistic: (change, { until } = {}) => state.change(change, until, settings.optimisticMs, (answer, version) => {
+      if (isTotal(answer)) accept(answer);
+      else if (state.current.status !== "live") read(version).catch(() => {});
+    }),
+
+    restart() {
+      fetching = undefined;
+      if (running) state.stand("connecting");
+      over();
+      identity.restart();
+      rests.end();
+    },
+
+    signOut() {
+      fetching = undefined;
+      identity.signOut();
+    },
+
+    close() {
+      ended.abort();
+      stop();
+      state.forget();
+      state.stand("closed");
+      state.listeners.clear();
+    },
+  } satisfies Omit<CreditsClient, keyof Snapshot> as unknown as CreditsClient;
+
+  for (const name of Object.keys(EMPTY) as (keyof Snapshot)[]) Object.defineProperty(client, name, { get: () => state.current[name] });
+  if (options.initialTotal) accept(options.initialTotal);
+  return client;
 }

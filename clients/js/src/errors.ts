@@ -32,11 +32,11 @@ export class CreditsError extends Error {
   /** How long the server asked to wait. */
   readonly retryAfterMs: number;
 
-  constructor(kind: CreditsErrorKind, message: string, more: { status?: number; retryAfterMs?: number; cause?: unknown } = {}) {
-    super(message, { cause: more.cause });
+  constructor(kind: CreditsErrorKind, message: string, { status, retryAfterMs = 0, cause }: { status?: number; retryAfterMs?: number; cause?: unknown } = {}) {
+    super(message, { cause });
     this.kind = kind;
-    this.status = more.status;
-    this.retryAfterMs = more.retryAfterMs ?? 0;
+    this.status = status;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -50,13 +50,17 @@ const KINDS: Readonly<Record<number, CreditsErrorKind>> = {
 
 /** Make the error of an answer that is not 2xx; its text is the server's own where that sent one. */
 export async function refusal(response: Response): Promise<CreditsError> {
+  const { status, headers } = response;
   const said = await response.json().catch(() => null) as { error?: unknown } | null;
-  const text = typeof said?.error === "string" ? said.error : `the server answered ${response.status}`;
-  const seconds = Number(response.headers.get("Retry-After"));
-  return new CreditsError(KINDS[response.status] ?? "server", text, {
-    status: response.status,
-    retryAfterMs: seconds > 0 ? seconds * 1000 : 0,
-  });
+  const text = typeof said?.error === "string" ? said.error : `the server answered ${status}`;
+  // It may also be a date, which creditsd never sends.
+  const retryAfterMs = Math.max(Number(headers.get("Retry-After")) * 1000 || 0, 0);
+  return new CreditsError(KINDS[status] ?? "server", text, { status, retryAfterMs });
+}
+
+/** Make the error of an answer that is not creditsd's. */
+export function malformed(what: string): CreditsError {
+  return new CreditsError("malformed", `the answer is not a ${what}`);
 }
 
 /** What a page had better say: with a total at hand, a line that is lost for a while is none of its troubles. */

@@ -1,6 +1,6 @@
 /** Server-sent events out of text that arrives in pieces. */
 
-import { CreditsError } from "./errors.ts";
+import { malformed } from "./errors.ts";
 
 const LONGEST_LINE = 65_536;
 
@@ -14,24 +14,24 @@ export interface EventHandlers {
 export function eventReader(on: EventHandlers): (piece: string) => void {
   let rest = "";
   let name = "";
-  let data: string | undefined;
+  let data: string[] = [];
 
   const take = (line: string): void => {
-    const [, field, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(line)!;
-    if (field === "data") data = data === undefined ? value : `${data}\n${value}`;
+    const [field, value = ""] = line.split(/: ?(.*)/s);
+    if (field === "data") data.push(value);
     else if (field === "event") name = value;
     else if (field === "retry" && /^\d+$/.test(value)) on.retry(Number(value));
     if (line) return;
-    if (data !== undefined) on.event(name || "message", data);
+    if (data.length) on.event(name || "message", data.join("\n"));
     name = "";
-    data = undefined;
+    data = [];
   };
 
   return (piece) => {
     // A CR at the very end may be the first half of CRLF: it waits for what follows.
     const lines = (rest + piece).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop()!;
-    if (rest.length > LONGEST_LINE) throw new CreditsError("malformed", "the line is too long");
+    if (rest.length > LONGEST_LINE) throw malformed("stream");
     lines.forEach(take);
   };
 }

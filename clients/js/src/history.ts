@@ -1,9 +1,12 @@
 /** The steps of a total that a server keeps. */
 
-import { CreditsError } from "./errors.ts";
+import { type CreditsError, malformed } from "./errors.ts";
 import type { CreditsClient } from "./options.ts";
 import { isTotal } from "./total.ts";
 import type { HistoryPage, Step, Transport } from "./transport.ts";
+
+/** How many steps a server gives at once. */
+const MOST = 100;
 
 /** Those that said once that they keep none, and are not asked again. */
 const without = new WeakSet<Transport>();
@@ -14,7 +17,7 @@ export async function readHistory({ ask, transport }: CreditsClient, limit: numb
   if (!transport.get || without.has(transport)) return null;
   const more = cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`;
   try {
-    return page(await ask((who) => transport.get!(`/history?limit=${limit}${more}`, who)));
+    return page(await ask((who) => transport.get!(`/history?limit=${Math.min(limit, MOST)}${more}`, who)));
   } catch (error) {
     if ((error as CreditsError).kind !== "not_configured") throw error;
     without.add(transport);
@@ -24,6 +27,6 @@ export async function readHistory({ ask, transport }: CreditsClient, limit: numb
 
 function page(body: unknown): HistoryPage {
   const { steps, next } = (Array.isArray(body) ? { steps: body } : body ?? {}) as { steps?: unknown; next?: unknown };
-  if (!Array.isArray(steps)) throw new CreditsError("malformed", "the answer is not a history");
+  if (!Array.isArray(steps)) throw malformed("history");
   return { steps: steps.filter(isTotal) as Step[], cursor: next == null ? null : String(next) };
 }

@@ -1,23 +1,25 @@
 /** creditsd's own HTTP: `GET /v1/me/credits`, and its stream of server-sent events. */
 
-import { CreditsError, refusal } from "./errors.ts";
+import { CreditsError, malformed, refusal } from "./errors.ts";
 import { eventReader } from "./events.ts";
 import type { End } from "./retry.ts";
 import { aborted } from "./timing.ts";
 import { isTotal } from "./total.ts";
 import type { Ask, Listening, Transport } from "./transport.ts";
 
+const EVENT_STREAM = "text/event-stream";
+
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 /** Speak to the daemon, or to `creditsd serve`, at this address. Raises TypeError for what is none. */
 export function httpTransport(url: unknown, given?: Fetch): Transport {
   const name = address(url);
-  const ask = async (below: string, { token, signal }: Ask, headers?: Record<string, string>): Promise<Response> => {
+  const ask = async (below: string, { token, signal }: Ask, more?: Record<string, string>): Promise<Response> => {
     let response: Response;
     try {
       // The global one is found anew each time, because polyfills and monitoring replace it.
       response = await (given ?? fetch)(`${name}/v1/me/credits${below}`, {
-        headers: { ...headers, Authorization: `Bearer ${token}` }, cache: "no-store", credentials: "omit", signal,
+        headers: { ...more, Authorization: `Bearer ${token}` }, cache: "no-store", credentials: "omit", signal,
       });
     } catch (cause) {
       throw new CreditsError("network", unreachable(), { cause });
@@ -30,17 +32,14 @@ export function httpTransport(url: unknown, given?: Fetch): Transport {
   return {
     name,
     get,
-    read: async ({ minVersion, ...who }) => {
-      const total = await get(minVersion === undefined ? "" : `?min_version=${minVersion}`, who);
+    read: async (who) => {
+      const total = await get(who.minVersion ? `?min_version=${who.minVersion}` : "", who);
       if (!isTotal(total)) throw malformed("total");
       return total;
     },
-    listen: (on) => listen(on, () => ask("/stream", on, { Accept: "text/event-stream", ...(on.since && { "Last-Event-ID": String(on.since) }) })),
+    // Service workers let pass what asks for a stream.
+    listen: (on) => listen(on, () => ask("/stream", on, { Accept: EVENT_STREAM, ...(on.since && { "Last-Event-ID": String(on.since) }) })),
   };
-}
-
-function malformed(what: string): CreditsError {
-  return new CreditsError("malformed", `the answer is not a ${what}`);
 }
 
 function address(url: unknown): string {
@@ -57,7 +56,7 @@ function unreachable(): string {
 async function listen(on: Listening, open: () => Promise<Response>): Promise<End> {
   let end: End | undefined;
   const feed = eventReader({
-    retry: (ms) => on.retry(ms),
+    retry: on.retry,
     event: (name, data) => {
       const value = JSON.parse(data) as unknown;
       if (name === "close") end ??= String((value as { reason?: unknown }).reason);
@@ -70,10 +69,10 @@ async function listen(on: Listening, open: () => Promise<Response>): Promise<End
   try {
     const response = await Promise.race([open(), over]);
     if (!response) return "lost";
-    if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) throw malformed("stream");
+    if (!response.headers.get("Content-Type")?.startsWith(EVENT_STREAM)) throw malformed("stream");
     opened = true;
     const reader = response.body?.getReader?.();
-    if (!reader || typeof TextDecoder === "undefined") return "unreadable";
+    if (!reader || !globalThis.TextDecoder) return "mute";
     const decoder = new TextDecoder();
     while (!end) {
       const piece = await Promise.race([reader.read(), over]);

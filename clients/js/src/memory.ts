@@ -18,40 +18,36 @@ interface Kept {
   readonly at: number;
 }
 
-/** One place for one user: whoever comes next takes it, because on a shared computer they are other people. */
-export class Memory {
-  readonly #key: string;
-  readonly #shelf: Shelf | null | undefined;
-
-  constructor(name: string, shelf: Shelf | null | undefined) {
-    this.#key = `creditsd:${name}`;
-    this.#shelf = shelf;
-  }
-
+export interface Memory {
   /** Give what is known of a user, and forget anybody else. */
-  recall(user: string | null, found: (total: Total, at: number) => void): void {
-    this.#do(async (shelf) => {
-      const kept = JSON.parse((await shelf.getItem(this.#key))!) as Kept | null;
-      if (kept?.user !== user) this.forget();
-      else if (isTotal(kept?.total)) found(kept.total, kept.at);
-    });
-  }
+  recall(user: string | null, found: (total: Total, at: number) => void): void;
+  keep(user: string, total: Total): void;
+  forget(): void;
+}
 
-  keep(user: string, total: Total): void {
-    this.#do((shelf) => shelf.setItem(this.#key, JSON.stringify({ user, total, at: Date.now() } satisfies Kept)));
-  }
-
-  forget(): void {
-    this.#do((shelf) => shelf.removeItem(this.#key));
-  }
+/** Make one place for one user: whoever comes next takes it, because on a shared computer they are other people. */
+export function memory(name: string, given: Shelf | null | undefined): Memory {
+  const key = `creditsd:${name}`;
 
   /** Storage may be missing, full, forbidden or filled by somebody else; the line does not depend on it. */
-  async #do(use: (shelf: Shelf) => unknown): Promise<void> {
+  const use = async (act: (shelf: Shelf) => unknown): Promise<void> => {
     try {
-      const shelf = this.#shelf === undefined ? globalThis.window?.localStorage : this.#shelf;
-      if (shelf) await use(shelf);
+      const shelf = given === undefined ? globalThis.window?.localStorage : given;
+      if (shelf) await act(shelf);
     } catch {
       // As above.
     }
-  }
+  };
+
+  const forget = (): void => void use((shelf) => shelf.removeItem(key));
+
+  return {
+    recall: (user, found) => void use(async (shelf) => {
+      const kept = JSON.parse((await shelf.getItem(key))!) as Kept | null;
+      if (kept?.user !== user) forget();
+      else if (isTotal(kept?.total)) found(kept.total, kept.at);
+    }),
+    keep: (user, total) => void use((shelf) => shelf.setItem(key, JSON.stringify({ user, total, at: Date.now() } satisfies Kept))),
+    forget,
+  };
 }

@@ -1,7 +1,6 @@
 /** What a client is made of, for those of its parts that need the others. */
 
 import type { CreditsError } from "./errors.ts";
-import type { Identity } from "./identity.ts";
 import type { CreditsClient, CreditsClientOptions } from "./options.ts";
 import type { State, Status } from "./state.ts";
 import type { Rests } from "./timing.ts";
@@ -12,7 +11,7 @@ const DEFAULTS = { silenceMs: 40_000, patienceMs: 1_500, pollMs: 3_000, timeoutM
 export type Settings = CreditsClientOptions & typeof DEFAULTS;
 
 /** Fill in what was not said. */
-export function settings(options: CreditsClientOptions): Settings {
+export function withDefaults(options: CreditsClientOptions): Settings {
   return { ...DEFAULTS, ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) } as Settings;
 }
 
@@ -20,13 +19,12 @@ export interface Parts extends Pick<CreditsClient, "ask" | "transport"> {
   readonly settings: Settings;
   readonly state: State;
   readonly rests: Rests;
-  readonly identity: Identity;
   /** Aborted when the client is closed. */
   readonly ended: AbortController;
   /** Keep a total that came to this tab, and tell the others. */
   readonly take: (total: Total) => void;
   /** Say how the line stands, here and to the others. */
-  stand(status: Status, error?: CreditsError): void;
+  readonly stand: (status: Status, error?: CreditsError) => void;
   /** The session of whoever was signed in is over. */
-  over(): void;
+  readonly over: () => void;
 }

@@ -22,6 +22,8 @@ export interface Pending {
   met: boolean;
   /** Whether its own write has answered, if that is waited for. */
   answered: boolean;
+  /** When to give it up. */
+  timer: ReturnType<typeof setTimeout> | undefined;
 }
 
 /** Whether it is surely in this total. */

@@ -3,7 +3,7 @@
 import type { CreditsError } from "./errors.ts";
 
 /** Why a stream that had opened is over: the server's own reason, or what we noticed. */
-export type End = "lost" | "silent" | "offline" | "mute" | "unreadable" | (string & {});
+export type End = "lost" | "silent" | "offline" | "mute" | (string & {});
 
 export interface Attempt {
   /** Attempts in a row that led to no lasting stream. */
@@ -35,7 +35,7 @@ export function afterEnd(end: End, last: Attempt, lastedMs: number, stepMs: numb
   const now = fresh ? lasting || !last.fresh : end === "silent" && lasting;
   // Somebody else took our place. Taking theirs at once would go on for ever.
   const firm = end === "replaced";
-  const waitMs = firm ? longWait(stepMs, maxMs) : now ? 0 : backOff(failures - 1, stepMs, maxMs);
+  const waitMs = firm ? longWait(maxMs) : now ? 0 : backOff(failures - 1, stepMs, maxMs);
   return { failures, fresh, waitMs, firm };
 }
 
@@ -44,16 +44,16 @@ export function afterError(error: CreditsError, last: Attempt, stepMs: number, m
   const failures = last.failures + 1;
   const fresh = error.kind === "unauthorized";
   if (fresh && !last.fresh) return { failures, fresh, waitMs: 0, firm: false };
-  const settled = error.kind === "forbidden" || error.kind === "not_configured" || error.kind === "malformed";
-  const waitMs = settled ? longWait(stepMs, maxMs) : backOff(failures - 1, stepMs, maxMs);
+  const settled = ["forbidden", "not_configured", "malformed"].includes(error.kind);
+  const waitMs = settled ? longWait(maxMs) : backOff(failures - 1, stepMs, maxMs);
   return { failures, fresh, waitMs: waitMs + error.retryAfterMs, firm: error.retryAfterMs > 0 };
 }
 
 /** Decide when to try a stream again after so many that said nothing; meanwhile the total is read. */
 export function afterMute(times: number, maxMs: number): Next {
-  return { failures: 0, fresh: false, waitMs: maxMs * Math.min(times - 1, 4) * (0.75 + Math.random() / 2), firm: true };
+  return { failures: 0, fresh: false, waitMs: longWait(maxMs * Math.min(times - 1, 4)), firm: true };
 }
 
-function longWait(stepMs: number, maxMs: number): number {
-  return maxMs / 2 + backOff(20, stepMs, maxMs / 2);
+function longWait(maxMs: number): number {
+  return maxMs / 2 + backOff(0, maxMs, maxMs / 2);
 }

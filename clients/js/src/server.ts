@@ -1,6 +1,6 @@
 /** `creditsd/server`: read a user's total with an API key, for servers: server rendering, server actions. */
 
-import { CreditsError, refusal } from "./errors.ts";
+import { CreditsError, malformed, refusal } from "./errors.ts";
 import type { Fetch } from "./http.ts";
 import { within } from "./timing.ts";
 import { isTotal, type Total } from "./total.ts";
@@ -33,7 +33,7 @@ export async function readCredits({ url, apiKey, userId, minVersion, timeoutMs =
     });
     if (!response.ok) throw await refusal(response);
     const { data } = (await response.json().catch(() => null) ?? {}) as { data?: unknown };
-    if (!isTotal(data)) throw new CreditsError("malformed", "the answer is not a total");
+    if (!isTotal(data)) throw malformed("total");
     return data;
   });
 }

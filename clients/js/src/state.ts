@@ -49,13 +49,13 @@ export function standing(error: CreditsError): Status {
 /** For how many times its usual time a change waits for the answer of its own write. */
 const PATIENCE = 6;
 
-export const EMPTY: Snapshot = Object.freeze({
+export const EMPTY: Snapshot = {
   total: null, status: "idle", error: null, pending: false, confirmed: null, previous: null, lastSyncedAt: null, tabs: 1, leading: false,
-});
+};
 
 export class State {
   readonly listeners = new Set<Listener>();
-  snapshot = EMPTY;
+  current = EMPTY;
   /** The newest total that came from the server. */
   truth: Total | null = null;
   #changes: readonly Pending[] = [];
@@ -68,7 +68,7 @@ export class State {
       return false;
     }
     if (known) this.#settle(known, total);
-    else this.#changes = [];
+    else this.#keep(() => false);
     this.truth = total;
     this.#tell({ previous: known, lastSyncedAt: at });
     return true;
@@ -77,7 +77,7 @@ export class State {
   /** Forget the total: it was somebody else's. */
   forget(): void {
     if (!this.truth) return;
-    this.#changes = [];
+    this.#keep(() => false);
     this.truth = null;
     this.#tell({ previous: null, lastSyncedAt: null });
   }
@@ -91,15 +91,16 @@ export class State {
       until: promise ? undefined : (until as number | undefined),
       met: false,
       answered: !promise,
+      timer: undefined,
     };
-    let timer: ReturnType<typeof setTimeout>;
     const limit = (ms: number): void => {
-      clearTimeout(timer);
-      timer = setTimeout(end, ms);
+      clearTimeout(pending.timer);
+      if (this.#changes.includes(pending)) pending.timer = setTimeout(end, ms);
     };
     const end = (): void => {
-      clearTimeout(timer);
-      if (this.#changes.includes(pending)) this.#keep((other) => other !== pending);
+      if (!this.#changes.includes(pending)) return;
+      this.#keep((other) => other !== pending);
+      this.#tell();
     };
     this.#changes = [...this.#changes, pending];
     limit(promise ? forMs * PATIENCE : forMs);
@@ -110,6 +111,7 @@ export class State {
         if (pending.until !== undefined) pending.met = false;
         limit(forMs);
         this.#keep((other) => !this.truth || !isIn(other, this.truth));
+        this.#tell();
         written(answer, pending.until);
       }, end);
     }
@@ -117,21 +119,22 @@ export class State {
     return end;
   }
 
+  /** Keep these changes alone, and stop the clocks of the others. */
   #keep(which: (change: Pending) => boolean): void {
+    for (const change of this.#changes) if (!which(change)) clearTimeout(change.timer);
     this.#changes = this.#changes.filter(which);
-    this.#tell();
   }
 
   /** Say how the line stands. The same trouble met again is no news. */
   stand(status: Status, met: CreditsError | null = null): void {
-    const known = this.snapshot.error;
+    const known = this.current.error;
     const error = met?.kind === known?.kind && met?.message === known?.message ? known : met;
     this.note({ status, error });
   }
 
   /** Say something else of the line, if it is news. */
   note(news: Partial<Snapshot>): void {
-    if (Object.entries(news).some(([name, value]) => this.snapshot[name as keyof Snapshot] !== value)) this.#tell(news);
+    if (Object.entries(news).some(([name, value]) => this.current[name as keyof Snapshot] !== value)) this.#tell(news);
   }
 
   /** Find out which of the changes that wait are in a newer total. */
@@ -147,13 +150,13 @@ export class State {
     const last = guessed.findIndex((change) => (sum += moves(change, old)) === moved);
     const alone = guessed.filter((change) => moves(change, old) === moved).slice(0, 1);
     if (moved) for (const change of last < 0 ? alone : guessed.slice(0, last + 1)) change.met = true;
-    this.#changes = this.#changes.filter((change) => !isIn(change, now));
+    this.#keep((change) => !isIn(change, now));
   }
 
   #tell(news: Partial<Snapshot> = {}): void {
     const shown = this.#changes.filter((change) => !change.met);
     const total = this.truth && shown.reduce((sum, { apply }) => apply(sum), this.truth);
-    const snapshot: Snapshot = (this.snapshot = { ...this.snapshot, ...news, total, confirmed: this.truth, pending: shown.length > 0 });
+    const snapshot: Snapshot = (this.current = { ...this.current, ...news, total, confirmed: this.truth, pending: shown.length > 0 });
     for (const listener of [...this.listeners]) {
       try {
         listener(snapshot);

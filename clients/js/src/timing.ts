@@ -40,26 +40,20 @@ export async function within<T>(ms: number, signal: AbortSignal, use: (signal: A
 
 /** Waits that may be ended early. */
 export class Rests {
-  readonly #open = new Set<() => void>();
+  readonly #open = new Set<AbortController>();
 
   /** Wait for a while, for the signal, or, unless it is firm, for a reason to try now. */
-  rest(ms: number, firm: boolean, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#open.delete(done);
-        leave?.();
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      if (!firm) this.#open.add(done);
-      let leave: (() => void) | undefined;
-      leave = onAbort(signal, done);
-    });
+  async rest(ms: number, firm: boolean, signal: AbortSignal): Promise<void> {
+    const ours = child(signal);
+    const timer = setTimeout(() => ours.abort(), ms);
+    if (!firm) this.#open.add(ours);
+    await aborted(ours.signal);
+    clearTimeout(timer);
+    this.#open.delete(ours);
   }
 
   /** There is a reason. */
   end(): void {
-    for (const done of [...this.#open]) done();
+    for (const rest of this.#open) rest.abort();
   }
 }

@@ -1,5 +1,7 @@
 /** What a token says of itself. Nothing is proven by that: it names what is kept and shared on this side, no more. */
 
+import { FOREVER_MS } from "./timing.ts";
+
 interface Claims {
   readonly sub?: unknown;
   readonly exp?: unknown;
@@ -19,9 +21,9 @@ export function subject(token: string): string {
   return typeof sub === "string" ? sub : "";
 }
 
-/** Tell in how many milliseconds to ask for the next token, so that it is here before this one ends; undefined: never. */
-export function renewalMs(token: string): number | undefined {
+/** Tell in how many milliseconds to ask for the next token, so that it is here before this one ends. */
+export function renewalMs(token: string): number {
   const left = Number(claims(token).exp) * 1000 - Date.now();
   // One that ended before it was given tells that a clock is wrong, here or there.
-  return left > 0 ? left - Math.min(30_000, left / 4) : undefined;
+  return left > 0 ? Math.min(left - Math.min(30_000, left / 4), FOREVER_MS) : FOREVER_MS;
 }

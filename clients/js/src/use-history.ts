@@ -9,7 +9,7 @@ import type { Total } from "./total.ts";
 import type { HistoryPage, Step } from "./transport.ts";
 
 export interface CreditsHistoryOptions {
-  /** How many steps a page has. Default 100. */
+  /** How many steps a page has. Default 100, and over HTTP no more. */
   readonly limit?: number | undefined;
   /** Instead of the provider's. */
   readonly client?: CreditsClient | undefined;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -8,9 +8,11 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 
-import { bundle, target } from "../build.ts";
+import { bundle, INTERNAL, target } from "../build.ts";
 import type * as Package from "../src/index.ts";
 import { Counterpart, tokenOf } from "./counterpart.ts";
+
+const here = fileURLToPath(new URL("..", import.meta.url));
 
 test("the file that the daemon serves is what this source builds; `make client` writes it anew", async () => {
   assert.equal(readFileSync(target, "utf8"), await bundle());
@@ -18,7 +20,19 @@ test("the file that the daemon serves is what this source builds; `make client` 
 
 test("it stays small", () => {
   const bytes = gzipSync(readFileSync(target), { level: 9 }).length;
-  assert.ok(bytes < 6_500, `${bytes} bytes compressed`);
+  assert.ok(bytes < 6_000, `${bytes} bytes compressed`);
+});
+
+test("no name is shortened that a page, a transport or another tab knows", () => {
+  const source = readdirSync(join(here, "src")).map((name) => readFileSync(join(here, "src", name), "utf8")).join("\n");
+  const exported = readFileSync(join(here, "src/index.ts"), "utf8").matchAll(/export type \{([^}]*)\}/g);
+  const types = [...exported].flatMap(([, names]) => names!.split(",").map((name) => name.trim()));
+  const known = [...types, "Message", "Hello", "News", "Kept"].flatMap((type) => {
+    const [, body = ""] = new RegExp(`^(?:export )?interface ${type}\\b[^{]*\\{\\n(.*?)^\\}`, "ms").exec(source) ?? [];
+    return [...body.matchAll(/^  (?:readonly )?(\w+)\??[:(<]/gm)].map(([, name]) => name!);
+  });
+  for (const name of ["total", "initialTotal", "subscribe", "getToken", "selfKeeping", "getItem", "eager", "out", "at"]) assert.ok(known.includes(name), name);
+  assert.deepEqual(INTERNAL.filter((name) => known.includes(name)), []);
 });
 
 test("it works as it is", async () => {
@@ -32,7 +46,6 @@ test("it works as it is", async () => {
 });
 
 const run = promisify(execFile);
-const here = fileURLToPath(new URL("..", import.meta.url));
 
 /** Put the package, as it is built now, beside the React and Zustand of a directory. */
 async function installed(directory: string): Promise<void> {

@@ -62,9 +62,9 @@ class BlockingCredits:
     ) -> None:
         self.close()
 
-    def read(self, user_id: str | None = None) -> Total:
-        """Read one total, once. Raises UnavailableError or RefusedError; nothing is tried again."""
-        return self._loop.run(lambda: self._credits.read(user_id))
+    def read(self, user_id: str | None = None, *, min_version: int | None = None) -> Total:
+        """Read one total, once, as Credits.read does. Raises UnavailableError or RefusedError."""
+        return self._loop.run(lambda: self._credits.read(user_id, min_version=min_version))
 
     def read_many(self, user_ids: Iterable[str], *, at_once: int = 16) -> dict[str, Total]:
         """Read the totals of several users, `at_once` at a time, as Credits.read_many does."""

@@ -76,10 +76,15 @@ class Credits:
     ) -> None:
         await self.close()
 
-    async def read(self, user_id: str | None = None) -> Total:
-        """Read one total, once. Raises UnavailableError or RefusedError; nothing is tried again."""
+    async def read(self, user_id: str | None = None, *, min_version: int | None = None) -> Total:
+        """Read one total, once. Raises UnavailableError or RefusedError; nothing is tried again.
+
+        With `min_version` the server waits a few seconds for a total of that version or newer, and gives the newest it
+        has then.
+        """
+        wanted = {} if min_version is None else {"min_version": min_version}
         try:
-            response = await self._get(self._path(user_id, "credits"), {}, self._reading)
+            response = await self._get(self._path(user_id, "credits").with_query(wanted), {}, self._reading)
             async with response:
                 body = await response.read()
         except FAILURES as error:
