@@ -12,6 +12,7 @@ import pytest
 from creditsd.config.settings import Settings
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
+from creditsd.http import reads, server
 from creditsd.http.database_source import DatabaseSource
 from creditsd.metrics import collectors
 from tests.conftest import SERVERS, Database, eventually
@@ -68,11 +69,12 @@ async def test_a_read_by_version_waits_here_and_on_a_daemon_that_stands_by(
     installation: Database, settings: Settings
 ) -> None:
     behind = settings.model_copy(update={"http": configured(installation, http=http()).http})
+    patient = replace(QUICK, http=server.Timings(reads=reads.Timings(wait_seconds=3600)))
     installation.run(ADD, [USER, 5])
     async with (
-        running(settings) as daemon,
+        running(settings, timings=patient) as daemon,
         asking(port(settings)) as ahead,
-        running(behind) as standby,
+        running(behind, timings=patient) as standby,
         asking(port(behind)) as beside,
     ):
         await until(daemon, "state", "leading")
