@@ -10,6 +10,9 @@ from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Batch, Connection, recomputed, row
 
+# What changes no total, only what is done later.
+_LATER = ("history_days", "empty_seconds")
+
 # What a page hands on to the next of its pass: where both read on, and the newest version from before the pass.
 _NEW_PASS = {"upto": None, "xid": None, "user_id": None, "version": None}
 
@@ -55,7 +58,7 @@ class ChangeReader:
         Takes the highest version that is known to have been given out: a server that lost it gives none below.
         """
         # What totals are made of beside the table and our functions: where it differs, everyone is recomputed.
-        policy = " ".join(f"{key}={value}" for key, value in self._policy.items() if key != "history_days")
+        policy = " ".join(f"{key}={value}" for key, value in self._policy.items() if key not in _LATER)
         self._pass = dict(_NEW_PASS)
         found = await row(
             self._connection, sql_files.sql("queries/resumed"), {"policy": policy, "floor_version": floor_version}

@@ -202,6 +202,7 @@ class Settings(_Section):
     max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
     can_buy: Literal["no_active_subscription", "no_credits", "always"] = "no_active_subscription"
     expire_empty: Literal["on", "dry_run", "off"] = "on"
+    expire_empty_after_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 0.0
     lock_timeout_seconds: Seconds = 0.2
     lock_wait_seconds: Seconds = 60.0
     shutdown_seconds: Seconds = 10.0
@@ -252,6 +253,7 @@ class Settings(_Section):
         return {
             "can_buy": self.can_buy,
             "expire_empty": self.expire_empty,
+            "empty_seconds": str(self.expire_empty_after_seconds),
             "events": self.events.model_dump_json(),
             "history_days": str(self.history.days),
         }

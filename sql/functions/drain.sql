@@ -10,6 +10,7 @@ CREATE FUNCTION creditsd.drain(
     max_changes integer,
     can_buy_policy text,
     expire_empty text,
+    empty_seconds double precision,
     event_policy jsonb,
     history_days integer
 )
@@ -145,7 +146,7 @@ BEGIN
         FROM taken AS t;
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true, history_days) AS t;
+        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, empty_seconds, event_policy, true, history_days) AS t;
     END IF;
     -- 4. Recompute those who changed.
     IF cardinality(users) > 0 THEN
@@ -160,7 +161,7 @@ BEGIN
         END IF;
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, empty_seconds, event_policy, false, history_days) AS t;
     END IF;
     -- 5. Say where the next page begins.
     page := jsonb_build_object(

@@ -5,6 +5,7 @@ CREATE FUNCTION creditsd.recompute(
     reason text,
     can_buy_policy text,
     expire_empty text,
+    empty_seconds double precision,
     event_policy jsonb,
     republish boolean,
     history_days integer
@@ -44,6 +45,8 @@ DECLARE
     old_level text;
     new_level text;
     crossing text;
+    waits boolean;
+    empty_from timestamptz;
     next_look timestamptz;
     standing jsonb;
 BEGIN
@@ -79,7 +82,13 @@ BEGIN
         LOOP
             computed := pair.computed;
             stored := pair.stored;
-            IF computed.empties > 0 AND expire_empty <> 'off' AND NOT again THEN
+            -- An empty plan may stand for empty_seconds. Each change of the user's begins them anew: whoever has just emptied a row may
+            -- be about to fill it, or holds a snapshot in which an update of ours would fail to serialize.
+            empty_from := CASE WHEN computed.empties > 0 AND expire_empty <> 'off' AND empty_seconds > 0 THEN
+                CASE WHEN reason = 'change' THEN instant ELSE coalesce(stored.empty_since, instant) END
+            END;
+            waits := NOT again AND (empty_from + make_interval(secs => empty_seconds) > instant) IS TRUE;
+            IF computed.empties > 0 AND expire_empty <> 'off' AND NOT again AND NOT waits THEN
                 emptied := emptied || computed.user_id;
                 CONTINUE WHEN expire_empty = 'on';
             END IF;
@@ -114,6 +123,7 @@ BEGIN
             next_look := LEAST(
                 computed.ends_at,
                 CASE WHEN computed.expires_at - soon > instant THEN computed.expires_at - soon END,
+                CASE WHEN waits THEN empty_from + make_interval(secs => empty_seconds) END,
                 -- Somebody holds the row, or the table refuses what we would write.
                 CASE WHEN again AND computed.empties > 0 THEN
                     instant + CASE WHEN computed.user_id = ANY (refused) THEN interval '1 minute' ELSE interval '1 second' END
@@ -127,10 +137,11 @@ BEGIN
             END;
             IF NOT (is_news OR is_ending) THEN
                 -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
-                IF (stored.recheck_at, stored.level) IS DISTINCT FROM (next_look, new_level) THEN
+                IF (stored.recheck_at, stored.level, stored.empty_since) IS DISTINCT FROM (next_look, new_level, empty_from) THEN
                     UPDATE creditsd.balances AS b
                     SET recheck_at = next_look,
                         level = new_level,
+                        empty_since = empty_from,
                         events = standing
                     WHERE b.user_id = computed.user_id;
                 END IF;
@@ -153,7 +164,7 @@ BEGIN
                         stored.expires_at
                     )::creditsd.past
                 END,
-                next_look, new_level, standing, stored.ends_told
+                next_look, new_level, standing, stored.ends_told, empty_from
             )::creditsd.balances;
             RETURN NEXT new;
             changed := changed || new;
@@ -193,7 +204,8 @@ BEGIN
             recheck_at = c.recheck_at,
             level = c.level,
             events = c.events,
-            ends_told = c.ends_told
+            ends_told = c.ends_told,
+            empty_since = c.empty_since
         FROM unnest(changed) AS c
         WHERE b.user_id = c.user_id;
     END IF;

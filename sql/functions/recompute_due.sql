@@ -1,5 +1,5 @@
 -- The expiry timer has rung: recompute those whose time has come, the earliest first.
-CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer)
+CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer)
 RETURNS TABLE (
     page jsonb,
     total creditsd.balances
@@ -23,7 +23,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT NULL::jsonb, t
-    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, empty_seconds, event_policy, false, history_days) AS t;
     page := jsonb_build_object('users', cardinality(users), 'due_seconds', creditsd.due_seconds());
     total := NULL;
     RETURN NEXT;

@@ -1,5 +1,5 @@
 -- Everyone, a page at a time: whoever has rows, and whoever had.
-CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer)
+CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer)
 RETURNS TABLE (
     page jsonb,
     total creditsd.balances
@@ -26,7 +26,7 @@ BEGIN
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(
-            users, 'backfill', can_buy_policy, expire_empty, event_policy, republishes, history_days
+            users, 'backfill', can_buy_policy, expire_empty, empty_seconds, event_policy, republishes, history_days
         ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN

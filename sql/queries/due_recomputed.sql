@@ -2,4 +2,4 @@
 SELECT
     page,
     {total_columns}
-FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s, %(events)s::jsonb, %(history_days)s::integer)
+FROM creditsd.recompute_due(%(max_users)s, %(can_buy)s, %(expire_empty)s, %(empty_seconds)s::double precision, %(events)s::jsonb, %(history_days)s::integer)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
 from creditsd.domain.errors import ConfigError
 from creditsd.postgres import connections
 from tests.acceptance.application import Application, application
-from tests.acceptance.command import Done, creditsd, environment, install, running
+from tests.acceptance.command import COMMAND, Done, Running, creditsd, environment, install, running
 from tests.acceptance.conftest import ONE, ROWS
 from tests.conftest import Database, eventually
 from tests.faults.truth import held
@@ -137,6 +141,44 @@ async def test_what_needs_none_works_through_a_pooler_alone(pooled: Pooled, tmp_
         done = await pooled.creditsd("verify", "--repair")
         assert done.code == 0, done
         assert await daemon.end() == 0
+
+
+async def test_readers_the_page_and_watch_go_through_a_pooler(
+    reference_table: Database, pgbouncer: Callable[..., PgBouncer], tmp_path: Path
+) -> None:
+    reference_table.run(ROWS)
+    install(reference_table.dsn)
+    pooler, key = pgbouncer(reference_table), "a key that is long enough to be one of ours"
+    env = environment(CREDITSD_DSN=pooler.dsn, CREDITSD_LISTEN_DSN=reference_table.dsn)
+    keys = {"CREDITSD_HTTP__API_KEYS": json.dumps([key]), "CREDITSD_HTTP__OPERATOR_KEYS": json.dumps([key])}
+
+    async def asked(daemon: Running, path: str) -> Any:
+        def ask() -> Any:
+            request = Request(f"http://127.0.0.1:{daemon.port}{path}", headers={"Authorization": f"Bearer {key}"})
+            with urlopen(request, timeout=5) as response:
+                return json.load(response)
+
+        return await asyncio.to_thread(ask)
+
+    async with running(tmp_path, env=env | keys) as daemon:
+        await daemon.until_ready()
+        with application(pooler) as app:
+            assert (await asked(daemon, f"/v1/users/{ONE}/credits"))["data"]["credits"] >= 120
+            state = (await asked(daemon, "/v1/operator/state"))["data"]
+            assert (state["problem"], state["line"]["users"]) == (None, 2)
+            watching = await asyncio.create_subprocess_exec(
+                COMMAND, "watch", ONE, env=environment(CREDITSD_DSN=pooler.dsn), stdout=asyncio.subprocess.PIPE
+            )
+            assert watching.stdout is not None
+            try:
+                async with asyncio.timeout(30):
+                    assert json.loads(await watching.stdout.readline())["user_id"] == ONE
+            finally:
+                watching.terminate()
+                await watching.wait()
+        assert unharmed(app)
+        assert await daemon.end() == 0
+    assert left(pooler.look()) == []
 
 
 async def test_a_repair_without_a_daemon_needs_a_session_of_its_own(pooled: Pooled) -> None:

@@ -158,7 +158,8 @@ CREATE TABLE creditsd.balances (
     recheck_at timestamp with time zone,
     level text,
     events jsonb,
-    ends_told timestamp with time zone[]
+    ends_told timestamp with time zone[],
+    empty_since timestamp with time zone
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.balances IS 'The newest total of each user, written by creditsd alone.';
@@ -171,11 +172,12 @@ COMMENT ON COLUMN creditsd.balances.recheck_at IS 'When time alone may change th
 COMMENT ON COLUMN creditsd.balances.level IS 'depleted: no credits. low: at or below low_credits, or not yet back at recovered_credits. Null: neither.';
 COMMENT ON COLUMN creditsd.balances.events IS 'What has happened and still stands: each type of event with the version that brought it and what belongs to it. credits.updated is there only where this version brought no new total, and says which one did.';
 COMMENT ON COLUMN creditsd.balances.ends_told IS 'The ends of the primary row that plan.expiring_soon has been about, but for those long past.';
+COMMENT ON COLUMN creditsd.balances.empty_since IS 'Since when the user has had empty plans that are to be expired, and no change; null where none waits for that.';
 CREATE FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (((((((((stored).credits IS DISTINCT FROM (computed).credits) OR ((stored).membership_status IS DISTINCT FROM (computed).membership_status)) OR ((stored).plan_type IS DISTINCT FROM (computed).plan_type)) OR ((stored).can_buy IS DISTINCT FROM (computed).can_buy)) OR ((stored).has_ever_had_subscription IS DISTINCT FROM ((computed).has_ever_had_subscription OR ((stored).has_ever_had_subscription IS TRUE)))) OR ((stored).subscription_id IS DISTINCT FROM (computed).subscription_id)) OR ((stored).membership IS DISTINCT FROM (computed).membership)) OR ((stored).expires_at IS DISTINCT FROM (computed).expires_at));
 COMMENT ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) IS 'Whether a total, as the rows give it now, says something else than the one that is stored.';
-CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
+CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -302,7 +304,7 @@ BEGIN
         FROM taken AS t;
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, event_policy, true, history_days) AS t;
+        FROM creditsd.recompute(repaired, 'repair', can_buy_policy, expire_empty, empty_seconds, event_policy, true, history_days) AS t;
     END IF;
     -- 4. Recompute those who changed.
     IF cardinality(users) > 0 THEN
@@ -317,7 +319,7 @@ BEGIN
         END IF;
         RETURN QUERY
         SELECT NULL::jsonb, t
-        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+        FROM creditsd.recompute(users, 'change', can_buy_policy, expire_empty, empty_seconds, event_policy, false, history_days) AS t;
     END IF;
     -- 5. Say where the next page begins.
     page := jsonb_build_object(
@@ -336,7 +338,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, but for whom the same pass has stored (with a version above pass_version), and those in repairs. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) IS 'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, but for whom the same pass has stored (with a version above pass_version), and those in repairs. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.due_seconds() RETURNS double precision
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -809,7 +811,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) IS 'Deletes up to max_changes changes that are visible in upto (the saved cursor, where null) and not yet purged, from a position; next_xid is null when the pass is complete.';
-CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) RETURNS SETOF creditsd.balances
+CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, republish boolean, history_days integer) RETURNS SETOF creditsd.balances
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -842,6 +844,8 @@ DECLARE
     old_level text;
     new_level text;
     crossing text;
+    waits boolean;
+    empty_from timestamptz;
     next_look timestamptz;
     standing jsonb;
 BEGIN
@@ -877,7 +881,13 @@ BEGIN
         LOOP
             computed := pair.computed;
             stored := pair.stored;
-            IF computed.empties > 0 AND expire_empty <> 'off' AND NOT again THEN
+            -- An empty plan may stand for empty_seconds. Each change of the user's begins them anew: whoever has just emptied a row may
+            -- be about to fill it, or holds a snapshot in which an update of ours would fail to serialize.
+            empty_from := CASE WHEN computed.empties > 0 AND expire_empty <> 'off' AND empty_seconds > 0 THEN
+                CASE WHEN reason = 'change' THEN instant ELSE coalesce(stored.empty_since, instant) END
+            END;
+            waits := NOT again AND (empty_from + make_interval(secs => empty_seconds) > instant) IS TRUE;
+            IF computed.empties > 0 AND expire_empty <> 'off' AND NOT again AND NOT waits THEN
                 emptied := emptied || computed.user_id;
                 CONTINUE WHEN expire_empty = 'on';
             END IF;
@@ -912,6 +922,7 @@ BEGIN
             next_look := LEAST(
                 computed.ends_at,
                 CASE WHEN computed.expires_at - soon > instant THEN computed.expires_at - soon END,
+                CASE WHEN waits THEN empty_from + make_interval(secs => empty_seconds) END,
                 -- Somebody holds the row, or the table refuses what we would write.
                 CASE WHEN again AND computed.empties > 0 THEN
                     instant + CASE WHEN computed.user_id = ANY (refused) THEN interval '1 minute' ELSE interval '1 second' END
@@ -925,10 +936,11 @@ BEGIN
             END;
             IF NOT (is_news OR is_ending) THEN
                 -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
-                IF (stored.recheck_at, stored.level) IS DISTINCT FROM (next_look, new_level) THEN
+                IF (stored.recheck_at, stored.level, stored.empty_since) IS DISTINCT FROM (next_look, new_level, empty_from) THEN
                     UPDATE creditsd.balances AS b
                     SET recheck_at = next_look,
                         level = new_level,
+                        empty_since = empty_from,
                         events = standing
                     WHERE b.user_id = computed.user_id;
                 END IF;
@@ -951,7 +963,7 @@ BEGIN
                         stored.expires_at
                     )::creditsd.past
                 END,
-                next_look, new_level, standing, stored.ends_told
+                next_look, new_level, standing, stored.ends_told, empty_from
             )::creditsd.balances;
             RETURN NEXT new;
             changed := changed || new;
@@ -991,7 +1003,8 @@ BEGIN
             recheck_at = c.recheck_at,
             level = c.level,
             events = c.events,
-            ends_told = c.ends_told
+            ends_told = c.ends_told,
+            empty_since = c.empty_since
         FROM unnest(changed) AS c
         WHERE b.user_id = c.user_id;
     END IF;
@@ -1024,8 +1037,8 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) IS 'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version, with what happened to the user by that; with history_days above 0 into history, too. Takes its turn by an advisory lock.';
-CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
+COMMENT ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, republish boolean, history_days integer) IS 'Recomputes users (each named once), expires their empty one-time rows, stores and returns the totals that changed, in order of version, with what happened to the user by that; with history_days above 0 into history, too. Takes its turn by an advisory lock.';
+CREATE FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1043,13 +1056,13 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT NULL::jsonb, t
-    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, event_policy, false, history_days) AS t;
+    FROM creditsd.recompute(users, 'expiry', can_buy_policy, expire_empty, empty_seconds, event_policy, false, history_days) AS t;
     page := jsonb_build_object('users', cardinality(users), 'due_seconds', creditsd.due_seconds());
     total := NULL;
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes up to max_users whose recheck_at has passed. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) IS 'Recomputes up to max_users whose recheck_at has passed. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.resume(policy_now text, floor_version bigint) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1129,7 +1142,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) IS 'Loads the cursor, begins a resync where the text of the policy, the table, the server''s history, the place of our own tables or the clock differ from those noted, and tells whether the server restarted or failed over since. No version will be given at or below floor_version.';
-CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
+CREATE FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1150,7 +1163,7 @@ BEGIN
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(
-            users, 'backfill', can_buy_policy, expire_empty, event_policy, republishes, history_days
+            users, 'backfill', can_buy_policy, expire_empty, empty_seconds, event_policy, republishes, history_days
         ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
@@ -1167,7 +1180,7 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came; where it republishes, each gets a new version. Rows: the totals that changed, then one with the page.';
+COMMENT ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) IS 'Recomputes the next max_users users of the resync under way and notes how far it came; where it republishes, each gets a new version. Rows: the totals that changed, then one with the page.';
 CREATE FUNCTION creditsd.search_path_of_owner() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1814,7 +1827,7 @@ REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_update() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.counts(active boolean, empty boolean, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_status text, now_expires_at timestamp with time zone, next_version bigint, is_news boolean, level text, crossing text, low_at numeric, recovered_at numeric, expired boolean, ending boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.expire_empty(users uuid[]) FROM PUBLIC;
@@ -1827,10 +1840,10 @@ REVOKE ALL ON FUNCTION creditsd.home() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, event_policy jsonb, republish boolean, history_days integer) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, republish boolean, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.resume(policy_now text, floor_version bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, event_policy jsonb, history_days integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.resync_next(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.search_path_of_owner() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.set_expired(relations oid[], places tid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.source_rows(asked uuid) FROM PUBLIC;

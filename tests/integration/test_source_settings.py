@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from psycopg import errors
 
 from creditsd.admin.inspect import Inspector
 from creditsd.domain.errors import SchemaError
@@ -66,6 +67,74 @@ async def test_empty_one_time_plans_are_expired_only_when_that_is_on(
         assert await after.fetchone() == (status,)
         await application.execute("DELETE FROM user_credits WHERE id = %s", [row])
         await line.settle()
+
+
+HOUR = "interval '1 hour'"
+LATER = f"UPDATE creditsd.balances SET empty_since = empty_since - {HOUR}, recheck_at = recheck_at - {HOUR}"
+
+
+async def test_an_empty_plan_stands_for_as_long_as_the_setting_says_since_the_users_last_change(
+    reference_table: Database,
+) -> None:
+    settings = await installed(reference_table, expire_empty_after_seconds=3000)
+
+    def statuses() -> list[tuple[str, int]]:
+        return reference_table.run("SELECT status, credits FROM user_credits ORDER BY id")
+
+    async with Line.settled(settings) as line, reference_table.connect() as application:
+        row = await put(application, USER, {"credits": 0})
+        (total,) = await line.settle()
+        assert said(total, "credits", "membership_status", "cause") == (0, "expired", "change")  # it counts no more
+        assert statuses() == [("active", 0)]
+        await line.recomputer.recompute([USER], cause="repair", republish=False)
+        assert statuses() == [("active", 0)]
+        reference_table.run(LATER)  # the time is over, but here is a change
+        await put(application, USER, {"credits": 5})
+        await line.settle()
+        assert statuses() == [("active", 0), ("active", 5)]
+        await application.execute("UPDATE user_credits SET credits = 7 WHERE id = %s", [row])
+        (total,) = await line.settle()
+        assert said(total, "credits", "membership_status") == (12, "active")
+        assert reference_table.run("SELECT empty_since FROM creditsd.balances") == [(None,)]
+        await application.execute("UPDATE user_credits SET credits = 0 WHERE id = %s", [row])
+        assert [total.credits for total in await line.settle()] == [5]
+        reference_table.run(LATER)
+        assert await line.settle() == []  # nothing changes for whoever is told
+        assert statuses() == [("expired", 0), ("active", 5)]
+        assert reference_table.run("SELECT empty_since, recheck_at FROM creditsd.balances") == [(None, None)]
+
+
+async def test_what_is_first_seen_empty_by_a_backfill_stands_as_long(reference_table: Database) -> None:
+    reference_table.run(
+        f"INSERT INTO user_credits (user_id, credits, status, plan_type) VALUES ('{USER}', 0, 'active', 'one_time')"
+    )
+    async with Line.settled(await installed(reference_table, expire_empty_after_seconds=3000)) as line:
+        assert reference_table.run("SELECT status FROM user_credits") == [("active",)]
+        reference_table.run(LATER)
+        await line.settle()
+        assert reference_table.run("SELECT status FROM user_credits") == [("expired",)]
+
+
+@pytest.mark.parametrize(("seconds", "serializes"), [(0, False), (3000, True)])
+async def test_a_snapshot_that_is_older_than_the_expiry_can_still_write_what_it_has_just_emptied(
+    reference_table: Database, seconds: float, serializes: bool
+) -> None:
+    settings = await installed(reference_table, expire_empty_after_seconds=seconds)
+    async with Line.settled(settings) as line, reference_table.connect() as application:
+        row = await put(application, USER, {"credits": 5})
+        await application.execute("UPDATE user_credits SET credits = 0 WHERE id = %s", [row])
+        await application.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await application.execute("SELECT FROM user_credits")
+        await line.settle()
+        again = application.execute("UPDATE user_credits SET credits = 3 WHERE id = %s", [row])
+        if serializes:
+            await again
+            await application.execute("COMMIT")
+            assert [total.credits for total in await line.settle()] == [3]
+        else:
+            with pytest.raises(errors.SerializationFailure):
+                await again
+            await application.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize("expire_empty", ["on", "dry_run", "off"])
