@@ -126,7 +126,7 @@ async def test_status_and_explain_and_get_are_for_people(installed: Operator, tm
             shown(installed.env, "status"), shown(installed.env, "explain", ONE), shown(installed.env, "get", ONE)
         )
     assert re.search(r"leader +server process \d+", status)
-    assert re.search(r"redis +0 +\d+ +well", status)
+    assert re.search(r"redis +redis +current +0 +\d+ ", status)
     for words in ("it ended at 2020-01-01", "120 credits", "sink redis", "current"):
         assert words in explained
     assert '"credits":120' in got.replace("\n", "")
