@@ -55,6 +55,10 @@ class SinkBusy(SinkUnavailable):
         self.refused = refused
 
 
+class SinkRefusing(SinkBusy):
+    """So many users in a row were refused that it may be everyone: the rest of the batch was not sent."""
+
+
 class SinkDisabled(SinkUnavailable):
     """The receiver wants nothing any more (410): nothing is tried until a person enables the sink."""
 
