@@ -204,9 +204,16 @@ def read_secret(path: Path, label: str) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise ConfigError(f"{label}: cannot read {path}: {error.strerror}") from None
+        raise ConfigError(f"{label}: cannot read {path}: {error.strerror}{_credential_hint(path)}") from None
     except (UnicodeDecodeError, ValueError):
         raise ConfigError(f"{label}: cannot read {path}: it is not text") from None
+
+
+def _credential_hint(path: Path) -> str:
+    """Say who may read what systemd keeps for a unit."""
+    if not path.is_relative_to("/run/credentials"):
+        return ""
+    return ": systemd shows it to its unit and to root alone, while that unit runs: sudo creditsd ..."
 
 
 def _without_file(key: Key) -> Key:

@@ -61,6 +61,10 @@ class Terminal:
                 self._more.clear()
                 await self._more.wait()
 
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._main, keys.encode())
+
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
@@ -102,6 +106,16 @@ async def test_installing_and_uninstalling_tell_each_step(operator: Operator) ->
     assert "applied 0001_changes\n" in text
     assert "put the triggers on public.user_credits\n" in text
     assert "dropped the schema creditsd\n" in await shown(operator.env, "uninstall")
+
+
+async def test_another_table_is_taken_over_once_somebody_says_yes(installed: Operator) -> None:
+    installed.database.run("CREATE TABLE other_credits (LIKE user_credits INCLUDING ALL)")
+    env = installed.env | {"CREDITSD_SOURCE__TABLE": "public.other_credits"}
+    for answer, said in (("n", "Aborted"), ("y", "put the triggers on public.other_credits")):
+        async with Terminal("install", env=env) as terminal:
+            await terminal.shows("Go on? [y/N]:")
+            terminal.type(f"{answer}\n")
+            await terminal.shows(said)
 
 
 async def test_the_daemon_shows_its_backfill_and_ends_with_ctrl_c(installed: Operator) -> None:
