@@ -12,7 +12,7 @@ from creditsd.admin.sinks import ListedSink
 from creditsd.config.settings import Settings, SinkSettings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.sinks import Choosing, Sink, make
+from creditsd.sinks import Sink, make, told_only_of
 
 CURRENT = "current"
 
@@ -45,8 +45,8 @@ class Holdings:
     async def _asked(self, settings: SinkSettings) -> str | None:
         """Ask a sink what it holds; None where it cannot tell."""
         sink = make(settings)
-        if isinstance(sink, Choosing) and "credits.updated" not in sink.events:
-            return f"is told of no totals, only of {', '.join(sink.events)}"
+        if told_only_of(sink):
+            return f"is told of no totals, only of {', '.join(told_only_of(sink))}"
         try:
             held = await self._held(sink)
         except SinkUnavailable as error:

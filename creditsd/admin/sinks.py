@@ -22,7 +22,7 @@ from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, read_as, row, rows
 from creditsd.schema import install as schema
-from creditsd.sinks import Choosing, Forgetting, Sink, make
+from creditsd.sinks import Choosing, Forgetting, Sink, make, told_only_of
 
 # Whose total a test message is: nobody's, but of the type that consumers expect.
 NOBODY = dict.fromkeys(("smallint", "integer", "bigint", "numeric"), "0") | {"uuid": str(UUID(int=0))}
@@ -128,11 +128,21 @@ class SinkControl:
         await check_sink(self._connection, self._settings, name)
         query, values = "queries/sink_replayed", {"name": name}
         if user_id is not None:
+            self._check_told_of_totals(name)
             query, values = "queries/delivery_replayed", {"name": name, "user_id": user_id}
         with read_as(self._user_id_type, user_id or ""):
             found = await row(self._connection, sql_files.sql(query), values)
         await row(self._connection, sql_files.sql("queries/sinks_rung"))
         return found is not None or user_id is None
+
+    def _check_told_of_totals(self, name: str) -> None:
+        """Raise InputError for a sink that is told only of what happens to users: that is told once."""
+        if name in self._settings.sink_names:
+            events = ", ".join(told_only_of(make(self._settings.sink(name))))
+            if events:
+                raise InputError(
+                    f"sink {name} is told of no totals, only of {events}: there is nothing to tell it again"
+                )
 
     async def remove(self, name: str) -> int:
         """Forget a sink that is no longer configured; return how many refused deliveries went with it.

@@ -115,6 +115,11 @@ class Forgetting(Sink, Protocol):
         """Erase all it holds of a user; return how many things that were. Raises SinkUnavailable."""
 
 
+def told_only_of(sink: Sink) -> Sequence[Type]:
+    """Return the events a sink asked for where totals are not among them; nothing for one that is told totals."""
+    return sink.events if isinstance(sink, Choosing) and "credits.updated" not in sink.events else ()
+
+
 def schemes() -> list[str]:
     """List the sinks there are: the modules of this package."""
     return discovery.schemes(__path__)
