@@ -142,7 +142,8 @@ def _parse(known: Known, key: Key, value: Any, label: str, folder: Path) -> Any:
 
 
 def _comma_separated(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")] if text.strip() else []
+    """Split at commas and at the ends of lines, as a file of keys is written."""
+    return [word.strip() for line in text.splitlines() if line.strip() for word in line.split(",")]
 
 
 def _json_or(split: Callable[[str], list[str]], value: Any, label: str) -> Any:
