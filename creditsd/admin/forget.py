@@ -13,18 +13,19 @@ from typing import Literal, NamedTuple
 from psycopg import errors
 
 from creditsd.admin.sink_names import sink_names
+from creditsd.admin.sinks import list_sinks
 from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings, SinkSettings
 from creditsd.domain.errors import DatabaseUnavailable, SinkUnavailable
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, read_as, row, rows
+from creditsd.postgres.connections import Connection, connected, read_as, row
 from creditsd.schema import install as schema
 from creditsd.sinks import Forgetting, Sink, make
 
 # A batch that was read before we erased may still be on its way to a sink.
 UNDERWAY_SECONDS = 5.0
 LOOK_SECONDS = 0.1
-DELIVERING = ("current", "behind")
+DELIVERING = ("current", "behind", "incomplete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,8 @@ class Eraser:
         names = set(self._settings.sink_names)
         while time.monotonic() < deadline:
             led = await row(self._connection, sql_files.sql("queries/leader_found"))
-            states = await rows(self._connection, sql_files.sql("queries/sink_states"), {"limit": 1})
-            told = all(cursor >= version for name, state, *_, cursor in states if name in names and state in DELIVERING)
+            sinks = await list_sinks(self._connection, self._settings, counted=1)
+            told = all(each.cursor >= version for each in sinks if each.name in names and each.state in DELIVERING)
             if told or led is None or not led[0]:
                 return
             await asyncio.sleep(LOOK_SECONDS)

@@ -11,20 +11,22 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from creditsd.admin.failed_deliveries import FailedDelivery
+from creditsd.admin.holdings import Holdings
 from creditsd.admin.leader_lock import leading
-from creditsd.admin.sink_names import sink_names
+from creditsd.admin.sentence import sentence
+from creditsd.admin.sink_condition import COUNTED
+from creditsd.admin.sinks import ListedSink, Live, list_sinks
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import RowsError, SinkUnavailable
-from creditsd.domain.total import NEWEST_VERSION, Total
+from creditsd.domain.errors import RowsError
+from creditsd.domain.total import NEWEST_VERSION, Total, digits
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows, summed
 from creditsd.schema.installation import Divergence, Installation, Stops, compare
-from creditsd.sinks import Choosing, make
 from creditsd.totals.recompute import Recomputer
 
-COUNTED = 100_000  # what waits is counted up to here
 WATCH_SECONDS = 0.1
 FOLLOW_SECONDS = 0.2
 
@@ -39,7 +41,10 @@ DOORBELL = {
 
 @dataclass(frozen=True, slots=True)
 class ExplainedRow:
-    """One row of the application's table, and what it does to the total."""
+    """One row of the application's table, and what it does to the total.
+
+    `left_over`: a one-time plan that has expired, or ended, with credits in it, which count no more.
+    """
 
     credits: Decimal | None
     status: str | None
@@ -50,19 +55,7 @@ class ExplainedRow:
     created_at: datetime | None
     counts: bool
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class SinkState:
-    """One sink as the database knows it; `queue` is counted up to COUNTED."""
-
-    name: str
-    cursor: int
-    queue: int
-    delivered: int
-    last_error: str | None
-    last_error_at: datetime | None
-    saved_at: datetime
+    left_over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +91,20 @@ class Status:
     saved_at: datetime | None
     users: int
     newest: int | None
-    sinks: list[SinkState]
+    sinks: list[ListedSink]
     set_aside: list[SetAside]
     problems: list[dict[str, str]]
+
+    def sentence(self, strangers: Sequence[str] = ()) -> str:
+        """Say how all is; `strangers` hold a lock of ours without being one of us."""
+        wrong = [f"{each['problem']}: {each['hint']}".removesuffix(": ") for each in self.problems]
+        role = ""
+        if self.leader_pid is None:
+            role = "Nobody leads: start `creditsd run`."
+        elif self.resyncing is not None:
+            role = f"Everyone is being recomputed: {self.resynced_users or 0} users are done."
+        mend = "; ".join([*wrong, *(f"{each}, and is none of ours: end it" for each in strangers)])
+        return sentence(mend=mend, role=role, sinks=self.sinks, set_aside=self.set_aside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,15 @@ class Explanation:
     rows: list[ExplainedRow]
     sinks: list[tuple[str, str]]
 
+    @property
+    def hints(self) -> list[str]:
+        """What may surprise somebody, though nothing is wrong."""
+        left = [each.credits for each in self.rows if each.left_over and each.credits is not None]
+        if not left:
+            return []
+        which = "An expired one-time row holds" if len(left) == 1 else f"{len(left)} expired one-time rows hold"
+        return [f"{which} {digits(sum(left, Decimal(0)))} credits, which count no more"]
+
     def document(self) -> dict[str, Any]:
         """Give it under the keys of `creditsd explain --json`, ready for `encode`."""
         return {
@@ -123,6 +136,7 @@ class Explanation:
             "stored": None if self.stored is None else self.stored.document(),
             "problems": [asdict(each) for each in self.problems],
             "rows": [asdict(each) for each in self.rows],
+            "hints": self.hints,
             "sinks": dict(self.sinks),
         }
 
@@ -182,10 +196,10 @@ class Inspector:
             found = await batch(self._connection, sql_files.sql("queries/history_of_user"), asked)
         return found.totals
 
-    async def explain(self, user_id: str, cursors: Mapping[str, int] | None = None) -> Explanation:
+    async def explain(self, user_id: str, live: Mapping[str, Live] | None = None) -> Explanation:
         """Say of each row whether it counts and why, and of each sink what it has.
 
-        `cursors` are what a daemon knows of its sinks' own, which it saves only now and then.
+        `live` is what a daemon that leads knows of its own sinks, which it saves only now and then.
         """
         total, problems = await self._total_or_problem(user_id)
         stored = await self.stored(user_id)
@@ -194,17 +208,18 @@ class Inspector:
             explained = await rows(
                 self._connection,
                 sql_files.sql("queries/rows_explained"),
-                {"user_id": user_id, "expire_empty": self._settings.expire_empty},
+                {
+                    "user_id": user_id,
+                    "expire_empty": self._settings.expire_empty,
+                    "expired_status": self._settings.source.expired_status,
+                },
             )
         return Explanation(
             total=total,
             stored=stored,
             problems=problems,
             rows=[ExplainedRow(*each) for each in explained],
-            sinks=[
-                (name, await self._held(name, user_id, stored, (cursors or {}).get(name, 0)))
-                for name in await sink_names(self._connection, self._settings)
-            ],
+            sinks=await self._held(user_id, stored, live),
         )
 
     async def _total_or_problem(self, user_id: str) -> tuple[Total | None, list[Problem]]:
@@ -216,16 +231,19 @@ class Inspector:
         noted = await rows(self._connection, sql_files.sql("queries/problems_of_user"), {"user_id": user_id})
         return total, [Problem(*each) for each in noted] or wrong
 
-    async def status(self, *, counted: int = COUNTED) -> Status:
-        """Tell who leads, what waits (counted up to a limit), and how each sink is."""
+    async def status(self, live: Mapping[str, Live] | None = None, *, counted: int = COUNTED) -> Status:
+        """Tell who leads, what waits (counted up to a limit), and how each sink is.
+
+        `live` is what a daemon that leads knows of its own sinks.
+        """
         found = await row(self._connection, sql_files.sql("queries/status"), {"limit": counted})
         assert found is not None
-        sinks = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": counted})
+        sinks = await list_sinks(self._connection, self._settings, live, counted=counted)
         set_aside = await rows(self._connection, sql_files.sql("queries/problems_counted"), {"limit": counted})
         return Status(
             *(
                 *found,
-                [SinkState(*each) for each in sinks],
+                list(sinks),
                 [SetAside(*each) for each in set_aside],
                 [each.document() for each in self._divergences],
             )
@@ -287,25 +305,13 @@ class Inspector:
             over, done = page["done"], done + int(page["users"])
             progress(done, over)
 
-    async def _held(self, name: str, user_id: str, stored: Total | None, known: int) -> str:
-        """Say what a sink has: what it answers where it can be asked, else what its cursor tells."""
-        states = await rows(self._connection, sql_files.sql("queries/sinks"), {"limit": 0})
-        cursor = max(known, next((each[1] for each in states if each[0] == name), 0))
-        held: int | None = None
-        if name in self._settings.sink_names:
-            sink = make(self._settings.sink(name))
-            if isinstance(sink, Choosing) and "credits.updated" not in sink.events:
-                return f"is told of no totals, only of {', '.join(sink.events)}"
-            try:
-                await sink.open()
-                held = await sink.held(user_id)
-            except SinkUnavailable as error:
-                return f"cannot be asked: {error}"
-            finally:
-                with contextlib.suppress(SinkUnavailable):
-                    await sink.close()
-        if stored is None:
-            return "nothing" if held is None else f"version {held}, which is stored nowhere"
-        if held is not None:
-            return "current" if held == stored.version else f"version {held}; the newest is {stored.version}"
-        return "was told the newest" if cursor >= stored.version else "has yet to be told the newest"
+    async def _held(self, user_id: str, stored: Total | None, live: Mapping[str, Live] | None) -> list[tuple[str, str]]:
+        """Say of each sink what it has of a user."""
+        asked = {"sink": None, "user_id": user_id, "dead": False, "limit": COUNTED}
+        kept = [
+            FailedDelivery(*each)
+            for each in await rows(self._connection, sql_files.sql("queries/deliveries_listed"), asked)
+        ]
+        holdings = Holdings(self._settings, user_id, stored, {each.sink: each for each in kept})
+        sinks = await list_sinks(self._connection, self._settings, live)
+        return [(each.name, await holdings.said(each)) for each in sinks]

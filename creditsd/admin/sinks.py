@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from creditsd.admin.sink_condition import COUNTED, SinkFacts, State, judge
 from creditsd.admin.sink_names import check_sink
+from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
 from creditsd.domain.events import Event
@@ -20,24 +22,25 @@ from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, read_as, row, rows
 from creditsd.schema import install as schema
-from creditsd.sinks import Choosing, Forgetting, Sink, make
-
-COUNTED = 100_000  # a queue is counted up to here
+from creditsd.sinks import Choosing, Forgetting, Sink, make, told_only_of
 
 # Whose total a test message is: nobody's, but of the type that consumers expect.
 NOBODY = dict.fromkeys(("smallint", "integer", "bigint", "numeric"), "0") | {"uuid": str(UUID(int=0))}
 NOBODY_ELSE = "creditsd-test"
 
-SinkCondition = Literal["current", "behind", "paused", "disabled", "failing", "new", "not configured"]
-
 
 @dataclass(frozen=True, slots=True)
 class ListedSink:
-    """One sink: configured, known to the database, or both. `queue` is counted up to COUNTED."""
+    """One sink: configured, known to the database, or both. What waits and what was refused are counted up to a limit.
+
+    `said` is its condition in words, `hint` the command that helps.
+    """
 
     name: str
     scheme: str | None
-    state: SinkCondition
+    state: State
+    said: str = ""
+    hint: str = ""
     queue: int = 0
     delivered: int = 0
     refused: int = 0
@@ -47,6 +50,33 @@ class ListedSink:
     last_error: str | None = None
     last_error_at: datetime | None = None
     cursor: int = 0
+    saved_at: datetime | None = None
+
+
+class Live(NamedTuple):
+    """What the daemon that leads knows of its own sink; `flowing`: nothing waits there for more than a moment."""
+
+    cursor: int
+    flowing: bool
+    error: str | None
+
+
+class _Known(NamedTuple):
+    """What the database knows of a sink."""
+
+    name: str
+    queue: int
+    delivered: int
+    refused: int
+    dead: int
+    paused_at: datetime | None
+    disabled_reason: str | None
+    last_error: str | None
+    last_error_at: datetime | None
+    cursor: int
+    saved_at: datetime
+    refusing: bool
+    served: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +105,7 @@ class SinkControl:
 
     async def list(self, *, counted: int = COUNTED) -> Sequence[ListedSink]:
         """List the configured sinks in their order, then those that only the database still knows."""
-        schemes = {each.name: each.scheme for each in self._settings.sinks}
-        found = await rows(self._connection, sql_files.sql("queries/sink_states"), {"limit": counted})
-        known = {name: facts for name, *facts in found}
-        names = dict.fromkeys([*schemes, *known])
-        return [_listed(name, schemes.get(name), known.get(name)) for name in names]
+        return await list_sinks(self._connection, self._settings, counted=counted)
 
     async def pause(self, name: str) -> None:
         """Deliver nothing there from now on; what changes meanwhile waits, newest only."""
@@ -88,6 +114,10 @@ class SinkControl:
     async def resume(self, name: str) -> None:
         """Deliver there again, whoever or whatever stopped it."""
         await self._turn(name, "queries/sink_resumed")
+
+    async def served(self, name: str) -> bool:
+        """Whether a sink is configured here, or delivered to by the daemon that leads."""
+        return any(each.name == name and each.state != "not configured" for each in await self.list(counted=1))
 
     async def replay(self, name: str, user_id: str | None = None) -> bool:
         """Tell a sink everything again, or one user's newest total; False where nothing is stored of that user.
@@ -98,22 +128,37 @@ class SinkControl:
         await check_sink(self._connection, self._settings, name)
         query, values = "queries/sink_replayed", {"name": name}
         if user_id is not None:
+            self._check_told_of_totals(name)
             query, values = "queries/delivery_replayed", {"name": name, "user_id": user_id}
         with read_as(self._user_id_type, user_id or ""):
             found = await row(self._connection, sql_files.sql(query), values)
         await row(self._connection, sql_files.sql("queries/sinks_rung"))
         return found is not None or user_id is None
 
+    def _check_told_of_totals(self, name: str) -> None:
+        """Raise InputError for a sink that is told only of what happens to users: that is told once."""
+        if name in self._settings.sink_names:
+            events = ", ".join(told_only_of(make(self._settings.sink(name))))
+            if events:
+                raise InputError(
+                    f"sink {name} is told of no totals, only of {events}: there is nothing to tell it again"
+                )
+
     async def remove(self, name: str) -> int:
         """Forget a sink that is no longer configured; return how many refused deliveries went with it.
 
-        Raises InputError for a sink that is still configured, which would be told everything anew, or that is none.
+        Raises InputError for a sink that is still delivered to, which would be told everything anew, or that is none.
         """
         if name in self._settings.sink_names:
             raise InputError(
                 f"sink {name} is configured: take it out of the settings, restart the daemon, then remove it"
             )
         await check_sink(self._connection, self._settings, name)
+        if await self.served(name):
+            raise InputError(
+                f"sink {name} is delivered to by the daemon that leads: take it out of its settings, restart it, "
+                "then remove it"
+            )
         found = await row(self._connection, sql_files.sql("queries/sink_removed"), {"name": name})
         return int(found[0]) if found is not None else 0
 
@@ -142,11 +187,54 @@ class SinkControl:
         await row(self._connection, sql_files.sql("queries/sinks_rung"))
 
 
-def _listed(name: str, scheme: str | None, known: Sequence[Any] | None) -> ListedSink:
+async def list_sinks(
+    connection: Connection, settings: Settings, live: Mapping[str, Live] | None = None, *, counted: int = COUNTED
+) -> Sequence[ListedSink]:
+    """List the configured sinks in their order, then those that only the database still knows.
+
+    `live` is what a daemon that leads knows of its own sinks; the database hears of that once a second.
+    """
+    schemes = {each.name: each.scheme for each in settings.sinks}
+    found = await rows(connection, sql_files.sql("queries/sink_states"), {"limit": counted})
+    known = {each.name: each for each in (_Known(*values) for values in found)}
+    names = dict.fromkeys([*schemes, *known])
+    live = live or {}
+    return [_listed(name, schemes.get(name), known.get(name), live.get(name), counted) for name in names]
+
+
+def _listed(name: str, scheme: str | None, known: _Known | None, live: Live | None, counted: int) -> ListedSink:
+    configured = scheme is not None or live is not None
     if known is None:
-        return ListedSink(name, scheme, "new")
-    state, *facts = known
-    return ListedSink(name, scheme, "not configured" if scheme is None else state, *facts)
+        condition = judge(SinkFacts(name, configured=configured, registered=False))
+        return ListedSink(name, scheme, condition.state, condition.said, condition.hint)
+    if live is not None:
+        halted = known.paused_at is not None or known.disabled_reason is not None or live.error is not None
+        queue = 0 if live.flowing and not halted else known.queue
+        known = known._replace(queue=queue, last_error=live.error, cursor=max(live.cursor, known.cursor))
+    known = known._replace(disabled_reason=_shown(known.disabled_reason), last_error=_shown(known.last_error))
+    condition = judge(
+        SinkFacts(
+            name,
+            configured=configured,
+            served=known.served,
+            paused=known.paused_at is not None,
+            disabled_reason=known.disabled_reason,
+            error=known.last_error,
+            refusing=known.refusing,
+            queue=known.queue,
+            refused=known.refused,
+            dead=known.dead,
+        ),
+        counted=counted,
+    )
+    facts: dict[str, Any] = {
+        key: value for key, value in known._asdict().items() if key in ListedSink.__slots__ and key != "name"
+    }
+    return ListedSink(name, scheme, condition.state, condition.said, condition.hint, **facts)
+
+
+def _shown(said: str | None) -> str | None:
+    return None if said is None else redact_dsn(said)
 
 
 def _message(user_id: str, sink: Sink) -> Total:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import gc
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -18,12 +18,13 @@ from creditsd.config import log
 from creditsd.config.printable import escaped, escaped_json
 from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings, load
-from creditsd.domain.errors import CreditsdError
+from creditsd.domain.errors import CreditsdError, NotAgreed
 from creditsd.domain.total import encode
 
 T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, as when the output is piped.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 UserId = Annotated[str, typer.Argument(metavar="USER_ID", help="A user's id, as in your table.", show_default=False)]
 
 # No markup is read anywhere: what is shown was often written by somebody else.
@@ -57,6 +58,19 @@ def finish(work: Coroutine[Any, Any, T], *, raising: bool = False) -> T:
         if raising:
             raise
         fail(error)
+
+
+def agreed(work: Callable[[bool], Coroutine[Any, Any, T]], yes: bool) -> T:
+    """Run what may need a person's word: given beforehand, or on a terminal asked for; else it fails and says how."""
+    try:
+        return finish(work(yes), raising=True)
+    except NotAgreed as error:
+        if not (sys.stdin.isatty() and errors_console.is_terminal):
+            fail(NotAgreed(f"{error}: if that is meant, say it with --yes"))
+        typer.confirm(escaped(f"{error}. Go on?"), abort=True, err=True)
+    except CreditsdError as error:
+        fail(error)
+    return finish(work(True))
 
 
 def fail(error: CreditsdError) -> NoReturn:

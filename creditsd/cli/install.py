@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from creditsd.cli.console import finish, invocation, say
+from creditsd.cli.console import Yes, agreed, finish, invocation, say
 from creditsd.schema import install as schema
 
 
@@ -17,11 +17,13 @@ def install(
     reader: Annotated[
         str, typer.Option(help="Let a role (PostgREST's, Supabase's) read its users' own balances.", metavar="NAME")
     ] = "",
+    yes: Yes = False,
 ) -> None:
     """Put the schema `creditsd` and the triggers into the database.
 
     Repeat it after an upgrade, after changing the table's settings, or after adding partitions: it does what is
     missing, in one transaction. The application never queues for a lock of ours: it is given up and tried again.
+    Before it takes over another table than the installed one, it asks.
     """
     settings = invocation.settings()
     named = {"role": role, "reader": reader}
@@ -29,7 +31,10 @@ def install(
     if print_:
         sys.stdout.write(finish(schema.script(settings)))
         return
-    tell(finish(schema.install(settings)), otherwise="nothing to do: everything is installed")
+    tell(
+        agreed(lambda yes: schema.install(settings, agreed=yes), yes),
+        otherwise="nothing to do: everything is installed",
+    )
 
 
 def tell(outcome: schema.Installed, *, otherwise: str) -> None:

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from creditsd.admin.failed_deliveries import FailedDelivery
 from creditsd.admin.forget import Forgotten
-from creditsd.admin.inspect import COUNTED, DOORBELL, Explanation, Status
+from creditsd.admin.inspect import DOORBELL, Explanation, Status
+from creditsd.admin.sink_condition import COUNTED
 from creditsd.admin.sinks import ListedSink
 from creditsd.admin.verify import Drift, Verdict
 from creditsd.config.printable import escaped
@@ -25,9 +26,10 @@ _NUMBERS = ("queue", "delivered", "refused", "dead")
 _STATE_STYLE = {
     "current": "green",
     "behind": "yellow",
+    "incomplete": "yellow",
     "new": "dim",
     "paused": "yellow",
-    "not configured": "dim",
+    "not configured": "yellow",
     "disabled": "red",
     "failing": "red",
 }
@@ -72,6 +74,8 @@ def explanation(console: Console, user_id: str, found: Explanation) -> None:
         same = found.total is not None and found.stored.credits == found.total.credits
         told = "the same" if same else f"{digits(found.stored.credits)} credits: news is on its way"
         facts.add_row("stored", f"{told}, version {found.stored.version} ({found.stored.cause})")
+    for hint in found.hints:
+        facts.add_row("note", Text(hint, style="yellow"))
     for name, holds in found.sinks:
         facts.add_row(f"sink {name}", Text(holds))
     console.print(facts)
@@ -94,6 +98,7 @@ def steps(console: Console, found: Sequence[Total]) -> None:
 
 def status(console: Console, found: Status, strangers: Sequence[str] = ()) -> None:
     """Show the line at a glance, and who holds a lock of ours without being one of us."""
+    console.print(Text(escaped(found.sentence(strangers)), style="bold"))
     facts = _Table.grid(padding=(0, 2))
     if found.leader_pid is None:
         facts.add_row("leader", Text("none: start `creditsd run`", style="red"))
@@ -116,16 +121,7 @@ def status(console: Console, found: Status, strangers: Sequence[str] = ()) -> No
         told = f"{_counted(aside.users)}, e.g. {aside.one}: see `creditsd explain {aside.one}`"
         facts.add_row(aside.problem, Text(told, style="red"))
     console.print(facts)
-    sinks = _columns("sink", "queue", "delivered", "state", right=_NUMBERS)
-    for each in found.sinks:
-        state = (
-            Text(f"{each.last_error} ({_ago(each.last_error_at)})", "red") if each.last_error else Text("well", "green")
-        )
-        sinks.add_row(each.name, _counted(each.queue), str(each.delivered), state)
-    if found.sinks:
-        console.print(sinks)
-    else:
-        console.print("no sink has been told anything yet", style="dim")
+    sinks(console, found.sinks)
 
 
 def failed_deliveries(console: Console, found: Sequence[FailedDelivery]) -> None:
@@ -301,17 +297,13 @@ def _next(moment: datetime | None) -> Text:
 
 
 def _because(sink: ListedSink) -> str:
-    match sink.state:
-        case "disabled":
-            return sink.disabled_reason or ""
-        case "paused":
-            return f"since {_ago(sink.paused_at)}: creditsd sinks resume {sink.name}"
-        case "failing":
-            return f"{sink.last_error} ({_ago(sink.last_error_at)})"
-        case "new":
-            return "nothing has been told yet"
-        case _:
-            return ""
+    """Say how it is, since when, and what to do."""
+    when = ""
+    if sink.state == "paused":
+        when = f"; since {_ago(sink.paused_at)}"
+    elif sink.state == "failing":
+        when = f"; said {_ago(sink.last_error_at)}"
+    return f"{sink.said}{when}" + (f": {sink.hint}" if sink.hint else "")
 
 
 def _signed(step: Decimal) -> str:

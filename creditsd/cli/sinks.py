@@ -98,13 +98,18 @@ def replay(
     `creditsd backfill --republish` gives everyone a new version.
     """
 
-    async def ask() -> bool:
+    async def ask() -> tuple[bool, bool]:
         async with SinkControl.opened(invocation.settings()) as control:
-            return await control.replay(name, user_id)
+            return await control.replay(name, user_id), await control.served(name)
 
-    if not finish(ask()):
+    found, served = finish(ask())
+    if not found:
         raise InputError(f"nothing is stored of the user {user_id}, so there is nothing to tell {name}")
-    say(f"{name} is told {'everything' if user_id is None else f'the newest total of {user_id}'} again")
+    what = "everything" if user_id is None else f"the newest total of {user_id}"
+    if served:
+        say(f"{name} is told {what} again")
+    else:
+        say(f"{name} is told {what} again once a daemon has it in its settings: these have not, and none that leads")
 
 
 @app.command()
@@ -116,7 +121,8 @@ def remove(name: SinkName) -> None:
             return await control.remove(name)
 
     refused = finish(ask())
-    say(f"{name} is forgotten" + (f", with {refused} refused deliveries" if refused else ""))
+    letters = "1 refused delivery" if refused == 1 else f"{refused} refused deliveries"
+    say(f"{name} is forgotten" + (f", with {letters}" if refused else ""))
 
 
 def _open(name: str) -> None:

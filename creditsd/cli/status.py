@@ -20,6 +20,6 @@ def status(json: Json = False) -> None:
 
     found, strangers = finish(ask())
     if json or not console.is_terminal:
-        say_json({**dataclasses.asdict(found), "strangers": strangers})
+        say_json({"sentence": found.sentence(strangers), **dataclasses.asdict(found), "strangers": strangers})
     else:
         render.status(console, found, strangers)

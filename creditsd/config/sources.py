@@ -142,7 +142,8 @@ def _parse(known: Known, key: Key, value: Any, label: str, folder: Path) -> Any:
 
 
 def _comma_separated(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")] if text.strip() else []
+    """Split at commas and at the ends of lines, as a file of keys is written."""
+    return [word.strip() for line in text.splitlines() if line.strip() for word in line.split(",")]
 
 
 def _json_or(split: Callable[[str], list[str]], value: Any, label: str) -> Any:
@@ -204,9 +205,16 @@ def read_secret(path: Path, label: str) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise ConfigError(f"{label}: cannot read {path}: {error.strerror}") from None
+        raise ConfigError(f"{label}: cannot read {path}: {error.strerror}{_credential_hint(path)}") from None
     except (UnicodeDecodeError, ValueError):
         raise ConfigError(f"{label}: cannot read {path}: it is not text") from None
+
+
+def _credential_hint(path: Path) -> str:
+    """Say who may read what systemd keeps for a unit."""
+    if not path.is_relative_to("/run/credentials"):
+        return ""
+    return ": systemd shows it to its unit and to root alone, while that unit runs: sudo creditsd ..."
 
 
 def _without_file(key: Key) -> Key:

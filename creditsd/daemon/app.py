@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import structlog
 
+from creditsd.admin.sink_condition import COUNTED, Condition, SinkFacts, judge
 from creditsd.config import systemd
+from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
 from creditsd.daemon.backfill import Backfill, Progress
 from creditsd.daemon.election import Election
@@ -123,8 +125,26 @@ class Daemon:
             "problem": self._state.problem,
             "alive": self._state.alive,
             "doorbell": self._pipeline.doorbell,
-            "sinks": {each.name: each.error or ("behind" if each.behind else "current") for each in self._publishers},
+            "sinks": {each.name: str(self._condition(each)) for each in self._publishers},
         }
+
+    def _condition(self, publisher: Publisher) -> Condition | str:
+        """Judge a sink of ours by what is known without a query; while somebody else leads, that is nothing."""
+        if self._state.now in ("starting", "standby", "disconnected"):
+            return "not ours to tell: this daemon does not lead"
+        refused, dead = publisher.refusals or (COUNTED, 0)
+        return judge(
+            SinkFacts(
+                publisher.name,
+                paused=publisher.halted and publisher.disabled_reason is None,
+                disabled_reason=publisher.disabled_reason and redact_dsn(publisher.disabled_reason),
+                error=publisher.failure and redact_dsn(publisher.failure),
+                refusing=publisher.refusing,
+                queue=None if publisher.behind else 0,
+                refused=refused,
+                dead=dead,
+            )
+        )
 
     def _see(self, user_id_type: str) -> None:
         """Hear that the database is as it should be; the first time, the start has succeeded."""

@@ -13,7 +13,7 @@ from creditsd.delivery.sink_health import SinkHealth
 from creditsd.delivery.sink_row import SinkRow
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import Pool, transaction
-from creditsd.sinks import Rejection, SinkBusy
+from creditsd.sinks import Rejection, SinkBusy, SinkRefusing
 
 log = structlog.get_logger()
 
@@ -107,6 +107,8 @@ class Handover:
             if busy.through:
                 through = part[: busy.through]
                 await self._settle(through, busy.refused, None if upto is None else through[-1].version, busy=True)
+            if isinstance(busy, SinkRefusing) and upto is None:
+                return busy.refused  # those of another try have been refused before: that says nothing of the others
             raise
         await self._settle(part, refused, upto)
         return refused

@@ -133,6 +133,31 @@ class Publisher:
         """Why nothing arrives there, or None; it speaks of the sink alone."""
         return self._row.halted or self._health.error
 
+    @property
+    def halted(self) -> bool:
+        """Whether nothing is to be delivered, because somebody said so or the sink is disabled."""
+        return self._row.halted is not None
+
+    @property
+    def disabled_reason(self) -> str | None:
+        """Why we stopped by ourselves; None where we did not."""
+        return self._row.disabled_reason
+
+    @property
+    def failure(self) -> str | None:
+        """Why the sink took nothing when it was last tried, whatever people decided since; None where it is well."""
+        return self._health.error
+
+    @property
+    def refusing(self) -> bool:
+        """Whether nothing has arrived of what was tried last."""
+        return self._health.failing is not None
+
+    @property
+    def refusals(self) -> tuple[int, int] | None:
+        """How many refused deliveries wait for another try, and how many are dead; None where too many to know."""
+        return self._retries.counts
+
     def lead(self, newest: int) -> None:
         """Begin, or go on after another daemon may have led: the database knows how far the sink is."""
         if not isinstance(self._state, Standby):

@@ -6,12 +6,14 @@ import asyncio
 
 import structlog
 
-from creditsd.config.printable import one_line
+from creditsd.config.printable import escaped, one_line
 from creditsd.sinks import Rejection
 
 log = structlog.get_logger()
 
 PERIOD_SECONDS = 60.0
+
+_ID_LENGTH = 200
 
 
 class RefusalLog:
@@ -38,7 +40,7 @@ class RefusalLog:
         say(
             event,
             sink=self._sink,
-            user_id=rejection.total.user_id,
+            user_id=escaped(rejection.total.user_id)[:_ID_LENGTH],
             version=rejection.total.version,
             attempt=attempt,
             reason=one_line(rejection.reason),

@@ -46,7 +46,7 @@ class Retries:
         self._in_order = in_order
         self._timings = timings
         self._most_known = bounds.known_deliveries
-        self._known: set[str] | None = set()  # whose delivery waits or is dead; None where they are too many
+        self._known: dict[str, bool] | None = {}  # whose delivery waits, or is dead; None where they are too many
         self._due_at: float | None = None
         self._refusals = RefusalLog(sink, bounds.refusals_logged)
 
@@ -55,13 +55,21 @@ class Retries:
         """In how many seconds the next try is due; None when nothing waits."""
         return None if self._due_at is None else max(0.0, self._due_at - _now())
 
+    @property
+    def counts(self) -> tuple[int, int] | None:
+        """How many wait for their next try, and how many are dead; None where they are too many to know."""
+        if self._known is None:
+            return None
+        dead = sum(self._known.values())
+        return len(self._known) - dead, dead
+
     async def open(self, cursor: int) -> None:
         """Look what waits, after another mode or another daemon."""
         async with borrowed(self._pool) as connection:
             mode = {"name": self._sink, "in_order": self._in_order}
             await rows(connection, sql_files.sql("queries/deliveries_ordered"), mode)
             asked = {"name": self._sink, "limit": self._most_known + 1}
-            found = {user_id for (user_id,) in await rows(connection, sql_files.sql("queries/deliveries_known"), asked)}
+            found: dict[str, bool] = dict(await rows(connection, sql_files.sql("queries/deliveries_known"), asked))
             self._known = found if len(found) <= self._most_known else None
             self._due_at = await self._next_due_at(connection, cursor)
 
@@ -138,8 +146,9 @@ class Retries:
         self._due_at = settlement.due_at
         outcomes = {user_id: (attempt, seconds) for user_id, attempt, seconds in settlement.kept}
         if self._known is not None:
-            self._known.difference_update(settlement.gone)
-            self._known.update(outcomes)
+            for user_id in settlement.gone:
+                self._known.pop(user_id, None)
+            self._known.update({user_id: seconds is None for user_id, (_, seconds) in outcomes.items()})
             if len(self._known) > self._most_known:
                 self._known = None
         for rejection in refused:

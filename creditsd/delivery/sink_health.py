@@ -12,7 +12,7 @@ from creditsd.delivery.timings import Bounds, Timings
 from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.sinks import SinkBusy
+from creditsd.sinks import SinkBusy, SinkRefusing
 
 log = structlog.get_logger()
 
@@ -108,7 +108,7 @@ class SinkHealth:
     def failed(self, error: SinkUnavailable, *, opening: bool = False) -> float:
         """Note why it cannot be told anything now; return how long to leave it alone."""
         self._opening = opening
-        through = isinstance(error, SinkBusy) and error.through
+        through = isinstance(error, SinkBusy) and error.through and not isinstance(error, SinkRefusing)
         self.ill = self.ill or not through
         self._probes += 1
         if not isinstance(error, RefusesEveryone):

@@ -26,6 +26,10 @@ class SchemaError(CreditsdError):
     exit_code = 78  # EX_CONFIG
 
 
+class NotAgreed(SchemaError):  # noqa: N818  reads as the state it reports
+    """What was asked for takes something away from somebody, who may not mean it: do it once a person has agreed."""
+
+
 class DatabaseUnavailable(CreditsdError):  # noqa: N818  reads as the state it reports
     """PostgreSQL cannot be reached or went away: try again."""
 

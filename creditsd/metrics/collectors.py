@@ -18,6 +18,7 @@ COUNTED = 100_000  # what waits is counted up to here
 
 STATES = ("starting", "standby", "backfilling", "leading", "disconnected", "stopping")
 LEADING = ("leading", "backfilling")
+PROBLEMS = ("not summed", "not expired", "id too long")
 DOORBELL_STATES = ("awake", "asking", "asleep", "polling", "none")
 
 
@@ -89,24 +90,26 @@ class DaemonCollector:
         self._lag = _by_sink(registry, "creditsd_sink_lag_seconds", "The age of the oldest of them.")
         self._refused = _by_sink(registry, "creditsd_deliveries_refused", f"Wait for a next try, up to {COUNTED}.")
         self._dead = _by_sink(registry, "creditsd_deliveries_dead", f"Dead letters, up to {COUNTED}.")
+        aside = f"Users somebody must look after, by what is wrong with their rows, up to {COUNTED}."
+        self._set_aside = Gauge("creditsd_users_set_aside", aside, ["problem"], registry=registry)
 
     async def look(self) -> None:
         """Query the queues before a scrape; export none while the database does not answer."""
         now = time.monotonic()
         if not self._leads():
             self._looked_at = None
-            self._show({})
+            self._show({}, {})
         elif self._looked_at is None or now - self._looked_at >= self._timings.look_seconds:
             self._looked_at = now
             try:
-                self._show(await self._counted())
+                self._show(*await self._counted())
             except (DatabaseUnavailable, SchemaError):
-                self._show({})
+                self._show({}, {})
 
     def _leads(self) -> bool:
         return self._state() in LEADING
 
-    def _show(self, waiting: Mapping[str, _Waiting]) -> None:
+    def _show(self, waiting: Mapping[str, _Waiting], set_aside: Mapping[str, int]) -> None:
         """Replace the exported queues without an await in between: others may scrape meanwhile."""
         gauges = (self._queue, self._lag, self._refused, self._dead)
         for gauge in gauges:
@@ -114,9 +117,12 @@ class DaemonCollector:
         for sink, facts in waiting.items():
             for gauge, fact in zip(gauges, facts, strict=True):
                 gauge.labels(sink).set(fact)
+        self._set_aside.clear()
+        for problem, users in set_aside.items():
+            self._set_aside.labels(problem).set(users)
 
-    async def _counted(self) -> Mapping[str, _Waiting]:
-        """Count each sink's queue; a current one needs no query."""
+    async def _counted(self) -> tuple[Mapping[str, _Waiting], Mapping[str, int]]:
+        """Count each sink's queue, where a current one needs no query, and who is set aside for what."""
         found: dict[str, _Waiting] = {}
         async with borrowed(self._pool) as connection:
             for each in self._publishers:
@@ -130,7 +136,8 @@ class DaemonCollector:
                 connection, sql_files.sql("queries/letters_counted"), {"limit": COUNTED}
             ):
                 found[sink] = found.get(sink, _Waiting())._replace(refused=refused, dead=dead)
-        return found
+            aside = await rows(connection, sql_files.sql("queries/problems_counted"), {"limit": COUNTED})
+        return found, dict.fromkeys(PROBLEMS, 0) | {problem: users for problem, users, _ in aside}
 
 
 def _takes_totals(publisher: MeasuredPublisher) -> bool:

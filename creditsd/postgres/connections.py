@@ -316,7 +316,7 @@ async def _opened(kind: type[Connection], dsn: str, purpose: str, **more: Any) -
     try:
         return await kind.connect(dsn, **_arguments(purpose), **more)
     except psycopg.OperationalError as error:
-        raise _not_connected(error) from error
+        raise _not_connected(error, dsn) from error
 
 
 async def _prove_own(connection: Connection, dsn: str, purpose: str) -> None:
@@ -380,10 +380,15 @@ def _heed(notice: psycopg.errors.Diagnostic) -> None:
         say("database.noticed", message=message.removeprefix("creditsd "))
 
 
-def _not_connected(error: psycopg.OperationalError) -> ConfigError | DatabaseUnavailable:
+def _not_connected(error: psycopg.OperationalError, dsn: str) -> ConfigError | DatabaseUnavailable:
     line = redact_dsn(_line(error))
     if any(words in line for words in _WRONG_SETTINGS):
         return ConfigError(f"{line}: check CREDITSD_DSN")
+    if not dsn:
+        return DatabaseUnavailable(
+            f"{line}: no dsn is set, so libpq's own variables say where PostgreSQL is: set CREDITSD_DSN, or, "
+            "where only the systemd unit has it: sudo CREDITSD_DSN_FILE=/etc/creditsd/dsn creditsd ..."
+        )
     return DatabaseUnavailable(f"{line}: is PostgreSQL running, and is CREDITSD_DSN right?")
 
 

@@ -14,7 +14,8 @@ from psycopg import errors, sql
 from psycopg.rows import TupleRow
 
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.config.types import parse_relation
+from creditsd.domain.errors import DatabaseUnavailable, NotAgreed, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, rows, translated
 from creditsd.schema import grants, installation, triggers
@@ -37,20 +38,25 @@ class Installed:
     notes: list[str]
 
 
-async def install(settings: Settings) -> Installed:
+async def install(settings: Settings, *, agreed: bool = False) -> Installed:
     """Make the schema and the triggers what they should be, in one transaction; safe to repeat, and many at once.
+
+    Another table than the installed one is taken over only where a person has `agreed`; else it raises NotAgreed.
 
     Gives up a lock on the table after `lock_timeout_seconds` and tries again for `lock_wait_seconds`, so that the
     application never queues behind us. Raises SchemaError, DatabaseUnavailable.
     """
     async with connected(settings.direct_dsn, purpose="install", direct=True) as connection:
-        return await _patiently(connection, settings, lambda: _install(connection, settings))
+        return await _patiently(connection, settings, lambda: _install(connection, settings, agreed=agreed))
 
 
-async def uninstall(settings: Settings) -> Installed:
-    """Remove the triggers and the schema with all it stores; fails where others have built on it."""
+async def uninstall(settings: Settings, *, agreed: bool = False) -> Installed:
+    """Remove the triggers and the schema with all it stores; fails where others have built on it.
+
+    Raises NotAgreed where a daemon leads, unless a person has `agreed`.
+    """
     async with connected(settings.direct_dsn, purpose="uninstall", direct=True) as connection:
-        return await _patiently(connection, settings, lambda: _uninstall(connection))
+        return await _patiently(connection, settings, lambda: _uninstall(connection, agreed=agreed))
 
 
 async def script(settings: Settings) -> str:
@@ -102,7 +108,7 @@ async def _patiently(
             pause = min(pause * 1.5, 5.0)
 
 
-async def _install(connection: Connection, settings: Settings) -> Installed:
+async def _install(connection: Connection, settings: Settings, *, agreed: bool) -> Installed:
     source = await SourceTable.inspect(connection, settings)
     if not source.may_install:
         raise SchemaError(
@@ -116,6 +122,8 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
     done: list[str] = []
     if installed is not None:
         installation.not_newer(installed)
+        if not agreed:
+            await _same_table(connection, source)
     done += await _migrate(connection, source, installed)
     retyped = installed is not None and source.user_id_type != (installed.user_id_type, installed.user_id_collation)
     changed = bool(done) or retyped or not await _as_made(connection, source, settings, installed)
@@ -134,6 +142,18 @@ async def _install(connection: Connection, settings: Settings) -> Installed:
         done += [f"granted {settings.role} what the daemon needs"] if settings.role else []
     done += await grants.grant(connection, settings)
     return Installed(done=done, notes=_notes(source))
+
+
+async def _same_table(connection: Connection, source: SourceTable) -> None:
+    """Raise NotAgreed where another table was installed for; one that was renamed has our triggers, and is the same."""
+    there = await row(connection, sql_files.sql("queries/installed_table"))
+    if there is None or there[0] is None or parse_relation(there[0]) == source.settings.relation:
+        return
+    if all(each.state == "missing" for each in await triggers.found(connection, source)):
+        raise NotAgreed(
+            f"creditsd is installed for {there[0]}, and these settings name {source.settings.table}: every total would "
+            f"be computed anew from {source.settings.table}, and what differs published"
+        )
 
 
 async def _migrate(connection: Connection, source: SourceTable, installed: Installation | None) -> list[str]:
@@ -171,9 +191,15 @@ def _remembering(settings: Settings, installed: Installation | None) -> Settings
     return settings.model_copy(update={"role": role})
 
 
-async def _uninstall(connection: Connection) -> Installed:
+async def _uninstall(connection: Connection, *, agreed: bool) -> Installed:
     if not (await rows(connection, sql_files.sql("queries/installed")))[0][0]:
         return Installed(done=[], notes=[])
+    led = await row(connection, sql_files.sql("queries/leader_found"))
+    if not agreed and led is not None and led[0]:
+        raise NotAgreed(
+            "a daemon leads here (see `creditsd status`): all it has stored would go, and no sink would be told "
+            "anything more"
+        )
     done = []
     for relation, trigger in await rows(connection, sql_files.sql("queries/trigger_names")):
         await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), sql.SQL(relation)))

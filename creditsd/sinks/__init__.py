@@ -55,6 +55,10 @@ class SinkBusy(SinkUnavailable):
         self.refused = refused
 
 
+class SinkRefusing(SinkBusy):
+    """So many users in a row were refused that it may be everyone: the rest of the batch was not sent."""
+
+
 class SinkDisabled(SinkUnavailable):
     """The receiver wants nothing any more (410): nothing is tried until a person enables the sink."""
 
@@ -109,6 +113,11 @@ class Forgetting(Sink, Protocol):
 
     async def forget(self, user_id: str) -> int:
         """Erase all it holds of a user; return how many things that were. Raises SinkUnavailable."""
+
+
+def told_only_of(sink: Sink) -> Sequence[Type]:
+    """Return the events a sink asked for where totals are not among them; nothing for one that is told totals."""
+    return sink.events if isinstance(sink, Choosing) and "credits.updated" not in sink.events else ()
 
 
 def schemes() -> list[str]:

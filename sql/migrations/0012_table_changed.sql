@@ -23,3 +23,9 @@ ALTER TABLE creditsd.resyncs REPLICA IDENTITY FULL;
 
 -- The view is made anew, over a function: one over the table itself would forbid the application to alter the columns it reads.
 DROP VIEW IF EXISTS creditsd.source;
+
+ALTER TABLE creditsd.sinks
+    ADD COLUMN served_by integer;
+
+COMMENT ON COLUMN creditsd.sinks.served_by IS
+'The server process of the leader that delivers there: whoever has other settings than the daemon can tell it from a sink nobody serves.';

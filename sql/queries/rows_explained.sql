@@ -1,4 +1,4 @@
--- One user's rows: whether each counts, and why; the leader first.
+-- One user's rows: whether each counts, and why; whether it is a pack that has expired with credits left; the leader first.
 SELECT
     line.credits,
     line.status,
@@ -7,21 +7,33 @@ SELECT
     line.subscription_id,
     line.expires_at,
     line.created_at,
-    creditsd.counts(line.active, line.empty, line.expires_at, now(), %(expire_empty)s) AS counts,
+    line.counts,
     CASE
         WHEN line.status IS NULL THEN 'it has no status'
         WHEN NOT line.active THEN 'its status ' || quote_literal(line.status) || ' is not an active one'
         WHEN line.expires_at <= now() THEN
             'it ended at ' || to_char(line.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
-        WHEN NOT creditsd.counts(line.active, line.empty, line.expires_at, now(), %(expire_empty)s) THEN
-            'it is a one-time plan without credits, about to be expired'
+        WHEN NOT line.counts THEN 'it is a one-time plan without credits, about to be expired'
         WHEN line.credits IS NULL THEN 'it is active, but has no number of credits: it adds nothing'
         WHEN line.expires_at IS NULL THEN 'it is active and never ends'
         ELSE 'it is active until ' || to_char(line.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
-    END AS why
-FROM creditsd.source_rows(%(user_id)s::text::creditsd.user_id) AS line
+    END || CASE WHEN line.left_over THEN '; ' || trim_scale(line.credits)::text || ' credits are left in it' ELSE '' END AS why,
+    line.left_over
+FROM (
+    SELECT
+        found.*,
+        coalesce(
+            found.one_time AND found.credits > 0 AND NOT found.counts
+            AND (found.status = %(expired_status)s OR found.active AND found.expires_at <= now()),
+            false
+        ) AS left_over
+    FROM (
+        SELECT r.*, creditsd.counts(r.active, r.empty, r.expires_at, now(), %(expire_empty)s) AS counts
+        FROM creditsd.source_rows(%(user_id)s::text::creditsd.user_id) AS r
+    ) AS found
+) AS line
 ORDER BY
-    counts DESC,
+    line.counts DESC,
     line.subscription DESC,
     line.expires_at DESC NULLS FIRST,
     line.created_at DESC NULLS LAST,

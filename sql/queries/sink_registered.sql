@@ -1,11 +1,23 @@
 -- The sink's cursor, whether it stands still, for how many seconds nothing has arrived, and up to which version everyone
 -- has been told what happened; a new sink begins at nothing, and so is told of everyone. Time in which nobody tried to
 -- deliver, for there was no daemon, no database or a pause, is not time in which the sink failed.
-INSERT INTO creditsd.sinks AS s (name)
-VALUES (%(name)s)
+INSERT INTO creditsd.sinks AS s (name, served_by)
+SELECT
+    %(name)s,
+    (
+        SELECT l.pid
+        FROM pg_locks AS l
+        WHERE l.locktype = 'advisory'
+        AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+        AND l.classid = 'creditsd.changes'::regclass
+        AND l.objid = 1249075342
+        AND l.objsubid = 2
+        AND l.granted
+    )
 ON CONFLICT (name) DO UPDATE
 SET failing_since = s.failing_since + (now() - s.saved_at),
-    saved_at = now()
+    saved_at = now(),
+    served_by = excluded.served_by
 RETURNING
     s.cursor,
     s.paused_at IS NOT NULL,

@@ -1,25 +1,39 @@
--- Each sink the database knows: how it is, how far (its queue counted up to a limit), what it refused, why it stands still.
+-- Each sink the database knows: how far it is, what waits, what it refused, each counted up to a limit, why it stands
+-- still, and whether the daemon that leads delivers there.
 SELECT
     s.name,
-    CASE
-        WHEN s.disabled_reason IS NOT NULL THEN 'disabled'
-        WHEN s.paused_at IS NOT NULL THEN 'paused'
-        WHEN s.last_error IS NOT NULL THEN 'failing'
-        WHEN waiting.queue > 0 THEN 'behind'
-        ELSE 'current'
-    END AS state,
-    waiting.queue,
+    (
+        SELECT count(*)
+        FROM (SELECT FROM creditsd.balances AS b WHERE b.version > s.cursor LIMIT %(limit)s) AS newer
+    ) AS queue,
     s.delivered,
-    (SELECT count(*) FROM creditsd.deliveries AS d WHERE d.sink = s.name AND d.next_at IS NOT NULL) AS refused,
-    (SELECT count(*) FROM creditsd.deliveries AS d WHERE d.sink = s.name AND d.next_at IS NULL) AS dead,
+    (
+        SELECT count(*)
+        FROM (
+            SELECT FROM creditsd.deliveries AS d WHERE d.sink = s.name AND d.next_at IS NOT NULL LIMIT %(limit)s
+        ) AS waiting
+    ) AS refused,
+    (
+        SELECT count(*)
+        FROM (SELECT FROM creditsd.deliveries AS d WHERE d.sink = s.name AND d.next_at IS NULL LIMIT %(limit)s) AS dead
+    ) AS dead,
     s.paused_at,
     s.disabled_reason,
     s.last_error,
     s.last_error_at,
-    s.cursor
+    s.cursor,
+    s.saved_at,
+    s.failing_since IS NOT NULL AS refusing,
+    EXISTS (
+        SELECT
+        FROM pg_locks AS l
+        WHERE l.locktype = 'advisory'
+        AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+        AND l.classid = 'creditsd.changes'::regclass
+        AND l.objid = 1249075342
+        AND l.objsubid = 2
+        AND l.granted
+        AND l.pid = s.served_by
+    ) AS served
 FROM creditsd.sinks AS s
-CROSS JOIN LATERAL (
-    SELECT count(*) AS queue
-    FROM (SELECT FROM creditsd.balances AS b WHERE b.version > s.cursor LIMIT %(limit)s) AS newer
-) AS waiting
 ORDER BY s.name

@@ -48,6 +48,43 @@ async def test_a_dsn_that_leads_nowhere_and_never_shows_its_password(fails: Fail
         assert "gehe" not in line
 
 
+async def test_without_a_dsn_it_says_what_was_taken_and_how_a_command_gets_the_units(fails: Fails) -> None:
+    line = await fails(UNAVAILABLE, "status", CREDITSD_DSN="", PGHOST="127.0.0.1", PGPORT="1")
+    assert "no dsn is set, so libpq's own variables say where PostgreSQL is" in line
+    assert "sudo CREDITSD_DSN_FILE=/etc/creditsd/dsn creditsd ..." in line
+
+
+async def test_a_credential_of_a_unit_that_does_not_run_says_who_may_read_it(fails: Fails) -> None:
+    sink = '[{"url": "webhook+https://example.com/", "secret_file": "/run/credentials/no-such.service/billing"}]'
+    line = await fails(CONFIG, "status", CREDITSD_SINKS=sink)
+    assert "systemd shows it to its unit and to root alone, while that unit runs: sudo creditsd ..." in line
+
+
+async def test_another_table_and_a_daemon_that_leads_ask_for_a_word_first(installed: Operator, tmp_path: Path) -> None:
+    database = installed.database
+    database.run("CREATE TABLE other_credits (LIKE user_credits INCLUDING ALL)")
+    of_ours = "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgname LIKE 'creditsd%'"
+    other = installed.env | {"CREDITSD_SOURCE__TABLE": "public.other_credits"}
+    done = await creditsd("install", env=other)
+    assert (done.code, done.err.count("\n")) == (CONFIG, 1)
+    assert "creditsd is installed for public.user_credits, and these settings name public.other_credits" in done.err
+    assert "say it with --yes" in done.err
+    assert database.run(of_ours) == [("user_credits",)]
+    assert (await creditsd("install", "--yes", env=other)).code == 0
+    assert database.run(of_ours) == [("other_credits",)]
+    database.run("ALTER TABLE other_credits RENAME TO third_credits")  # the same table by another name
+    third = installed.env | {"CREDITSD_SOURCE__TABLE": "public.third_credits"}
+    assert (await creditsd("install", env=third)).code == 0
+    async with running(tmp_path, env=third) as daemon:
+        await daemon.until_ready()
+        done = await creditsd("uninstall", env=third)
+        assert (done.code, done.err.count("\n")) == (CONFIG, 1)
+        assert "a daemon leads here" in done.err
+        assert "say it with --yes" in done.err
+        assert (await creditsd("uninstall", "-y", env=third)).code == 0
+    assert database.run(of_ours) == []
+
+
 async def test_a_server_that_knows_neither_the_database_nor_the_role(operator: Operator, fails: Fails) -> None:
     dsn = operator.database.dsn
     assert '"nodb" does not exist' in await fails(CONFIG, "run", CREDITSD_DSN=make_conninfo(dsn, dbname="nodb"))

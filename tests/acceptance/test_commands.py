@@ -96,7 +96,9 @@ async def test_a_user_nobody_has_heard_of_has_nothing(installed: Operator) -> No
 
 async def test_status_as_json(installed: Operator, tmp_path: Path) -> None:
     before = (await installed.creditsd("status")).json
-    assert (before["leader_pid"], before["doorbell"], before["sinks"]) == (None, "nobody", [])
+    assert (before["leader_pid"], before["doorbell"]) == (None, "nobody")
+    assert [(each["name"], each["state"]) for each in before["sinks"]] == [("redis", "new")]
+    assert before["sentence"] == "Nobody leads: start `creditsd run`. redis: nothing has been told yet."
     async with running(tmp_path, env=installed.env) as daemon:
         await daemon.until_ready()
         asked = await asyncio.gather(installed.creditsd("status"), installed.creditsd("status", "--json"))
@@ -116,7 +118,7 @@ async def test_explain_as_json(installed: Operator, tmp_path: Path) -> None:
         await daemon.until_ready()
         await daemon.until("/livez", lambda answer: answer[1]["sinks"]["redis"] == "current")
         explained = (await installed.creditsd("explain", ONE)).json
-    assert list(explained) == ["total", "stored", "problems", "rows", "sinks"]
+    assert list(explained) == ["total", "stored", "problems", "rows", "hints", "sinks"]
     assert [(row["credits"], row["counts"]) for row in explained["rows"]] == [(100, True), (20, True), (55, False)]
     assert "ended at 2020-01-01" in explained["rows"][2]["why"]
     assert list(explained["total"]) == list(explained["stored"]) == KEYS

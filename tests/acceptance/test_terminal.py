@@ -62,6 +62,10 @@ class Terminal:
                 self._more.clear()
                 await self._more.wait()
 
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._main, keys.encode())
+
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
@@ -105,6 +109,16 @@ async def test_installing_and_uninstalling_tell_each_step(operator: Operator) ->
     assert "dropped the schema creditsd\n" in await shown(operator.env, "uninstall")
 
 
+async def test_another_table_is_taken_over_once_somebody_says_yes(installed: Operator) -> None:
+    installed.database.run("CREATE TABLE other_credits (LIKE user_credits INCLUDING ALL)")
+    env = installed.env | {"CREDITSD_SOURCE__TABLE": "public.other_credits"}
+    for answer, said in (("n", "Aborted"), ("y", "put the triggers on public.other_credits")):
+        async with Terminal("install", env=env) as terminal:
+            await terminal.shows("Go on? [y/N]:")
+            terminal.type(f"{answer}\n")
+            await terminal.shows(said)
+
+
 async def test_the_daemon_shows_its_backfill_and_ends_with_ctrl_c(installed: Operator) -> None:
     env = installed.env | {"CREDITSD_HTTP__LISTEN": f"127.0.0.1:{free_port()}"}
     async with Terminal("run", env=env) as terminal:
@@ -127,7 +141,7 @@ async def test_status_and_explain_and_get_are_for_people(installed: Operator, tm
             shown(installed.env, "status"), shown(installed.env, "explain", ONE), shown(installed.env, "get", ONE)
         )
     assert re.search(r"leader +server process \d+", status)
-    assert re.search(r"redis +0 +\d+ +well", status)
+    assert re.search(r"redis +redis +current +0 +\d+ ", status)
     for words in ("it ended at 2020-01-01", "120 credits", "sink redis", "current"):
         assert words in explained
     assert '"credits":120' in got.replace("\n", "")

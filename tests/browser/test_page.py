@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -105,7 +104,7 @@ async def test_what_happens_is_shown_and_explained_and_refused_deliveries_are_tr
         await deliveries.get_by_text("not today").wait_for()
         reference_table18.run("UPDATE creditsd.deliveries SET next_at = NULL, last_error = %s", [HOSTILE])
         await deliveries.get_by_text(HOSTILE).wait_for()
-        await page.get_by_text("1 dead letter, which waits for you.").wait_for()
+        await page.locator("#sentence").get_by_text("memory: 1 dead letter waits for you").wait_for()
         sink.refuses = set()
         await deliveries.get_by_role("button", name="Retry", exact=True).focus()
         await page.keyboard.press("Enter")
@@ -115,7 +114,7 @@ async def test_what_happens_is_shown_and_explained_and_refused_deliveries_are_tr
 
         sink.failure = SinkUnavailable(f"sink memory: {HOSTILE}")
         reference_table18.run("UPDATE user_credits SET credits = 6")
-        await page.get_by_text(re.compile("memory stands still")).wait_for()
+        await page.locator("#sentence").get_by_text("memory: stands still").wait_for()
         await page.locator("#sinks").get_by_text(HOSTILE).wait_for()
         sink.failure = None
         assert await page.title() == "creditsd"
@@ -144,6 +143,20 @@ async def test_it_comes_back_with_the_daemon_and_tells_which_one_leads(
             await page.get_by_text("This daemon stands by. Another leads").wait_for()
             await page.locator("#light").get_by_text("live").wait_for()
     await page.close()
+
+
+async def test_a_user_without_a_total_is_explained_by_what_is_wrong(
+    browser: Browser, reference_table18: Database
+) -> None:
+    reference_table18.run("ALTER TABLE user_credits ALTER credits TYPE numeric")
+    settings = await open_to_operators(reference_table18)
+    async with led(settings, MemorySink()) as (_, address), looking(browser, address, FRAGMENT) as page:
+        for _ in range(2):
+            reference_table18.run(ADD, [USER, "9" * 131_072, None])
+        await page.locator("#sentence").get_by_text("1 user is set aside").wait_for()
+        await page.locator("#explain-user").fill(USER)
+        await page.keyboard.press("Enter")
+        await page.locator("#explained").get_by_text("not summed: value overflows").wait_for()
 
 
 async def test_what_could_hide_a_change_stands_on_top_until_it_is_mended(

@@ -1725,7 +1725,8 @@ CREATE TABLE creditsd.sinks (
     paused_at timestamp with time zone,
     disabled_reason text,
     failing_since timestamp with time zone,
-    events_after bigint
+    events_after bigint,
+    served_by integer
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.sinks IS 'How far each sink has been told; a sink that is not configured any more keeps its row.';
@@ -1736,6 +1737,7 @@ COMMENT ON COLUMN creditsd.sinks.paused_at IS 'Since when nothing is delivered, 
 COMMENT ON COLUMN creditsd.sinks.disabled_reason IS 'Why we stopped by ourselves; null where we did not.';
 COMMENT ON COLUMN creditsd.sinks.failing_since IS 'The first failure after which nothing has arrived; null once something does.';
 COMMENT ON COLUMN creditsd.sinks.events_after IS 'Whatever happened up to this version has been told there. Behind cursor while the sink catches up: a total further on may still carry what happened before. Null: the same as cursor.';
+COMMENT ON COLUMN creditsd.sinks.served_by IS 'The server process of the leader that delivers there: whoever has other settings than the daemon can tell it from a sink nobody serves.';
 CREATE VIEW creditsd.source AS
  SELECT user_id,
     credits,

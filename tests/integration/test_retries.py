@@ -9,6 +9,7 @@ from dataclasses import replace
 from structlog.testing import capture_logs
 
 from creditsd.config.settings import Settings
+from creditsd.delivery.refusal_log import RefusalLog
 from creditsd.delivery.timings import BOUNDS
 from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
@@ -247,3 +248,9 @@ async def test_many_refusals_fill_no_log(installation: Database, line: Line, pub
             await eventually(waiting(installation), lambda found: found == 54)
     said = [each["event"] for each in logs if each["event"].startswith("deliveries.")]
     assert said == ["deliveries.refused"] * 5 + ["deliveries.refusals_bounded"]
+
+
+async def test_an_id_that_a_terminal_would_obey_is_logged_escaped() -> None:
+    with capture_logs() as events:
+        RefusalLog("memory", 20).refused(Rejection(Total.nothing("\x1b[2J\u202eann"), "no"), 1, 5.0)
+    assert [each["user_id"] for each in events] == ["\\x1b[2J\\u202eann"]

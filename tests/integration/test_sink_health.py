@@ -14,7 +14,7 @@ from creditsd.config.settings import Settings
 from creditsd.delivery.timings import BOUNDS
 from creditsd.domain.errors import ConfigError, DatabaseUnavailable, SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.sinks import Rejection, SinkBusy
+from creditsd.sinks import Rejection, SinkBusy, SinkRefusing
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, user
 from tests.integration.publishing import (
@@ -151,6 +151,40 @@ async def test_a_sink_that_failed_is_probed_with_one_total_each_time_another_use
     assert sorted(name for each in after for name in each)[-5:] == sorted(set(asked[0]))
     assert len(sink.totals) == 5  # whoever arrived as the probe is not told twice
     assert [each["event"] for each in logs if each["event"] == "publisher.recovered"] == ["publisher.recovered"]
+
+
+async def test_a_sink_that_broke_in_the_middle_of_a_page_is_probed_with_one_total_and_then_told_the_rest(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    for number in range(10):
+        installation.run(ADD, [user(number), 1])
+    await line.settle()
+    asked: list[list[str]] = []
+
+    class Breaking(MemorySink):
+        broken = True
+
+        async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+            asked.append([total.user_id for total in totals])
+            if len(totals) == 1 or not self.broken:
+                return await super().deliver(totals)
+            self.broken, self.refuses = False, {total.user_id for total in totals}
+            await super().deliver(totals[:2])
+            for total in totals[:2]:
+                self.newest[total.user_id] = total
+            refused = [Rejection(total, "answered 500") for total in totals[2:5]]
+            raise SinkRefusing("sink memory: refuses everyone by now", through=5, refused=refused)
+
+    sink = Breaking()
+    async with publishing(Reachable(sink), newest=await newest(line)) as publisher:
+        await sink.until(lambda: len(asked) >= 4)
+        assert [len(each) for each in asked[1:4]] == [1, 1, 1]
+        assert "refuses every" in str(publisher.error)
+        sink.refuses = set()
+        await current(publisher)
+        await eventually(waiting(installation), lambda left: left == 0)
+    assert sorted(sink.newest) == [user(number) for number in range(10)]
+    assert publisher.error is None
 
 
 async def test_few_who_are_refused_do_not_keep_a_sink_ill_that_was_away(

@@ -90,7 +90,8 @@ async def test_a_disabled_sink_stands_still_over_a_restart_and_goes_on_with_the_
             await told(reference_table18, f"UPDATE user_credits SET credits = {amount}")
         stored = "SELECT count(*) = 3 FROM creditsd.balances WHERE credits = 4"
         await eventually(lambda: asyncio.to_thread(reference_table18.run, stored), lambda rows: rows[0][0])
-        await running_until(daemon, "sinks", {"memory": f"disabled: {GONE}"})
+        waits = "disabled: answered 410; totals wait (creditsd sinks enable memory)"
+        await running_until(daemon, "sinks", {"memory": waits})
         assert healthy.tries == 0
         await told(reference_table18, ENABLE, RING)
         await healthy.until(lambda: len(healthy.newest) == 3)
@@ -110,7 +111,7 @@ async def test_a_paused_sink_is_told_nothing_until_it_is_resumed(reference_table
             async def state() -> Any:
                 return daemon.health()["sinks"]
 
-            await eventually(state, lambda sinks: sinks == {"memory": "paused"})
+            await eventually(state, lambda sinks: sinks == {"memory": "paused (creditsd sinks resume memory)"})
             tries = sink.tries
             await told(reference_table18, "UPDATE user_credits SET credits = 2")
             stored = "SELECT FROM creditsd.balances WHERE credits = 2"
@@ -142,7 +143,7 @@ async def test_without_a_bell_a_sink_that_delivers_looks_for_itself_too(referenc
     async with running(settings, sink, Timings(delivery=replace(TIMINGS, look_seconds=0.05))) as daemon:
         await sink.until_credits(user(1), 1)
         await told(reference_table18, PAUSE)
-        await running_until(daemon, "sinks", {"memory": "paused"})
+        await running_until(daemon, "sinks", {"memory": "paused (creditsd sinks resume memory)"})
         await told(reference_table18, ENABLE)
         await running_until(daemon, "sinks", {"memory": "current"})
         await told(reference_table18, "UPDATE creditsd.sinks SET cursor = 0")

@@ -102,7 +102,7 @@ async def test_a_former_leader_tries_nothing_again_beside_the_new_one_and_heeds_
             await second.until(lambda: USER in second.newest)
             installation.run("UPDATE creditsd.sinks SET paused_at = now()")
             installation.run("NOTIFY creditsd, 'sinks'")
-            await until(successor, "sinks", {"memory": "paused"})
+            await until(successor, "sinks", {"memory": "paused (creditsd sinks resume memory)"})
             installation.run(ADD, [OTHER, 1])
             stored = "SELECT count(*) FROM creditsd.balances"
             await eventually(lambda: asyncio.to_thread(installation.run, stored), lambda rows: rows == [(2,)])

@@ -12,7 +12,8 @@ from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.faults.truth import client, held
 from tests.integration.leading import leading
-from tests.integration.line import OTHER, USER, configured, installed
+from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed
+from tests.integration.publishing import publishers
 from tests.servers import Valkey
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
@@ -105,3 +106,45 @@ async def test_the_commands_say_what_they_did(reference_table18: Database) -> No
     assert f"stdout is told the newest total of {USER} again" in one.out + one.err
     assert "nothing is stored of the user" in nobody.err
     assert "former is forgotten" in gone.out + gone.err
+
+
+async def test_a_sink_that_is_told_only_of_events_has_no_total_to_be_told_again(reference_table18: Database) -> None:
+    reference_table18.run(ADD, [USER, 5])
+    secret = "whsec_dGhpcnR5LXR3byBieXRlcyBvZiBhIHRlc3QncyBrZXk="
+    hook = {"name": "hook", "url": "webhook+https://example.com/", "secret": secret, "events": ["plan.expired"]}
+    settings = await installed(reference_table18, sinks=[hook])
+    async with SinkControl.opened(settings) as control:
+        with pytest.raises(InputError, match=r"hook is told of no totals, only of plan\.expired"):
+            await control.replay("hook", USER)
+    assert reference_table18.run("SELECT FROM creditsd.deliveries") == []
+
+
+async def test_where_each_step_is_told_all_of_them_are_told_again_or_one_users_newest(
+    reference_table18: Database,
+) -> None:
+    lines = {"name": "memory", "url": "stdout:", "mode": "every"}
+    settings = await installed(reference_table18, sinks=[lines], history={"days": 1})
+    sink = MemorySink()
+
+    def told() -> list[int]:
+        return [int(each.credits) for each in sink.totals]
+
+    async with (
+        Line.settled(settings) as line,
+        publishers(settings) as publishing,
+        publishing(sink, every=True) as publisher,
+    ):
+        for amount in (1, 2, 3):
+            reference_table18.run(ADD, [USER, 1])
+            publisher.offer(await line.settle())
+            await sink.until_credits(USER, amount)
+        async with SinkControl.opened(settings) as control:
+            assert await control.replay("memory", USER)
+            publisher.tell()
+            await sink.until(lambda: told()[3:] == [3])
+            assert await control.replay("memory")
+            publisher.tell()
+            await sink.until(lambda: told()[4:] == [1, 2, 3])
+            with pytest.raises(InputError, match="is not a user's id here"):
+                await control.replay("memory", "nonsense")
+            assert not await control.replay("memory", OTHER)

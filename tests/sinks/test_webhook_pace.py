@@ -9,7 +9,7 @@ from aiohttp import web
 
 from creditsd.brokers.http import retry_after_seconds
 from creditsd.domain.errors import SinkUnavailable
-from creditsd.sinks import SinkBusy
+from creditsd.sinks import SinkBusy, SinkRefusing
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import Answer, Receiver, accept, always, opened
 
@@ -148,3 +148,30 @@ async def test_an_endpoint_that_does_not_answer_costs_one_time_out_and_not_one_p
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
     assert retry_after_seconds(header, datetime(2026, 11, 22, 10, tzinfo=UTC)) == seconds
+
+
+async def test_a_receiver_that_refuses_everyone_from_the_middle_of_a_batch_on_is_not_sent_the_rest_of_it(
+    receiver: Receiver,
+) -> None:
+    async def breaking(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=200 if len(receiver.deliveries) <= 100 else 500, text="out of order")
+
+    receiver.answer = breaking
+    totals = [total(f"u{i}") for i in range(1024)]
+    async with opened(receiver, concurrency=16) as sink:
+        with pytest.raises(SinkRefusing, match=r"by now, e\.g\. answered 500: out of order") as failure:
+            await sink.deliver(totals)
+    asked = {each.data["user_id"] for each in receiver.deliveries}
+    assert asked == {each.user_id for each in totals[: failure.value.through]}
+    assert 120 <= len(receiver.deliveries) <= 100 + 20 + 16
+    assert len(failure.value.refused) == failure.value.through - 100
+
+
+async def test_refusals_between_which_somebody_is_accepted_do_not_end_a_batch(receiver: Receiver) -> None:
+    async def every_tenth(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=200 if len(receiver.deliveries) % 10 == 0 else 422)
+
+    receiver.answer = every_tenth
+    async with opened(receiver, concurrency=1) as sink:
+        refused = await sink.deliver([total(f"u{i}") for i in range(200)])
+    assert len(refused) == 180

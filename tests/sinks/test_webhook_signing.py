@@ -58,6 +58,14 @@ async def test_during_a_rotation_either_secret_verifies(receiver: Receiver) -> N
     assert len(delivery.headers["webhook-signature"].split(" ")) == 2
 
 
+async def test_a_file_of_secrets_has_one_a_line(receiver: Receiver) -> None:
+    async with opened(receiver, secret="", secrets=f"{SECRET}\n\n  {OTHER}\r\n") as sink:
+        await sink.deliver([total()])
+    (delivery,) = receiver.deliveries
+    delivery.verify(SECRET)
+    delivery.verify(OTHER)
+
+
 @pytest.mark.parametrize("written", [SECRET, KEY, KEY.rstrip("="), f" {SECRET}\n"])
 async def test_a_secret_may_be_written_with_or_without_prefix_and_padding(receiver: Receiver, written: str) -> None:
     async with opened(receiver, secret=written) as sink:

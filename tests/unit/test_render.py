@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from creditsd.admin.failed_deliveries import FailedDelivery
-from creditsd.admin.inspect import ExplainedRow, Explanation, Problem, SetAside, SinkState, Status
+from creditsd.admin.inspect import ExplainedRow, Explanation, Problem, SetAside, Status
 from creditsd.admin.sinks import ListedSink
 from creditsd.admin.verify import Drift
 from creditsd.cli import render
@@ -57,7 +57,7 @@ SCREENS: dict[str, Callable[[Console], None]] = {
             NASTY_TOTAL,
             NASTY_TOTAL,
             [Problem(NASTY, NASTY, WHEN)],
-            [ExplainedRow(Decimal(1), NASTY, NASTY, NASTY, NASTY, None, None, True, NASTY)],
+            [ExplainedRow(Decimal(1), NASTY, NASTY, NASTY, NASTY, None, None, True, NASTY, False)],
             [(NASTY, NASTY)],
         ),
     ),
@@ -69,7 +69,7 @@ SCREENS: dict[str, Callable[[Console], None]] = {
     "deliveries list": lambda console: render.failed_deliveries(console, [FAILED]),
     "deliveries show": lambda console: render.failed_delivery(console, FAILED),
     "sinks list": lambda console: render.sinks(
-        console, [ListedSink("hook", "webhook", "failing", last_error=NASTY, last_error_at=WHEN)]
+        console, [ListedSink("hook", "webhook", "failing", NASTY, NASTY, last_error=NASTY, last_error_at=WHEN)]
     ),
     "status": lambda console: render.status(
         console,
@@ -85,7 +85,7 @@ SCREENS: dict[str, Callable[[Console], None]] = {
             WHEN,
             1,
             1,
-            [SinkState("hook", 1, 0, 0, NASTY, WHEN, WHEN)],
+            [ListedSink("hook", "webhook", "failing", NASTY, NASTY, last_error=NASTY, last_error_at=WHEN)],
             [SetAside(NASTY, 1, NASTY)],
             [{"problem": NASTY, "hint": NASTY}],
         ),

@@ -96,6 +96,12 @@ def test_secrets_come_from_files_named_in_the_environment(setenv: Any, tmp_path:
     assert load(None).http.jwt_secret == "s3cret"
 
 
+def test_a_file_of_several_secrets_has_one_a_line(setenv: Any, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("a key of the first\r\n\n  a key of the second\n")
+    setenv(HTTP__API_KEYS_FILE=str(tmp_path / "keys"))
+    assert load(None).http.api_keys == ["a key of the first", "a key of the second"]
+
+
 def test_systemd_credentials_stand_between_file_and_environment(
     toml: Any, setenv: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +115,9 @@ def test_systemd_credentials_stand_between_file_and_environment(
     assert load(None).dsn == "host=env"
 
 
-@pytest.mark.parametrize("text", ['["active", "trialing"]', "active,trialing", " active , trialing "])
+@pytest.mark.parametrize(
+    "text", ['["active", "trialing"]', "active,trialing", " active , trialing ", "active\ntrialing"]
+)
 def test_a_list_in_the_environment_is_json_or_commas(setenv: Any, text: str) -> None:
     setenv(SOURCE__ACTIVE_STATUSES=text)
     assert load(None).source.active_statuses == ["active", "trialing"]

@@ -12,8 +12,9 @@ from typing import Any, Protocol, Self
 
 from creditsd import __version__
 from creditsd.admin.failed_deliveries import FailedDeliveries, FailedDelivery
-from creditsd.admin.inspect import Inspector
-from creditsd.admin.sinks import ListedSink, SinkControl
+from creditsd.admin.inspect import Inspector, Status
+from creditsd.admin.sentence import sentence
+from creditsd.admin.sinks import Live
 from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
@@ -39,8 +40,8 @@ class PublisherView(Protocol):
         """The version up to which everything has arrived."""
 
     @property
-    def error(self) -> str | None:
-        """Why the sink stands still, or None."""
+    def failure(self) -> str | None:
+        """Why the sink took nothing when it was last tried, or None."""
 
     @property
     def behind(self) -> bool:
@@ -67,6 +68,7 @@ class Backend:
         self._installation: Installation | None = None
         self._looking = asyncio.Lock()
         self._look: dict[str, Any] = {}
+        self._seen: Status | None = None
         self._next_look = 0.0
         self._behind: set[str] = set()  # at the last look
         self._state = b""
@@ -88,7 +90,8 @@ class Backend:
                     self._look = await self._looked()
                     took = time.monotonic() - began
                     self._next_look = began + max(self._timings.look_seconds * 0.9, took * LOOK_SHARE)
-                self._state = encode({**self._known(), **self._look})
+                known = self._known()
+                self._state = encode({**known, **self._look, "sentence": self._sentence(known["state"])})
                 self._state_at = began
         return self._state
 
@@ -96,8 +99,7 @@ class Backend:
         """Say of each of a user's rows whether it counts, and why; the total; and what each sink has."""
         async with self._asking(self._timings.patience_seconds) as (connection, installation):
             inspector = Inspector(connection, self._settings, installation)
-            cursors = {each.name: each.cursor for each in self._publishers}
-            return (await inspector.explain(user_id, cursors)).document()
+            return (await inspector.explain(user_id, self._live(lambda own: not own.behind))).document()
 
     async def failed_deliveries(self, sink: str | None, *, dead: bool, limit: int) -> Sequence[FailedDelivery]:
         """List refused deliveries, those tried next first, the dead last."""
@@ -131,35 +133,44 @@ class Backend:
         """Query the state of the line and its sinks; where that fails, return the last answer and the problem."""
         try:
             async with self._asking(self._timings.state_patience_seconds) as (connection, installation):
-                status = await Inspector(connection, self._settings, installation).status(counted=COUNTED)
-                control = SinkControl(connection, self._settings, installation.user_id_type)
-                sinks = [self._shown(each) for each in await control.list(counted=COUNTED)]
+                inspector = Inspector(connection, self._settings, installation)
+                status = await inspector.status(self._live(self._flowing), counted=COUNTED)
         except (DatabaseUnavailable, SchemaError) as error:
             return {**self._look, "problem": redact_dsn(str(error))}
+        self._seen = status
         line = {key: value for key, value in dataclasses.asdict(status).items() if key not in ("sinks", "problems")}
-        return {"problem": None, "counted": COUNTED, "line": line, "sinks": sinks}
+        return {
+            "problem": None,
+            "counted": COUNTED,
+            "line": line,
+            "sinks": [dataclasses.asdict(each) for each in status.sinks],
+        }
 
-    def _shown(self, sink: ListedSink) -> dict[str, Any]:
-        """Return a sink's state. The leader knows it better than the database, where it is saved once a second."""
-        shown = dataclasses.asdict(sink)
-        own = next((each for each in self._publishers if each.name == sink.name), None)
-        if own is not None and self._health()["state"] in ("leading", "backfilling"):
-            shown |= self._flow(own, shown)
-        for key in ("last_error", "disabled_reason"):
-            shown[key] = shown[key] and redact_dsn(shown[key])
-        return shown
+    def _sentence(self, state: Any) -> str:
+        """Say how all is, by the same rules as `creditsd status`."""
+        health, seen = self._health(), self._seen
+        if self._look.get("problem"):
+            return f"PostgreSQL does not answer: {self._look['problem']}"
+        return sentence(
+            mend=str(health["problem"]) if health["problem"] and state != "disconnected" else "",
+            role=_role(state, seen),
+            sinks=seen.sinks if seen is not None else (),
+            set_aside=seen.set_aside if seen is not None else (),
+            polling=health["doorbell"] == "polling",
+        )
 
-    def _flow(self, own: PublisherView, shown: Mapping[str, Any]) -> dict[str, Any]:
-        """Correct the state by what the publisher does now: a sink under load is not behind as long as it flows."""
-        late = time.time() - own.cursor / 1_000_000 > self._timings.flowing_seconds
-        behind = own.behind and late and own.name in self._behind
-        (self._behind.add if own.behind and late else self._behind.discard)(own.name)
-        state = shown["state"]
-        if state in ("current", "behind", "not configured"):
-            halted = "disabled" if shown["disabled_reason"] else "paused" if shown["paused_at"] else None
-            state = halted or ("failing" if own.error else "behind" if behind else "current")
-        queue = shown["queue"] if state != "current" else 0
-        return {"state": state, "queue": queue, "cursor": max(own.cursor, shown["cursor"])}
+    def _live(self, flowing: Callable[[PublisherView], bool]) -> Mapping[str, Live] | None:
+        """Return what the leader knows of its sinks: better than the database, where it is saved once a second."""
+        if self._health()["state"] not in ("leading", "backfilling"):
+            return None
+        return {each.name: Live(each.cursor, flowing(each), each.failure) for each in self._publishers}
+
+    def _flowing(self, own: PublisherView) -> bool:
+        """Tell whether a sink is behind for no more than a moment: one under load is not, as long as it flows."""
+        late = own.behind and time.time() - own.cursor / 1_000_000 > self._timings.flowing_seconds
+        flowing = not late or own.name not in self._behind
+        (self._behind.add if late else self._behind.discard)(own.name)
+        return flowing
 
     @asynccontextmanager
     async def _asking(self, seconds: float) -> AsyncIterator[tuple[Connection, Installation]]:
@@ -174,3 +185,27 @@ class Backend:
         except SchemaError:
             self._installation = None
             raise
+
+
+def _role(state: str, status: Status | None) -> str:
+    """Say what this daemon does, where that is not leading."""
+    match state:
+        case "leading":
+            return ""
+        case "backfilling":
+            users = status.resynced_users if status is not None else None
+            return f"Everyone is being recomputed{f': {users} users are done' if users else ''}."
+        case "standby" if status is not None and status.leader_pid is None:
+            return "This daemon stands by. Nobody leads."
+        case "standby" if status is not None:
+            return f"This daemon stands by. Another leads, connected from {status.leader_address or 'here'}."
+        case _:
+            return _ROLES.get(state, f"The daemon is {state}.")
+
+
+_ROLES = {
+    "starting": "The daemon is starting.",
+    "standby": "This daemon stands by.",
+    "disconnected": "The daemon has no connection to PostgreSQL: the line waits, and nothing is lost.",
+    "stopping": "The daemon is ending.",
+}

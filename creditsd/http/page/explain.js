@@ -45,7 +45,7 @@ export class Explain {
     let whose = null;
     try {
       const found = await this.api.get(`explain/${encodeURIComponent(user_id)}`);
-      whose = found.total.user_id;
+      whose = found.total?.user_id ?? user_id;
       shown = answer(found);
     } catch (error) {
       if (again) return;
@@ -58,9 +58,10 @@ export class Explain {
   }
 }
 
-function answer({ total, stored, rows, sinks }) {
+function answer({ total, stored, problems, rows, hints, sinks }) {
   return [
-    element("div", { class: "verdict" },
+    ...problems.map((each) => element("p", { class: "wrong" }, `${each.problem}: ${each.reason}`)),
+    total === null ? "" : element("div", { class: "verdict" },
       element("p", { class: "amount" }, number(total.credits), element("span", {}, Math.abs(total.credits) === 1 ? "credit" : "credits")),
       element("div", {},
         element("p", { class: "message" }, total.message),
@@ -68,7 +69,8 @@ function answer({ total, stored, rows, sinks }) {
         element("p", { class: "quiet-note" }, told(total, stored)),
       ),
     ),
-    rows.length ? element("ul", { class: "rows" }, ...rows.map(row)) : element("p", { class: "quiet-note" }, "There are no rows of this user."),
+    rows.length ? element("ul", { class: "rows" }, ...rows.map(row)) : element("p", { class: "quiet-note" }, total === null ? "The rows cannot be shown." : "There are no rows of this user."),
+    ...hints.map((each) => element("p", { class: "quiet-note" }, each)),
     element("dl", { class: "held" }, ...Object.entries(sinks).flatMap(([name, holds]) => [element("dt", {}, name), element("dd", {}, holds)])),
   ];
 }

@@ -9,7 +9,7 @@ import { Plot } from "./plot.js";
 import { Recent } from "./recent.js";
 import { Sinks } from "./sinks.js";
 import { Stations } from "./stations.js";
-import { duration, number, sentence } from "./words.js";
+import { duration, number } from "./words.js";
 
 const HIDDEN = 5000; // a tab nobody looks at costs nothing
 
@@ -75,7 +75,7 @@ class Page {
   }
 
   state(state) {
-    say(at("sentence"), sentence(state));
+    say(at("sentence"), state.sentence);
     mark(document.body, "data-state", state.problem ? "disconnected" : state.hindrance ? "hindered" : state.state);
     this.stations.show(state);
     this.rate.show(state.rates);

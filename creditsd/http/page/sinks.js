@@ -56,8 +56,7 @@ export class Sinks {
   }
 }
 
-function because(sink) {
-  if (sink.state === "disabled") return `${sink.disabled_reason}. Once it is meant to go on: creditsd sinks enable ${sink.name}`;
-  if (sink.state === "paused") return `Paused ${ago(sink.paused_at)}. To go on: creditsd sinks resume ${sink.name}`;
-  return sink.last_error ? `${sink.last_error} (${ago(sink.last_error_at)})` : "";
+function because({ state, said, hint, paused_at, last_error_at }) {
+  const when = { paused: `; since ${ago(paused_at)}`, failing: `; said ${ago(last_error_at)}` }[state] ?? "";
+  return `${said}${when}${hint ? `: ${hint}` : ""}`;
 }

@@ -37,7 +37,7 @@ export class Stations {
   show(state) {
     const { line, rates, counted: limit } = state;
     const waits = line?.unread ?? 0;
-    const hindered = state.problems?.length && state.state !== "disconnected";
+    const hindered = state.hindrance && state.state !== "disconnected";
     this.#tell("source", hindered ? "needs mending" : "a trigger notes each write", hindered ? "failing" : "well");
     this.#tell("changes", waits > MANY ? `${counted(waits, limit)} unread` : `${number(rates.changes.at(-1))} a second`, waits > MANY ? "behind" : "well");
     this.#tell("doorbell", DOORBELL[state.doorbell] ?? "nobody listens here", state.doorbell ?? "nobody");

@@ -1,4 +1,4 @@
-// How things are said: numbers, times, and the one sentence on top.
+// How numbers and times are said.
 
 const NUMBERS = new Intl.NumberFormat("en", { maximumFractionDigits: 20 });
 
@@ -7,15 +7,6 @@ export const DOORBELL = {
   asking: "going to sleep",
   awake: "awake, polling",
   polling: "polling, no bell",
-};
-
-const ROLES = {
-  starting: "The daemon is starting.",
-  standby: "This daemon stands by.",
-  backfilling: "Everyone is being recomputed.",
-  leading: "The daemon leads.",
-  disconnected: "The daemon has no connection to PostgreSQL: the line waits, and nothing is lost.",
-  stopping: "The daemon is ending.",
 };
 
 export function number(value) {
@@ -65,29 +56,4 @@ export function step(total) {
 // An id of any length in the space of a short one; the whole of it is in the title.
 export function short(id) {
   return id.length > 14 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id;
-}
-
-export function sentence(state) {
-  if (state.problem) return `PostgreSQL does not answer: ${state.problem}`;
-  if (state.hindrance && state.state !== "disconnected") return `Somebody must mend this: ${state.hindrance}.`;
-  if (state.state !== "leading") return [ROLES[state.state] ?? state.state, leader(state)].join(" ");
-  const ill = (state.sinks ?? []).filter((each) => ["failing", "disabled"].includes(each.state));
-  if (ill.length) return `${names(ill)} ${ill.length === 1 ? "stands" : "stand"} still; nobody else waits.`;
-  const paused = (state.sinks ?? []).filter((each) => each.state === "paused");
-  if (paused.length) return `${names(paused)} ${paused.length === 1 ? "is" : "are"} paused; nobody else waits.`;
-  const [refused, dead] = ["refused", "dead"].map((name) => (state.sinks ?? []).reduce((sum, each) => sum + each[name], 0));
-  if (dead) return `All has arrived but ${plural(dead, "dead letter, which waits", "dead letters, which wait")} for you.`;
-  if (refused) return `All has arrived but ${plural(refused, "refused delivery", "refused deliveries")}, to be tried again.`;
-  if (state.doorbell === "polling") return "All has arrived. The bell does not come through, so the daemon polls.";
-  return "All is well: what is stored has arrived everywhere.";
-}
-
-function names(sinks) {
-  return sinks.length > 3 ? `${sinks.length} sinks` : sinks.map((each) => each.name).join(", ");
-}
-
-function leader({ state, line }) {
-  if (state === "backfilling" && line?.resynced_users) return `${number(line.resynced_users)} users are done.`;
-  if (state !== "standby" || !line) return "";
-  return line.leader_pid === null ? "Nobody leads." : `Another leads, connected from ${line.leader_address ?? "here"}.`;
 }

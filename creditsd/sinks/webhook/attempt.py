@@ -15,6 +15,10 @@ from creditsd.sinks.webhook.message import Message
 # Signing a few at a time costs a third of signing each as it is sent: the processor finds everything at hand.
 _WRITTEN_TOGETHER = 16
 
+# So many users refused one after the other, with nobody's total accepted in between, end the batch: a receiver that
+# broke in the middle of it is not to be sent the other thousand. Requests that are on their way come on top.
+_REFUSED_IN_A_ROW = 20
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -30,12 +34,20 @@ class Attempt:
     asked: int = 0
     answered: bool = False
     failed: Outcome | None = None
+    refused_in_a_row: int = 0
+
+    @property
+    def refusing(self) -> bool:
+        """Whether it seems to refuse everyone by now."""
+        return self.refused_in_a_row >= _REFUSED_IN_A_ROW
 
     @property
     def over(self) -> bool:
-        """Whether to send no more: the endpoint asks for a pause, or seems to be away."""
+        """Whether to send no more: the endpoint asks for a pause, refuses everyone, or seems to be away."""
         failed = self.failed
-        return failed is not None and (self.answered or failed.kind == "gone" or self.asked >= self.patience)
+        return self.refusing or (
+            failed is not None and (self.answered or failed.kind == "gone" or self.asked >= self.patience)
+        )
 
     def next(self) -> Sequence[Message]:
         """Return the messages of the next user, to be sent in order; nothing at the end, or once the batch is over.
@@ -64,8 +76,13 @@ class Attempt:
                 self.failed = outcome
             case "unavailable":
                 self.failed = self.failed or outcome
+            case "refused":
+                self.answered = True
+                # What comes in late, once it is over, takes nothing back.
+                self.refused_in_a_row = 0 if outcome.accepted and not self.refusing else self.refused_in_a_row + 1
             case _:
                 self.answered = True
+                self.refused_in_a_row = self.refused_in_a_row if self.refusing else 0
 
     def rejections(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         """Return those of the batch that have begun and did not arrive."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt
+from typing import Any
+
+from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt, field_validator
 
 from creditsd.domain.events import Type
 
@@ -20,6 +22,12 @@ class Options(BaseModel, extra="forbid"):
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
     concurrency: PositiveInt = 64
     disable_after_seconds: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
+
+    @field_validator("secrets", mode="before")
+    @classmethod
+    def _one_a_line(cls, given: Any) -> Any:
+        """Take the text of a file, as `secrets_file` gives it, as one secret a line."""
+        return [line.strip() for line in given.splitlines() if line.strip()] if isinstance(given, str) else given
 
     @property
     def signed_with(self) -> list[str]:

@@ -16,7 +16,7 @@ from creditsd.brokers.connection_loss import loss_named
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
-from creditsd.sinks import Rejection, SinkBusy, SinkDisabled
+from creditsd.sinks import Rejection, SinkBusy, SinkDisabled, SinkRefusing
 from creditsd.sinks.webhook import signing
 from creditsd.sinks.webhook.answers import ARRIVED, NO_ANSWER, Outcome, judged
 from creditsd.sinks.webhook.attempt import Attempt
@@ -75,7 +75,8 @@ class WebhookSink:
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         """POST what is owed of each total: of many users at once, of one user one event after the other.
 
-        The first answer that asks for patience ends the batch: raises SinkBusy, which says how many of it are through.
+        The first answer that asks for patience ends the batch, and so do refusals of many users in a row: raises
+        SinkBusy or SinkRefusing, which say how many of it are through.
         Raises SinkDisabled when the endpoint is gone for good.
         """
         if self._session is None:
@@ -137,6 +138,9 @@ class WebhookSink:
         refused = attempt.rejections(totals)
         failed = attempt.failed
         if failed is None:
+            if attempt.refusing:
+                said = f"{self._label}: refuses everyone by now, e.g. {refused[-1].reason}"
+                raise SinkRefusing(said, through=attempt.begun, refused=refused)
             return refused
         if failed.kind == "gone":
             raise SinkDisabled(f"{self._label}: {failed.reason}")
