@@ -108,17 +108,22 @@ class SinkSettings(_Section):
         return named | {"options": {**options, **more} if isinstance(options, Mapping) else options}
 
 
-class HttpSettings(_Section):
-    """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
+class TokenSettings(_Section):
+    """Who is believed to be signed in."""
 
-    listen: Listen = "127.0.0.1:8321"
-    api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
-    operator_keys: Annotated[list[ApiKey], Field(repr=False)] = []
     jwt_secret: Annotated[str, Field(repr=False)] = ""
     jwks_url: HttpUrl = ""
     jwt_audience: str = ""
     jwt_issuer: str = ""
     jwt_leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+
+
+class HttpSettings(TokenSettings):
+    """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
+
+    listen: Listen = "127.0.0.1:8321"
+    api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
+    operator_keys: Annotated[list[ApiKey], Field(repr=False)] = []
     cors_origins: list[Origin] = []
     heartbeat_seconds: Seconds = 15.0
     max_streams: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
@@ -189,23 +194,48 @@ class EventSettings(_Section):
         return self
 
 
-class Settings(_Section):
-    """Every setting, checked. Strings are plain, and the secret ones are left out of the repr."""
+class DatabaseSettings(_Section):
+    """Which database, as whom, by which way, and how patient with who holds it."""
 
     dsn: Dsn = ""  # empty: libpq's own variables and service file
     listen_dsn: Dsn = ""  # empty: the same as dsn
     role: ColumnOrNone = ""
     reader: ColumnOrNone = ""
+    lock_timeout_seconds: Seconds = 0.2
+    lock_wait_seconds: Seconds = 60.0
+
+    @property
+    def direct_dsn(self) -> str:
+        """The way past a pooler: for what needs a session of its own."""
+        return self.listen_dsn or self.dsn
+
+    @property
+    def shared(self) -> bool:
+        """Whether `dsn` is said to lead through a transaction pooler: there is another way past it."""
+        return bool(self.listen_dsn)
+
+
+class PaceSettings(_Section):
+    """When and how much at once, and how long an end may take."""
+
     wakeup: Literal["doorbell", "poll"] = "doorbell"
     poll_seconds: Seconds = 0.25
     busy_poll_seconds: Seconds = 0.005
     max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    shutdown_seconds: Seconds = 10.0
+
+
+class RuleSettings(_Section):
+    """What a total says beside its sum, and what becomes of a plan that is empty."""
+
     can_buy: Literal["no_active_subscription", "no_credits", "always"] = "no_active_subscription"
     expire_empty: Literal["on", "dry_run", "off"] = "on"
     expire_empty_after_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 0.0
-    lock_timeout_seconds: Seconds = 0.2
-    lock_wait_seconds: Seconds = 60.0
-    shutdown_seconds: Seconds = 10.0
+
+
+class Settings(RuleSettings, PaceSettings, DatabaseSettings):
+    """Every setting, checked. Strings are plain, and the secret ones are left out of the repr."""
+
     source: SourceSettings = SourceSettings()
     sinks: list[SinkSettings] = []
     history: HistorySettings = HistorySettings()
@@ -224,16 +254,6 @@ class Settings(_Section):
         """Note where they were read from."""
         self._origin = origin
         return self
-
-    @property
-    def direct_dsn(self) -> str:
-        """The way past a pooler: for what needs a session of its own."""
-        return self.listen_dsn or self.dsn
-
-    @property
-    def shared(self) -> bool:
-        """Whether `dsn` is said to lead through a transaction pooler: there is another way past it."""
-        return bool(self.listen_dsn)
 
     @property
     def sink_names(self) -> list[str]:
