@@ -17,7 +17,7 @@ from creditsd.config.settings import Settings
 from creditsd.config.types import parse_relation
 from creditsd.domain.errors import DatabaseUnavailable, NotAgreed, SchemaError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, row, rows, translated
+from creditsd.postgres.connections import Connection, check_own, connected, row, rows, translated
 from creditsd.schema import grants, installation, triggers
 from creditsd.schema.installation import Installation, missing, usable
 from creditsd.schema.source_table import SourceTable
@@ -87,6 +87,7 @@ async def _patiently(
         try:
             with translated():
                 async with connection.transaction():
+                    await check_own(connection)
                     await _lock_timeout(connection, min(turn_seconds, max(deadline - time.monotonic(), 0.05)))
                     await connection.execute(sql_files.sql("queries/install_turn").encode())
                     turn = True

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
+from psycopg import errors
 
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import SchemaError
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, row
+from creditsd.postgres.connections import Connection, row, translated
 from creditsd.schema import grants
 from creditsd.schema.installation import Divergence, compare
 
@@ -20,10 +21,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How often the table is looked at, and how often while something of it must be mended."""
+    """How often the table is looked at, and how often while something of it must be mended.
+
+    `guard_milliseconds` is how long a look waits for our own tables, and whoever reads them behind it.
+    """
 
     look_seconds: float = 30.0
     mending_seconds: float = 5.0
+    guard_milliseconds: int = 100
 
 
 class TableWatch:
@@ -70,11 +75,26 @@ class TableWatch:
         if fingerprint != self._seen or self._divergences:
             self._heed((await compare(connection, self._settings)).divergences)
             self._seen = fingerprint
-        if let_in := await grants.guard(connection):
-            log.warning("schema.rows_guarded", let_in=let_in, reason="they may read totals: each user sees their own")
+        await self._guard(connection)
         pause = self._timings.mending_seconds if self._divergences else self._timings.look_seconds
         self._next_look = time.monotonic() + pause
         return bool(changed)
+
+    async def _guard(self, connection: Connection) -> None:
+        """Have row level security turned on where somebody was let in since; nobody waits for what holds the tables."""
+        try:
+            with translated():
+                async with connection.transaction():
+                    await connection.execute(f"SET LOCAL lock_timeout = '{self._timings.guard_milliseconds}ms'")
+                    let_in = await grants.guard(connection)
+        except DatabaseUnavailable as error:
+            if not isinstance(error.__cause__, errors.LockNotAvailable):
+                raise
+            hint = "end what holds creditsd.balances or creditsd.history, or revoke what was granted on them"
+            log.warning("schema.rows_unguarded", reason="somebody may read totals of others", hint=hint)
+            return
+        if let_in:
+            log.warning("schema.rows_guarded", let_in=let_in, reason="they may read totals: each user sees their own")
 
     def _heed(self, divergences: list[Divergence]) -> None:
         """Say once of each divergence what mends it, and once that all is mended."""

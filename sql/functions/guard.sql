@@ -1,12 +1,11 @@
--- Row level security shows each signed-in user their own rows, and keeps from a dump whoever may read all data: so it is on from the moment
--- that somebody is let in.
+-- Row level security shows each signed-in user their own rows, and keeps whoever may read all data from a dump: so it is turned on once
+-- somebody is let in. Waits for the tables no longer than lock_timeout says, and fails where they are not free by then.
 CREATE FUNCTION creditsd.guard()
 RETURNS text[]
 LANGUAGE plpgsql
 VOLATILE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '1s'
 AS $function$
 DECLARE
     unguarded text[];
@@ -37,7 +36,11 @@ BEGIN
     AND c.relname = ANY (unguarded)
     AND granted.privilege_type = 'SELECT'
     AND granted.grantee <> c.relowner
-    AND r.rolname IS DISTINCT FROM (SELECT NULLIF(i.role, '') FROM creditsd.installation AS i);
+    AND granted.grantee IS DISTINCT FROM (
+        SELECT d.oid
+        FROM creditsd.installation AS i
+        JOIN pg_roles AS d ON d.rolname = i.role
+    );
     IF let_in IS NULL THEN
         RETURN '{{}}';
     END IF;
@@ -45,9 +48,6 @@ BEGIN
         EXECUTE format('ALTER TABLE creditsd.%I ENABLE ROW LEVEL SECURITY', relation);
     END LOOP;
     RETURN let_in;
-EXCEPTION
-    WHEN lock_not_available OR deadlock_detected THEN
-        RETURN '{{}}'; -- the next look tries again
 END
 $function$;
 

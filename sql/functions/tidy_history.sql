@@ -1,4 +1,4 @@
--- Opens and drops the daily partitions of history: the only DDL of a running daemon, on a table of ours alone.
+-- Opens and drops the daily partitions of history: with creditsd.guard the only DDL of a running daemon, on tables of ours alone.
 CREATE FUNCTION creditsd.tidy_history(history_days integer)
 RETURNS jsonb
 LANGUAGE plpgsql

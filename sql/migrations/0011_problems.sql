@@ -32,7 +32,7 @@ BEGIN
         FROM pg_catalog.pg_class AS c
         WHERE c.relnamespace = 'creditsd'::regnamespace
         AND c.relrowsecurity
-        AND c.relname ~ '^(balances|history.*)$'
+        AND (c.relname IN ('balances', 'history', 'history_rest') OR c.relname ~ '^history_\d{{8}}$')
     LOOP
         EXECUTE format('ALTER TABLE creditsd.%I DISABLE ROW LEVEL SECURITY', relation);
     END LOOP;

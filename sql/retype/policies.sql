@@ -4,11 +4,11 @@ CREATE POLICY balances_own ON creditsd.balances
     USING (user_id = (SELECT creditsd.signed_in()));
 
 COMMENT ON POLICY balances_own ON creditsd.balances IS
-'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own row.';
+'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own row.';
 
 CREATE POLICY history_own ON creditsd.history
     FOR SELECT
     USING (user_id = (SELECT creditsd.signed_in()));
 
 COMMENT ON POLICY history_own ON creditsd.history IS
-'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees the own steps.';
+'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own steps.';

@@ -588,7 +588,6 @@ COMMENT ON FUNCTION creditsd.functions_digest(comments boolean) IS 'Condenses ev
 CREATE FUNCTION creditsd.guard() RETURNS text[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '1s'
     AS $_$
 DECLARE
     unguarded text[];
@@ -619,7 +618,11 @@ BEGIN
     AND c.relname = ANY (unguarded)
     AND granted.privilege_type = 'SELECT'
     AND granted.grantee <> c.relowner
-    AND r.rolname IS DISTINCT FROM (SELECT NULLIF(i.role, '') FROM creditsd.installation AS i);
+    AND granted.grantee IS DISTINCT FROM (
+        SELECT d.oid
+        FROM creditsd.installation AS i
+        JOIN pg_roles AS d ON d.rolname = i.role
+    );
     IF let_in IS NULL THEN
         RETURN '{}';
     END IF;
@@ -627,9 +630,6 @@ BEGIN
         EXECUTE format('ALTER TABLE creditsd.%I ENABLE ROW LEVEL SECURITY', relation);
     END LOOP;
     RETURN let_in;
-EXCEPTION
-    WHEN lock_not_available OR deadlock_detected THEN
-        RETURN '{}'; -- the next look tries again
 END
 $_$;
 COMMENT ON FUNCTION creditsd.guard() IS 'Turns row level security on for balances and history once a role beside the owner and the daemon''s may read them; returns who may, where it did.';

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from creditsd.domain.errors import SchemaError
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import connected
 from creditsd.schema import install as schema
@@ -148,9 +148,10 @@ async def test_a_role_that_may_read_all_data_dumps_everything_where_nobody_signs
     assert "COPY creditsd.history_" in dumped
 
 
+@pytest.mark.parametrize("grantee", ["PUBLIC", "{role}"])
 @pytest.mark.parametrize("grant", ["SELECT", "SELECT (user_id, credits)"])
 async def test_whoever_is_let_in_by_hand_sees_no_row_of_somebody_elses(
-    reference_table: Database, role: str, grant: str
+    reference_table: Database, role: str, grant: str, grantee: str
 ) -> None:
     settings = await installed(reference_table, history={"days": 1})
     sink = MemorySink()
@@ -162,13 +163,37 @@ async def test_whoever_is_let_in_by_hand_sees_no_row_of_somebody_elses(
             await sink.until_credits(USER, 5)
             assert reference_table.run(GUARDED) == [(False,)]
             reference_table.run(f"GRANT USAGE ON SCHEMA creditsd TO {role}")
-            reference_table.run(f"GRANT {grant} ON creditsd.balances TO {role}")
+            reference_table.run(f"GRANT {grant} ON creditsd.balances TO {grantee.format(role=role)}")
             await eventually(partial(asyncio.to_thread, theirs.run, read), lambda rows: rows == [])
     assert reference_table.run(GUARDED) == [(True,)]
-    assert [event["let_in"] for event in logs if event["event"] == "schema.rows_guarded"] == [[role]]
+    assert [event["let_in"] for event in logs if event["event"] == "schema.rows_guarded"] == [
+        [grantee.format(role=role)]
+    ]
     async with Reader.opened(reference_table, role) as reader:
         await reader.claim(json.dumps({"sub": USER}))
         assert await reader.read() == [USER]
+
+
+async def test_nobody_is_let_in_before_row_level_security_is_on(reference_table: Database, role: str) -> None:
+    settings = await installed(reference_table, lock_wait_seconds=0.3)
+    async with reference_table.connect(autocommit=False) as dump:
+        await dump.execute("LOCK TABLE creditsd.balances IN ACCESS SHARE MODE")
+        with pytest.raises(DatabaseUnavailable, match="never free"):
+            await schema.install(settings.model_copy(update={"reader": role}))
+        assert reference_table.run("SELECT has_table_privilege(%s, 'creditsd.balances', 'SELECT')", [role]) == [
+            (False,)
+        ]
+        with capture_logs() as logs:
+            async with running(settings, MemorySink()) as daemon:
+                reference_table.run(f"GRANT SELECT ON creditsd.balances TO {role}")
+
+                async def said() -> list[str]:
+                    return [event["event"] for event in logs if event["event"].startswith("schema.rows_")]
+
+                await eventually(said, lambda events: "schema.rows_unguarded" in events)
+                assert daemon.state in ("leading", "backfilling")
+                await dump.rollback()
+                await eventually(said, lambda events: events[-1] == "schema.rows_guarded")
 
 
 async def test_a_reader_that_does_not_exist_is_named(reference_table18: Database) -> None:
