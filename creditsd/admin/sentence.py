@@ -58,7 +58,7 @@ def sentence(
     if role or amiss:
         return " ".join([role, *amiss]).strip()
     if not sinks:
-        return "No sink is configured, so nobody is told."
+        return "No sink is configured: only reads and streams are answered."
     if polling:
         return "All has arrived. The bell does not come through, so the daemon polls."
     return "All is well: what is stored has arrived everywhere."

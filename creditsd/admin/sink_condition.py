@@ -20,6 +20,8 @@ class SinkFacts:
     configured: bool = True
     served: bool = False
     """Whether the daemon that leads delivers there, whatever these settings say."""
+    led: bool = False
+    """Whether a daemon leads, as far as anybody looked."""
     registered: bool = True
     """Whether the database knows it."""
     paused: bool = False
@@ -61,6 +63,9 @@ def _standing_still(facts: SinkFacts) -> tuple[State, str, str] | None:
     if not facts.configured and not facts.served:
         why = "not in these settings, so nothing is delivered"
         return "not configured", why, f"creditsd sinks remove {facts.name}"
+    if facts.led and facts.registered and not facts.served:
+        why = "not in the settings of the daemon that leads, so nothing is delivered"
+        return "not configured", why, "start the daemon with these settings"
     if facts.disabled_reason is not None:
         why = f"disabled: {_bare(facts, facts.disabled_reason)}"
         return "disabled", why, f"creditsd sinks enable {facts.name}"

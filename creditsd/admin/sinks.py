@@ -12,11 +12,12 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from creditsd.admin.leader_lock import led
 from creditsd.admin.sink_condition import COUNTED, SinkFacts, State, judge
 from creditsd.admin.sink_names import check_sink
 from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import InputError, SinkRejected, SinkUnavailable
+from creditsd.domain.errors import InputError, NotAgreed, SinkRejected, SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
@@ -144,23 +145,29 @@ class SinkControl:
                     f"sink {name} is told of no totals, only of {events}: there is nothing to tell it again"
                 )
 
-    async def remove(self, name: str) -> int:
+    async def remove(self, name: str, *, agreed: bool = False) -> int:
         """Forget a sink that is no longer configured; return how many refused deliveries went with it.
 
-        Raises InputError for a sink that is still delivered to, which would be told everything anew, or that is none.
+        Raises InputError for a sink that is still delivered to, which would be told everything anew, or that is none;
+        NotAgreed where no daemon leads that could say so, unless a person has `agreed`.
         """
         if name in self._settings.sink_names:
             raise InputError(
                 f"sink {name} is configured: take it out of the settings, restart the daemon, then remove it"
             )
         await check_sink(self._connection, self._settings, name)
-        if await self.served(name):
+        if not agreed and not await led(self._connection):
+            raise NotAgreed(
+                f"no daemon leads, so nobody can say whether one still has sink {name} in its settings, which would be "
+                "told everything anew"
+            )
+        found = await row(self._connection, sql_files.sql("queries/sink_removed"), {"name": name})
+        if found is None:
             raise InputError(
                 f"sink {name} is delivered to by the daemon that leads: take it out of its settings, restart it, "
                 "then remove it"
             )
-        found = await row(self._connection, sql_files.sql("queries/sink_removed"), {"name": name})
-        return int(found[0]) if found is not None else 0
+        return int(found[0])
 
     async def test(self, name: str) -> Trial:
         """Send one total of nobody's through the sink, and take it back where that can be done.
@@ -198,11 +205,16 @@ async def list_sinks(
     found = await rows(connection, sql_files.sql("queries/sink_states"), {"limit": counted})
     known = {each.name: each for each in (_Known(*values) for values in found)}
     names = dict.fromkeys([*schemes, *known])
-    live = live or {}
-    return [_listed(name, schemes.get(name), known.get(name), live.get(name), counted) for name in names]
+    live, somebody_leads = live or {}, await led(connection)
+    return [
+        _listed(name, schemes.get(name), known.get(name), live.get(name), counted, somebody_leads=somebody_leads)
+        for name in names
+    ]
 
 
-def _listed(name: str, scheme: str | None, known: _Known | None, live: Live | None, counted: int) -> ListedSink:
+def _listed(
+    name: str, scheme: str | None, known: _Known | None, live: Live | None, counted: int, *, somebody_leads: bool
+) -> ListedSink:
     configured = scheme is not None or live is not None
     if known is None:
         condition = judge(SinkFacts(name, configured=configured, registered=False))
@@ -216,7 +228,8 @@ def _listed(name: str, scheme: str | None, known: _Known | None, live: Live | No
         SinkFacts(
             name,
             configured=configured,
-            served=known.served,
+            served=known.served or live is not None,
+            led=somebody_leads,
             paused=known.paused_at is not None,
             disabled_reason=known.disabled_reason,
             error=known.last_error,

@@ -33,7 +33,7 @@ class Listener:
         async with kept(self._connection):
             with translated():
                 await self._connection.execute(f"LISTEN {CHANNEL}")
-        await row(self._connection, sql_files.sql("queries/listener_marked"))
+            await row(self._connection, sql_files.sql("queries/listener_marked"))
 
     async def hear(self, *, wake: Callable[[], None]) -> None:
         """Wake the daemon at each ring until the connection ends, and pass on what is no ring.

@@ -55,8 +55,7 @@ class SleepLock:
                     await self._follow()
                 except errors.QueryCanceled:
                     # By give_up, while we asked. K may have been granted in the same moment, and a session keeps it.
-                    await self._run("queries/sleep_released")
-                    self.held = False
+                    await self._release()
             if self.wanted != self.held:
                 self._turn.set()
             wake()
@@ -68,10 +67,14 @@ class SleepLock:
             self.held = self.granted = True
             log.debug("doorbell.slept")
         elif self.held and not self.wanted:
-            await self._run("queries/sleep_released")
-            self.held = False
+            await self._release()
         else:
             await self._connection.execute("")  # the server has said something: goodbye, mostly
+
+    async def _release(self) -> None:
+        async with kept(self._connection):  # it releases whatever the session holds
+            await self._run("queries/sleep_released")
+        self.held = False
 
     async def _next_turn(self) -> None:
         """Wait until K is wanted or unwanted, or the server speaks."""

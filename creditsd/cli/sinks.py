@@ -10,7 +10,7 @@ import typer
 
 from creditsd.admin.sinks import ListedSink, SinkControl, Trial
 from creditsd.cli import render
-from creditsd.cli.console import Json, console, finish, invocation, say, say_json
+from creditsd.cli.console import Json, Yes, agreed, console, finish, invocation, say, say_json
 from creditsd.domain.errors import InputError
 
 app = typer.Typer(
@@ -113,14 +113,17 @@ def replay(
 
 
 @app.command()
-def remove(name: SinkName) -> None:
-    """Forget a sink that is no longer in the settings: how far it was told, and what it refused."""
+def remove(name: SinkName, yes: Yes = False) -> None:
+    """Forget a sink that is no longer in the settings: how far it was told, and what it refused.
 
-    async def ask() -> int:
+    Where no daemon leads that could say whether it still delivers there, it asks first.
+    """
+
+    async def ask(yes: bool) -> int:
         async with SinkControl.opened(invocation.settings()) as control:
-            return await control.remove(name)
+            return await control.remove(name, agreed=yes)
 
-    refused = finish(ask())
+    refused = agreed(ask, yes)
     letters = "1 refused delivery" if refused == 1 else f"{refused} refused deliveries"
     say(f"{name} is forgotten" + (f", with {letters}" if refused else ""))
 

@@ -17,7 +17,7 @@ from creditsd.daemon import lock_watch
 from creditsd.daemon.lock_watch import LockWatch
 from creditsd.daemon.state import DaemonState
 from creditsd.daemon.tasks import ended
-from creditsd.postgres.connections import Connection, Pool
+from creditsd.postgres.connections import Connection, Pool, translated
 from creditsd.postgres.pooler import server_pid
 from creditsd.totals import history_partitions
 from creditsd.totals.history_partitions import HistoryPartitions
@@ -79,7 +79,9 @@ class Opener:
             Doorbell.opened(settings, told=self.told, timings=self.timings.doorbell) as bell,
             asyncio.TaskGroup() as tasks,
         ):
-            locks = LockWatch(await server_pid(session), self.state, lambda: bell.state, self.timings.locks)
+            with translated():
+                pid = await server_pid(session)
+            locks = LockWatch(pid, self.state, lambda: bell.state, self.timings.locks)
             jobs = (ChangePurger(reader, self.timings.purger), partitions, locks)
             beside = [tasks.create_task(each) for each in (*bell.beside(), *(job.run(self.pool) for job in jobs))]
             try:

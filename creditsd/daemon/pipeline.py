@@ -17,10 +17,12 @@ from creditsd.daemon.backfill import Backfill
 from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.server_clock import ServerClock
 from creditsd.daemon.state import DaemonState, StateName
+from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.domain.total import Total
 from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
-from creditsd.postgres.connections import Connection, check_own, translated
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, check_own, row, translated
 from creditsd.schema.watch import TableWatch
 from creditsd.totals.republish import RecentlyPublished
 
@@ -112,7 +114,7 @@ class Pipeline:
         self.watch.begin()
         resyncing = resumption.resyncing
         try:
-            if resumption.restarted:
+            if resumption.restarted or self.recent.lost_by(resumption.highest):
                 resyncing = await self._republish(leadership, resumption) or resyncing
             self.recent.lead(resumption.highest)
             self._enter(resyncing)
@@ -153,10 +155,18 @@ class Pipeline:
                 )
 
     async def _look(self, leadership: Leadership) -> None:
-        """Look whether every change of the table is seen, and begin a resync where the table has changed."""
+        """Look whether every change of the table is seen, and begin a resync where the table has changed.
+
+        Raises DatabaseUnavailable where a dump was restored under us: then every lock must be taken anew.
+        """
         if await self.watch.look(leadership.session):
-            await leadership.change_reader.resume(floor_version=self.recent.highest)
+            resumption = await leadership.change_reader.resume(floor_version=self.recent.highest)
+            if self.recent.lost_by(resumption.highest):
+                await self._republish(leadership, resumption)
         self._note_divergences()
+        leads = await row(leadership.session, sql_files.sql("queries/still_leading"))
+        if leads is None or not leads[0]:
+            raise DatabaseUnavailable("the tables of creditsd were made anew: its locks are others now")
 
     def _note_divergences(self) -> None:
         self._state.note("table", "; ".join(str(each) for each in self.watch.divergences), logged=True)
@@ -211,7 +221,8 @@ class Pipeline:
     async def _republish(self, leadership: Leadership, resumption: Resumption) -> str | None:
         """Publish again, with new versions, whoever the server may have lost; return the cause where that is everyone.
 
-        Where it failed over, or is known to have lost something, and we do not remember whom, nobody does.
+        Where it failed over, or is known to have lost something (a failover's, or by a restored dump), and we do not
+        remember whom, nobody does.
         """
         recomputer, size, highest = leadership.recomputer, self._settings.max_batch_users, resumption.highest
         suspicious = resumption.failed_over or self.recent.lost_by(highest)
@@ -228,7 +239,9 @@ class Pipeline:
             )
             await recomputer.begin_resync("failover", republish=True)
         else:
-            log.warning("balances.republished", users=len(users), reason="the server restarted or failed over")
+            log.warning(
+                "balances.republished", users=len(users), reason="the server restarted, failed over or was restored"
+            )
         await recomputer.settle(timeline=resumption.timeline, started_at=resumption.started_at)
         return "failover" if everyone else None
 

@@ -157,8 +157,10 @@ async def connected(dsn: str, *, purpose: str, shared: bool = False, direct: boo
     try:
         yield connection
     finally:
-        await _leave(connection)
-        await connection.close()
+        try:
+            await _leave(connection)
+        finally:
+            await connection.close()
 
 
 def pool(

@@ -106,7 +106,7 @@ class PublisherMachine(RuleBasedStateMachine):
 
     def take_the_lead(self) -> None:
         self.ill = False
-        self.call(self.publisher.lead, self.version, "uuid")
+        self.call(self.publisher.lead, self.version)
 
     def call(self, told: Callable[..., None], *words: object) -> None:
         """Tell the publisher something, as others do on its own event loop."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
+
 import pytest
 
 from creditsd.config.settings import Settings
-from tests.conftest import Database
-from tests.integration.line import OTHER, USER, Line, MemorySink, configured
+from creditsd.postgres import sql_files
+from tests.conftest import Database, eventually
+from tests.integration.line import OTHER, USER, Line, MemorySink, configured, user
 from tests.integration.play import ADD
 from tests.integration.running import running
 
+LATE = user(99)
+LEADER = sql_files.sql("queries/leader_found")
 SPENT = "UPDATE user_credits SET credits = 3 WHERE user_id = %s"
 
 
@@ -42,8 +48,12 @@ async def test_what_was_told_after_a_dump_is_taken_back_when_it_is_restored_in_p
         put_back(installation, dumped)
     async with running(settings, sink):
         if while_it_runs:
+            installation.run(ADD, [LATE, 7])
+            await sink.until_credits(LATE, 7)
             put_back(installation, dumped)
+            await sink.until_credits(LATE, 0)  # of whom the database knows nothing any more
         await sink.until_credits(USER, 10)
+        await eventually(partial(asyncio.to_thread, installation.run, LEADER), lambda rows: rows == [(True,)])
         installation.run(SPENT, [OTHER])
         await sink.until_credits(OTHER, 3)
     async with running(settings, sink) as daemon:

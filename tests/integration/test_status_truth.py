@@ -15,7 +15,7 @@ from creditsd.admin.sinks import SinkControl
 from creditsd.cli import render
 from creditsd.config.settings import Settings
 from creditsd.daemon.app import Daemon
-from creditsd.domain.errors import InputError, SinkUnavailable
+from creditsd.domain.errors import InputError, NotAgreed, SinkUnavailable
 from creditsd.sinks import SinkDisabled
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import SERVERS, Database, eventually, settled
@@ -208,7 +208,25 @@ async def test_whoever_has_other_settings_than_the_daemon_removes_no_sink_of_it(
             [listed] = await control.list()
             assert (listed.state, listed.said) == ("current", "in the daemon's settings alone")
     async with SinkControl.opened(none) as control:
-        await control.remove("memory")
+        with pytest.raises(NotAgreed, match="no daemon leads"):
+            await control.remove("memory")
+        await control.remove("memory", agreed=True)
+
+
+async def test_a_sink_of_these_settings_that_the_daemon_does_not_have_is_said_to_be_told_nothing(
+    reference_table: Database,
+) -> None:
+    settings = await installed(reference_table, sinks=[{"name": "cache", "url": "stdout:"}])
+    reference_table.run("INSERT INTO creditsd.sinks (name) VALUES ('cache')")  # by a daemon that had it
+    nothing = "not in the settings of the daemon that leads, so nothing is delivered"
+    async with running(configured(reference_table), MemorySink()) as daemon:
+        await until(daemon, "state", "leading")
+        async with SinkControl.opened(settings) as control:
+
+            async def said() -> str:
+                return (await control.list())[0].said
+
+            await eventually(said, lambda now: now == nothing)
 
 
 async def test_a_standby_says_nothing_of_sinks_that_another_tells(reference_table: Database) -> None:

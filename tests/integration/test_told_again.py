@@ -7,7 +7,7 @@ import pytest
 from creditsd.admin.inspect import Inspector
 from creditsd.admin.sinks import SinkControl
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import InputError
+from creditsd.domain.errors import InputError, NotAgreed
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.faults.truth import client, held
@@ -82,7 +82,9 @@ async def test_a_sink_that_is_gone_from_the_settings_is_removed_with_what_it_ref
     async with SinkControl.opened(settings) as control:
         with pytest.raises(InputError, match="cache is configured: take it out of the settings"):
             await control.remove("cache")
-        assert await control.remove("former") == 1
+        with pytest.raises(NotAgreed, match="no daemon leads"):
+            await control.remove("former")
+        assert await control.remove("former", agreed=True) == 1
         with pytest.raises(InputError, match="no sink is called 'former'"):
             await control.remove("former")
     assert reference_table18.run("SELECT name FROM creditsd.sinks") == [("cache",)]
@@ -99,7 +101,7 @@ async def test_the_commands_say_what_they_did(reference_table18: Database) -> No
     everything = await creditsd("sinks", "replay", "stdout", env=env)
     one = await creditsd("sinks", "replay", "stdout", USER, env=env)
     nobody = await creditsd("sinks", "replay", "stdout", OTHER, env=env)
-    gone = await creditsd("sinks", "remove", "former", env=env)
+    gone = await creditsd("sinks", "remove", "former", "--yes", env=env)
     kept = await creditsd("sinks", "remove", "stdout", env=env)
     assert [done.code for done in (everything, one, nobody, gone, kept)] == [0, 0, 65, 0, 65]
     assert "stdout is told everything again" in everything.out + everything.err

@@ -11,7 +11,7 @@ export class Sinks {
   constructor(place) {
     const heads = COLUMNS.map((name, index) => element("th", { scope: "col", class: index > 1 && index < 6 ? "count" : null }, name));
     this.body = element("tbody");
-    this.none = element("p", { class: "quiet-note", hidden: true }, "No sink is configured, so nobody is told: set CREDITSD_SINKS.");
+    this.none = element("p", { class: "quiet-note", hidden: true }, "No sink is configured: set CREDITSD_SINKS to tell one.");
     this.table = element("table", { class: "sinks" }, element("thead", {}, element("tr", {}, ...heads)), this.body);
     place.append(this.table, this.none);
   }
