@@ -31,14 +31,18 @@ _COLUMNS = ", ".join(
 def sql(name: str) -> str:
     """Return the text of `sql/<name>.sql`, e.g. `sql("queries/balances_after")`, of what needs nothing filled in.
 
-    `{total_columns}` becomes the columns of a Total, in the order of its fields: of the row that is called `total`.
+    `{total_columns}` becomes the columns of a Total, in the order of its fields: of the row that is called `total`;
+    `{leader_pid}` the query for the process of whoever leads.
     """
     return filled(name)
 
 
 def filled(name: str, **values: fragments.Composable) -> str:
     """Return the text of `sql/<name>.sql` with a value for each of its placeholders."""
-    texts = {key: value.as_string(None) for key, value in values.items()} | {"total_columns": _COLUMNS}
+    texts = {key: value.as_string(None) for key, value in values.items()} | {
+        "total_columns": _COLUMNS,
+        "leader_pid": statement(_text("leader_pid")),
+    }
 
     def fill(found: re.Match[str]) -> str:
         if found[1] is None:
@@ -48,6 +52,13 @@ def filled(name: str, **values: fragments.Composable) -> str:
         return texts[found[1]]
 
     return _PLACEHOLDER.sub(fill, _text(name))
+
+
+def statement(text: str) -> str:
+    """Return a statement without the comment at its head, to stand in brackets."""
+    lines = text.strip().splitlines()
+    first = next(number for number, line in enumerate(lines) if not line.startswith("--"))
+    return "\n".join(lines[first:])
 
 
 def migrations() -> list[tuple[int, str]]:

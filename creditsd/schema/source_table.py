@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -293,10 +294,8 @@ _OPTIONAL = ("plan_type", "membership", "subscription_id", "expires_at", "create
 
 
 def _subquery(text: str) -> str:
-    """Return a statement without the comment at its head, deep enough to stand in brackets."""
-    lines = text.strip().splitlines()
-    first = next(number for number, line in enumerate(lines) if not line.startswith("--"))
-    return "\n".join(" " * 16 + line for line in lines[first:])
+    """Return a statement deep enough to stand in brackets."""
+    return textwrap.indent(sql_files.statement(text), " " * 16)
 
 
 def _array(words: list[str]) -> str:

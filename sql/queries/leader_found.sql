@@ -1,11 +1,2 @@
--- Whether anybody leads; nobody does where a part of our schema is gone.
-SELECT EXISTS (
-    SELECT
-    FROM pg_locks AS l
-    WHERE l.locktype = 'advisory'
-    AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-    AND l.classid = to_regclass('creditsd.changes')
-    AND l.objid = 1249075342
-    AND l.objsubid = 2
-    AND l.granted
-)
+-- Whether anybody leads.
+SELECT ({leader_pid}) IS NOT NULL

@@ -4,16 +4,7 @@
 INSERT INTO creditsd.sinks AS s (name, served_by)
 SELECT
     %(name)s,
-    (
-        SELECT l.pid
-        FROM pg_locks AS l
-        WHERE l.locktype = 'advisory'
-        AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-        AND l.classid = 'creditsd.changes'::regclass
-        AND l.objid = 1249075342
-        AND l.objsubid = 2
-        AND l.granted
-    )
+    ({leader_pid})
 ON CONFLICT (name) DO UPDATE
 SET failing_since = s.failing_since + (now() - s.saved_at),
     saved_at = now(),

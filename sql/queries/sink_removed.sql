@@ -3,17 +3,7 @@
 WITH known AS (
     DELETE FROM creditsd.sinks AS s
     WHERE s.name = %(name)s
-    AND NOT EXISTS (
-        SELECT
-        FROM pg_locks AS l
-        WHERE l.locktype = 'advisory'
-        AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-        AND l.classid = 'creditsd.changes'::regclass
-        AND l.objid = 1249075342
-        AND l.objsubid = 2
-        AND l.granted
-        AND l.pid = s.served_by
-    )
+    AND (s.served_by = ({leader_pid})) IS NOT TRUE
     RETURNING s.name
 ),
 refused AS (

@@ -24,16 +24,6 @@ SELECT
     s.cursor,
     s.saved_at,
     s.failing_since IS NOT NULL AS refusing,
-    EXISTS (
-        SELECT
-        FROM pg_locks AS l
-        WHERE l.locktype = 'advisory'
-        AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-        AND l.classid = 'creditsd.changes'::regclass
-        AND l.objid = 1249075342
-        AND l.objsubid = 2
-        AND l.granted
-        AND l.pid = s.served_by
-    ) AS served
+    coalesce(s.served_by = ({leader_pid}), false) AS served
 FROM creditsd.sinks AS s
 ORDER BY s.name
