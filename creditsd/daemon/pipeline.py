@@ -15,12 +15,13 @@ from creditsd.capture.change_reader import Resumption
 from creditsd.config.settings import Settings
 from creditsd.daemon.backfill import Backfill
 from creditsd.daemon.leadership import Leadership
+from creditsd.daemon.polls import Polls
 from creditsd.daemon.server_clock import ServerClock
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.domain.total import Total
 from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
-from creditsd.postgres.connections import Connection, check_own, translated
+from creditsd.postgres.connections import Connection, check_own, check_there, translated
 from creditsd.schema.watch import TableWatch
 from creditsd.totals.republish import RecentlyPublished
 
@@ -62,6 +63,7 @@ class Pipeline:
         metrics: LineMetrics,
         recent: RecentlyPublished,
         watch: TableWatch,
+        polls: Polls,
         timings: Timings,
     ) -> None:
         self._settings = settings
@@ -72,6 +74,7 @@ class Pipeline:
         self._metrics = metrics
         self.recent = recent
         self.watch = watch
+        self.polls = polls
         self._timings = timings
         self._clock = ServerClock(timings.clock_tolerance_seconds)
         self._ending = False
@@ -129,6 +132,7 @@ class Pipeline:
         saved_at, save_seconds = time.monotonic(), self._timings.cursor_save_seconds
         while not self._ending:
             self._state.work()
+            self.polls.begin()
             began = time.monotonic()
             if bell.heartbeat_due:
                 await check_own(leadership.session)
@@ -142,15 +146,25 @@ class Pipeline:
             if page["full"] or self._backfill.cause is not None:
                 continue
             await bell.heed_queue(leadership.session, read=page["changes"])
-            self._state.rest()
-            with _woken_by_its_end(leadership.session, bell.end_rest):
-                await bell.rest(
-                    read=page["changes"],
-                    worked_seconds=time.monotonic() - began,
-                    due_seconds=_soonest(
-                        page["due_seconds"], save_seconds if reader.unsaved else None, self.watch.due_seconds
-                    ),
-                )
+            due_seconds = _soonest(page["due_seconds"], save_seconds if reader.unsaved else None)
+            await self._rest(leadership, page["changes"], time.monotonic() - began, due_seconds)
+
+    async def _rest(self, leadership: Leadership, read: int, worked_seconds: float, due_seconds: float | None) -> None:
+        """Wait until there may be something to do.
+
+        Where we poll, nothing but time ends it: neither the table, which is looked at with a poll, nor the end of our
+        session, which a server has that is suspended. To connect again at once would wake it for nothing.
+        """
+        bell, session = leadership.doorbell, leadership.session
+        self._state.rest(self.polls.seconds)
+        if self.polls.gather:
+            await bell.rest(read=read, worked_seconds=worked_seconds, due_seconds=due_seconds)
+            if not self._ending:
+                await check_there(session)
+            return
+        due_seconds = _soonest(due_seconds, self.watch.due_seconds)
+        with _woken_by_its_end(session, bell.end_rest):
+            await bell.rest(read=read, worked_seconds=worked_seconds, due_seconds=due_seconds)
 
     async def _look(self, leadership: Leadership) -> None:
         """Look whether every change of the table is seen, and begin a resync where the table has changed."""
@@ -228,7 +242,8 @@ class Pipeline:
             )
             await recomputer.begin_resync("failover", republish=True)
         else:
-            log.warning("balances.republished", users=len(users), reason="the server restarted or failed over")
+            say = log.warning if users else log.info
+            say("balances.republished", users=len(users), reason="the server restarted or failed over")
         await recomputer.settle(timeline=resumption.timeline, started_at=resumption.started_at)
         return "failover" if everyone else None
 

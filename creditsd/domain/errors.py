@@ -36,6 +36,10 @@ class DatabaseUnavailable(CreditsdError):  # noqa: N818  reads as the state it r
     exit_code = 69  # EX_UNAVAILABLE
 
 
+class SessionEnded(DatabaseUnavailable):
+    """The server ended a session that was at rest, as one does that is suspended while nobody asks: connect again."""
+
+
 class SinkUnavailable(CreditsdError):  # noqa: N818  reads as the state it reports
     """Nothing of the batch is known to have arrived: try the same batch again."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -22,7 +23,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from creditsd.config.redact import redact_dsn
-from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError, SessionEnded
 from creditsd.domain.total import Total
 from creditsd.postgres import pooler, sql_files
 from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session
@@ -199,6 +200,20 @@ async def check_own(connection: Connection) -> None:
         with translated():
             if await pooler.server_pid(connection) != pid:
                 raise ConfigError(pooler.LENT)
+
+
+async def check_there(connection: Connection) -> None:
+    """Make sure that the server has not ended a session while it was at rest. Raises SessionEnded.
+
+    Asks nothing where the server has said nothing: goodbye, mostly.
+    """
+    try:
+        said = select.poll()
+        said.register(connection.fileno(), select.POLLIN)
+        if said.poll(0):
+            await connection.execute("")
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise SessionEnded(_line(error)) from error
 
 
 @asynccontextmanager
