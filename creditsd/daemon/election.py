@@ -86,9 +86,7 @@ class Election:
                     with ungrouped():
                         await self._stand()
                 except SessionEnded as error:
-                    log.info(
-                        "daemon.reconnecting", reason=f"the server ended our session while it was at rest: {error}"
-                    )
+                    await self._doze(error)
                 except (DatabaseUnavailable, SchemaError, ConfigError) as error:
                     if not self._started:
                         raise
@@ -172,6 +170,14 @@ class Election:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timings.standby_seconds):
                     await self._resigning.wait()
+
+    async def _doze(self, error: SessionEnded) -> None:
+        """Leave a server alone that was suspended while there was nothing to do; the state stays what it was."""
+        seconds = max(0.0, error.again_at - time.monotonic())
+        reason = f"the server ended an idle session: {error}"
+        log.info("daemon.session_ended", reason=reason, next_try_seconds=round(seconds, 2))
+        self._state.rest(seconds)
+        await self._wait(seconds)
 
     async def _recover(self, error: CreditsdError, backoff: Backoff) -> None:
         """Say why we do not lead, and wait as long as it takes to be worth another try."""

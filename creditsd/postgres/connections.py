@@ -202,10 +202,10 @@ async def check_own(connection: Connection) -> None:
                 raise ConfigError(pooler.LENT)
 
 
-async def check_there(connection: Connection) -> None:
-    """Make sure that the server has not ended a session while it was at rest. Raises SessionEnded.
+async def check_there(connection: Connection, again_at: float) -> None:
+    """Make sure that the server has not ended a session while it was at rest; asks nothing where it has said nothing.
 
-    Asks nothing where the server has said nothing: goodbye, mostly.
+    Raises SessionEnded, with the time to connect again at.
     """
     try:
         said = select.poll()
@@ -213,7 +213,9 @@ async def check_there(connection: Connection) -> None:
         if said.poll(0):
             await connection.execute("")
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise SessionEnded(_line(error)) from error
+        ended = SessionEnded(_line(error))
+        ended.again_at = again_at
+        raise ended from error
 
 
 @asynccontextmanager
@@ -254,6 +256,18 @@ async def transaction(connections: Pool) -> AsyncIterator[Connection]:
     """Take a connection from the pool for one transaction, the length of the block. Raises DatabaseUnavailable."""
     async with borrowed(connections) as connection, connection.transaction():
         yield connection
+
+
+@asynccontextmanager
+async def flushed(connection: Connection) -> AsyncIterator[None]:
+    """Have what the block writes, and all that was written before it, on the server's disk once it ends.
+
+    Waits for no standby, which may be away.
+    """
+    with translated():
+        async with connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = local")
+            yield
 
 
 async def rows(connection: Connection, query: str, parameters: Any = None) -> list[TupleRow]:

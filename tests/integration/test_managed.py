@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from creditsd.capture import change_purger, doorbell
-from creditsd.daemon import election, lock_watch
+from creditsd.daemon import election, lock_watch, pipeline
 from creditsd.daemon.app import Daemon
 from creditsd.daemon.timings import Timings
 from creditsd.delivery.timings import TIMINGS
@@ -31,7 +31,7 @@ from tests.http.asking import asking, http
 from tests.http.test_metrics import scraped
 from tests.integration.line import USER, MemorySink, as_role, configured, installed
 from tests.integration.running import running, until
-from tests.servers import REFERENCE_TABLE
+from tests.servers import REFERENCE_TABLE, Postgres
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
 
@@ -103,6 +103,7 @@ LOOKING = Timings(
     delivery=replace(TIMINGS, look_seconds=0.1, save_seconds=0.1),
     election=election.Timings(standby_seconds=0.1),
     locks=lock_watch.Timings(look_seconds=0.05),
+    pipeline=pipeline.Timings(cursor_save_seconds=0.1),
     metrics=collectors.Timings(look_seconds=0.1),
     watch=watch.Timings(look_seconds=0.1, mending_seconds=0.1),
     stuck_seconds=1.0,
@@ -110,6 +111,8 @@ LOOKING = Timings(
 """Whatever looks now and then would look many times a second, if nothing held it back."""
 
 FOR_LONG = 600.0
+STILL_SECONDS = 1.0
+"""Ten times what anything waits that is to be done after a change."""
 QUIET_SECONDS = 4.0
 """Some forty looks of each that looks."""
 
@@ -122,14 +125,18 @@ POLL_COSTS = 6, 6
 async def idle(database: Database, daemon: Daemon) -> Any:
     """Wait until a daemon has done all there is to do; return who of its sessions asked something when."""
     await until(daemon, "sinks", {"memory": "current"})
-    seen: list[Any] = [None] * 200
+    seen: Any = None
+    since = time.monotonic()
 
-    async def asked() -> list[Any]:
-        seen.append(database.run(ASKED))
-        return seen[-200:]
+    async def still_seconds() -> float:
+        nonlocal seen, since
+        now = database.run(ASKED)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since
 
-    await eventually(asked, lambda last: all(each == last[-1] for each in last))
-    return seen[-1]
+    await eventually(still_seconds, lambda seconds: seconds > STILL_SECONDS)
+    return seen
 
 
 @pytest.mark.parametrize("history_days", [0, 7])
@@ -176,7 +183,7 @@ async def test_each_poll_of_an_idle_daemon_is_a_handful_of_transactions(referenc
         async def polls() -> int:
             return daemon._pipeline.polls.begun
 
-        # A session tells what it has done when it is asked the next time: at the next poll. So it may be two polls more.
+        # A session tells what it has done when it is asked the next time, at the next poll: so it may be two more.
         begun = await polls() + 2
         await eventually(polls, lambda now: now >= begun)
         before = counted()
@@ -201,9 +208,32 @@ async def test_a_suspension_is_noticed_at_the_next_poll_and_nothing_is_lost(refe
             await sink.until_credits(USER, 2)
             await until(daemon, "sinks", {"memory": "current"})
         said = [each["event"] for each in events if each["log_level"] != "debug"]
-        assert said.count("daemon.reconnecting") == 1
+        assert said.count("daemon.session_ended") == 1
         assert {each["log_level"] for each in events} <= {"debug", "info"}
         assert [total.credits for total in sink.totals] == [1, 2]
+
+
+async def test_a_server_that_restarts_between_two_polls_has_nobody_told_again(
+    own_postgres: Callable[..., Postgres],
+) -> None:
+    server = own_postgres()
+    database = Database(server, "postgres", server.dsn())
+    database.run(REFERENCE_TABLE)
+    settings = await installed(database, wakeup="poll", poll_seconds=3.0)
+    database.run(ADD, [USER, 1])
+    sink = MemorySink()
+    async with running(settings, sink, timings=LOOKING) as daemon:
+        await sink.until_credits(USER, 1)
+        await idle(database, daemon)
+        for amount in (2, 3):
+            with capture_logs() as events:
+                await asyncio.to_thread(server.restart)
+                database.run(ADD, [USER, 1])
+                await sink.until_credits(USER, amount)
+                await idle(database, daemon)
+            assert {each["log_level"] for each in events} <= {"debug", "info"}
+            assert [each["users"] for each in events if each["event"] == "balances.republished"] == [0]
+    assert [total.credits for total in sink.totals] == [1, 2, 3]
 
 
 async def gone(database: Database) -> bool:
