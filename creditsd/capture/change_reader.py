@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Batch, Connection, recomputed, row
+from creditsd.postgres.connections import Batch, Connection, flushed, recomputed, row
 
 # What changes no total, only what is done later.
 _LATER = ("history_days", "empty_seconds")
@@ -92,9 +93,13 @@ class ChangeReader:
         """Whether changes have been read since the cursor was saved; where none were, the old one says the same."""
         return self._unsaved
 
-    async def save(self) -> None:
-        """Save the cursor: on the connection that stored the balances, so never earlier than what it covers."""
-        await row(self._connection, sql_files.sql("queries/cursor_saved"), {"snapshot": self._snapshot})
+    async def save(self, *, flush: bool = False) -> None:
+        """Save the cursor: on the connection that stored the balances, so never earlier than what it covers.
+
+        With `flush`, all of it is on the server's disk afterwards.
+        """
+        async with flushed(self._connection) if flush else nullcontext():
+            await row(self._connection, sql_files.sql("queries/cursor_saved"), {"snapshot": self._snapshot})
         self._unsaved, self._unpurged = bool(self._pass["upto"]), True
 
     @property

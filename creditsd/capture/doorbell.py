@@ -191,7 +191,8 @@ class Doorbell:
         self._rate.add(now, read)
         if self._listener is not None:
             self._listener.check(now)
-        longest = self._next_heartbeat - now
+        # Where we poll, the heartbeat is sent with a poll: nothing but a change of a total comes between two of them.
+        longest = float("inf") if self._lock is None else self._next_heartbeat - now
         if due_seconds is not None:
             longest = min(due_seconds, longest)
         await self._pause(min(longest, await self._decide(now, worked_seconds)))

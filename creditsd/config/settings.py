@@ -224,6 +224,11 @@ class PaceSettings(_Section):
     max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
     shutdown_seconds: Seconds = 10.0
 
+    @property
+    def quiet_seconds(self) -> float:
+        """For how long an idle daemon asks the database nothing at all; 0 where it does not poll."""
+        return self.poll_seconds if self.wakeup == "poll" else 0.0
+
 
 class RuleSettings(_Section):
     """What a total says beside its sum, and what becomes of a plan that is empty."""

@@ -20,6 +20,7 @@ from creditsd.daemon.election import Election
 from creditsd.daemon.introduction import introduce
 from creditsd.daemon.leadership import Opener
 from creditsd.daemon.pipeline import Pipeline
+from creditsd.daemon.polls import Polls
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.surface import Surface
 from creditsd.daemon.tasks import ended
@@ -74,10 +75,13 @@ class Daemon:
             metrics=LineMetrics(registry),
             recent=RecentlyPublished(timings.republish),
             watch=TableWatch(settings, timings.watch),
+            polls=(polls := Polls(settings.quiet_seconds)),
             timings=timings.pipeline,
         )
         surface.measure(self._pipeline)
-        opener = Opener(settings, self._pool, self._tell, self._state, timings)
+        for publisher in self._publishers:
+            polls.tell(publisher.poll)
+        opener = Opener(settings, self._pool, self._tell, self._state, polls, timings)
         self._election = Election(
             settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
         )

@@ -18,7 +18,7 @@ from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.state import DaemonState
 from creditsd.domain.backoff import Backoff
-from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, ungrouped
+from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SessionEnded, ungrouped
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, check_own, connected, kept, row, translated
 from creditsd.schema import install as schema
@@ -85,6 +85,8 @@ class Election:
                 try:
                     with ungrouped():
                         await self._stand()
+                except SessionEnded as error:
+                    await self._doze(error)
                 except (DatabaseUnavailable, SchemaError, ConfigError) as error:
                     if not self._started:
                         raise
@@ -119,7 +121,11 @@ class Election:
 
         Meanwhile note which versions that one gives out: a failover may take them back.
         """
-        recent, watch = self._pipeline.recent, LeaderWatch(self._state, self._timings.leader)
+        recent, watch = (
+            self._pipeline.recent,
+            LeaderWatch(self._state, self._timings.leader, self._settings.quiet_seconds),
+        )
+        pause_seconds = max(self._timings.standby_seconds, self._settings.quiet_seconds)
         while not self._ending.is_set():
             self._state.turned()
             async with kept(session):
@@ -136,7 +142,8 @@ class Election:
             newest = await row(session, sql_files.sql("queries/newest_version"))
             if newest is not None:
                 recent.see(newest[0])
-            await self._wait(self._timings.standby_seconds)
+            self._state.rest(pause_seconds)
+            await self._wait(pause_seconds)
         return False
 
     async def _lead(self, leadership: Leadership) -> None:
@@ -163,6 +170,14 @@ class Election:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timings.standby_seconds):
                     await self._resigning.wait()
+
+    async def _doze(self, error: SessionEnded) -> None:
+        """Leave a server alone that was suspended while there was nothing to do; the state stays what it was."""
+        seconds = max(0.0, error.again_at - time.monotonic())
+        reason = f"the server ended an idle session: {error}"
+        log.info("daemon.session_ended", reason=reason, next_try_seconds=round(seconds, 2))
+        self._state.rest(seconds)
+        await self._wait(seconds)
 
     async def _recover(self, error: CreditsdError, backoff: Backoff) -> None:
         """Say why we do not lead, and wait as long as it takes to be worth another try."""

@@ -19,7 +19,8 @@ log = structlog.get_logger()
 class Timings:
     """After how long a stranger is named, and a leader that does nothing is ended.
 
-    A leader's session does something at each heartbeat, every ten seconds. Measured by our own clock, from look to
+    A leader's session does something at each heartbeat, every ten seconds, or at each poll where those are rarer:
+    then both are longer by the time between two polls. Measured by our own clock, from look to
     look: the server's may jump, and a standby that was frozen itself has seen nothing in between.
     """
 
@@ -30,9 +31,10 @@ class Timings:
 class LeaderWatch:
     """Compares what is seen of the leader's session with the look before."""
 
-    def __init__(self, state: DaemonState, timings: Timings) -> None:
+    def __init__(self, state: DaemonState, timings: Timings, quiet_seconds: float) -> None:
         self._state = state
         self._timings = timings
+        self._quiet_seconds = quiet_seconds  # for how long a leader may do nothing on purpose
         self._seen: tuple[object, ...] = ()
         self._since = 0.0
 
@@ -53,7 +55,7 @@ class LeaderWatch:
         if not ours and seconds >= self._timings.stranger_seconds:
             who = f"process {pid} (role {role}, {application or 'nameless'})"
             self._state.note("leader", f"{who} holds the leader's lock, and is no daemon of ours: end it")
-        elif ours and waits and changed is not None and seconds >= self._timings.frozen_seconds:
+        elif ours and waits and changed is not None and seconds >= self._timings.frozen_seconds + self._quiet_seconds:
             await self._end(session, pid, seconds)
 
     async def _end(self, session: Connection, pid: int, seconds: float) -> None:

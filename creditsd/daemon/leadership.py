@@ -15,6 +15,7 @@ from creditsd.capture.doorbell import Doorbell
 from creditsd.config.settings import Settings
 from creditsd.daemon import lock_watch
 from creditsd.daemon.lock_watch import LockWatch
+from creditsd.daemon.polls import Polls
 from creditsd.daemon.state import DaemonState
 from creditsd.daemon.tasks import ended
 from creditsd.postgres.connections import Connection, Pool, translated
@@ -62,6 +63,7 @@ class Opener:
     pool: Pool
     told: Callable[[str], None]
     state: DaemonState
+    polls: Polls
     timings: Times
 
     @asynccontextmanager
@@ -71,7 +73,7 @@ class Opener:
         Raises a group with DatabaseUnavailable where any of its connections is lost.
         """
         settings = self.settings
-        partitions = HistoryPartitions(settings.history.days, self.timings.partitions)
+        partitions = HistoryPartitions(settings.history.days, self.timings.partitions, self.polls.pause)
         await partitions.tidy(session)  # before the first step of today
         reader = ChangeReader(session, settings.policy)
         recomputer = Recomputer(session, settings.policy)

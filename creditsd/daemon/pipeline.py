@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import structlog
 
-from creditsd.capture.change_reader import Resumption
+from creditsd.capture.change_reader import ChangeReader, Resumption
 from creditsd.config.settings import Settings
 from creditsd.daemon.backfill import Backfill
 from creditsd.daemon.leadership import Leadership
+from creditsd.daemon.polls import Polls
 from creditsd.daemon.server_clock import ServerClock
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.domain.errors import DatabaseUnavailable
@@ -22,7 +23,7 @@ from creditsd.domain.total import Total
 from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, check_own, row, translated
+from creditsd.postgres.connections import Connection, check_own, check_there, row, translated
 from creditsd.schema.watch import TableWatch
 from creditsd.totals.republish import RecentlyPublished
 
@@ -64,6 +65,7 @@ class Pipeline:
         metrics: LineMetrics,
         recent: RecentlyPublished,
         watch: TableWatch,
+        polls: Polls,
         timings: Timings,
     ) -> None:
         self._settings = settings
@@ -74,6 +76,7 @@ class Pipeline:
         self._metrics = metrics
         self.recent = recent
         self.watch = watch
+        self.polls = polls
         self._timings = timings
         self._clock = ServerClock(timings.clock_tolerance_seconds)
         self._ending = False
@@ -131,6 +134,7 @@ class Pipeline:
         saved_at, save_seconds = time.monotonic(), self._timings.cursor_save_seconds
         while not self._ending:
             self._state.work()
+            self.polls.begin()
             began = time.monotonic()
             if bell.heartbeat_due:
                 await check_own(leadership.session)
@@ -138,21 +142,44 @@ class Pipeline:
             if self.watch.due_seconds <= 0:
                 await self._look(leadership)
             page = await self._turn(leadership)
-            if reader.unsaved and began - saved_at > save_seconds:
-                await reader.save()
+            if self._unsaved(reader) and began - saved_at > save_seconds:
+                await self._save(reader)
                 saved_at = began
             if page["full"] or self._backfill.cause is not None:
                 continue
             await bell.heed_queue(leadership.session, read=page["changes"])
-            self._state.rest()
-            with _woken_by_its_end(leadership.session, bell.end_rest):
-                await bell.rest(
-                    read=page["changes"],
-                    worked_seconds=time.monotonic() - began,
-                    due_seconds=_soonest(
-                        page["due_seconds"], save_seconds if reader.unsaved else None, self.watch.due_seconds
-                    ),
-                )
+            due_seconds = _soonest(page["due_seconds"], save_seconds if self._unsaved(reader) else None)
+            await self._rest(leadership, page["changes"], time.monotonic() - began, due_seconds)
+
+    def _unsaved(self, reader: ChangeReader) -> bool:
+        """Whether the cursor is to be saved or, where the server may be suspended, what was published be flushed."""
+        return reader.unsaved or (self.polls.gather and self.recent.unflushed)
+
+    async def _save(self, reader: ChangeReader) -> None:
+        """Save the cursor; where we poll, so that no end of the server can take back what was published.
+
+        Otherwise whoever was told last would be told again after each suspension.
+        """
+        highest = self.recent.highest
+        await reader.save(flush=self.polls.gather)
+        if self.polls.gather:
+            self.recent.flushed(highest)
+
+    async def _rest(self, leadership: Leadership, read: int, worked_seconds: float, due_seconds: float | None) -> None:
+        """Wait until there may be something to do.
+
+        Where we poll, the table is looked at with a poll; and whoever leads no more, since a server that is suspended
+        ended the session, notices at once, but connects again no sooner than it would have asked.
+        """
+        bell, session = leadership.doorbell, leadership.session
+        self._state.rest(self.polls.seconds)
+        if not self.polls.gather:
+            due_seconds = _soonest(due_seconds, self.watch.due_seconds)
+        again_at = time.monotonic() + (_soonest(due_seconds, self.polls.seconds) or 0.0)
+        with _woken_by_its_end(session, bell.end_rest):
+            await bell.rest(read=read, worked_seconds=worked_seconds, due_seconds=due_seconds)
+        if self.polls.gather and not self._ending:
+            await check_there(session, again_at)
 
     async def _look(self, leadership: Leadership) -> None:
         """Look whether every change of the table is seen, and begin a resync where the table has changed.
@@ -227,7 +254,12 @@ class Pipeline:
         recomputer, size, highest = leadership.recomputer, self._settings.max_batch_users, resumption.highest
         suspicious = resumption.failed_over or self.recent.lost_by(highest)
         everyone = suspicious and not self.recent.remembers_after(highest)
-        users = await self.recent.users(recomputer, started_at=resumption.started_at, highest=highest)
+        users = await self.recent.users(
+            recomputer,
+            started_at=resumption.started_at,
+            highest=highest,
+            same_disk=not (resumption.failed_over or resumption.coarse),
+        )
         for start in range(0, len(users), size):
             self._state.turned()
             part = users[start : start + size]
@@ -239,9 +271,8 @@ class Pipeline:
             )
             await recomputer.begin_resync("failover", republish=True)
         else:
-            log.warning(
-                "balances.republished", users=len(users), reason="the server restarted, failed over or was restored"
-            )
+            say = log.warning if users else log.info
+            say("balances.republished", users=len(users), reason="the server restarted, failed over or was restored")
         await recomputer.settle(timeline=resumption.timeline, started_at=resumption.started_at)
         return "failover" if everyone else None
 

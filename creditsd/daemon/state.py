@@ -19,7 +19,7 @@ class DaemonState:
 
     def __init__(self, stuck_seconds: float) -> None:
         self._stuck_seconds = stuck_seconds
-        self._turned_at = time.monotonic()
+        self._expected_at = time.monotonic()  # when it last did something or, at rest, will
         self._busy_since: float | None = None
         self._problems: dict[str, str] = {}
         self.now: StateName = "starting"
@@ -28,7 +28,7 @@ class DaemonState:
     @property
     def alive(self) -> bool:
         """Whether it does something, or waits on purpose; a restart would not bring PostgreSQL back any sooner."""
-        return time.monotonic() - self._turned_at < self._stuck_seconds
+        return time.monotonic() - self._expected_at < self._stuck_seconds
 
     @property
     def leads(self) -> bool:
@@ -53,15 +53,15 @@ class DaemonState:
 
     def turned(self) -> None:
         """Note that it has just done something."""
-        self._turned_at = time.monotonic()
+        self._expected_at = time.monotonic()
 
     def work(self) -> None:
         """Note that a turn of work begins."""
-        self._turned_at = self._busy_since = time.monotonic()
+        self._expected_at = self._busy_since = time.monotonic()
 
-    def rest(self) -> None:
-        """Note that it waits for something to do."""
-        self._busy_since = None
+    def rest(self, seconds: float = 0.0) -> None:
+        """Note that it waits for something to do, and may on purpose for so long."""
+        self._busy_since, self._expected_at = None, time.monotonic() + seconds
 
     def note(self, what: str, problem: str, *, logged: bool = False) -> None:
         """Note, and log once unless that is done, what a person must mend; an empty text where nothing is amiss."""

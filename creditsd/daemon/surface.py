@@ -65,6 +65,7 @@ class Surface:
             doorbell=lambda: pipeline.doorbell,
             table_watched=lambda: pipeline.table_watched,
             pool=self.source.pool,
+            polls=lambda: pipeline.polls.begun if pipeline.polls.gather else None,
             timings=self._timings.metrics,
         )
         self._http.before_each_scrape(collector.look)

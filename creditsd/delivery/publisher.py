@@ -191,6 +191,15 @@ class Publisher:
             case _:
                 self._enter(Registering())
 
+    def poll(self) -> None:
+        """Hear that the database is asked anyway: what no bell tells of is looked at now, if it is time."""
+        if not self._look_due:
+            return
+        if isinstance(self._state, Halted):
+            self._enter(Registering())
+        elif isinstance(self._state, Delivering):
+            self._wakeup.set()
+
     async def run(self) -> None:
         """Publish until told to end, and then what is left. A failure after that leaves the rest to the next start."""
         while not self._done:
@@ -219,6 +228,12 @@ class Publisher:
     def _goes_on(self) -> bool:
         """Whether nothing else is to be done than what is under way."""
         return self._state is self._under_way
+
+    @property
+    def _look_due(self) -> bool:
+        """Whether it is time to look at what people decide, where no bell tells of that."""
+        look_seconds = self._timings.idle_look_seconds
+        return look_seconds is not None and self._row.read_seconds >= look_seconds
 
     def _enter(self, state: State) -> None:
         self._state = state
@@ -270,7 +285,7 @@ class Publisher:
                 await self._row.disable(reason)
                 following = Registering()
             case Halted():
-                await self._stay(self._timings.look_seconds)
+                await self._stay(None if self._timings.idle_look_seconds is not None else self._timings.look_seconds)
                 following = Registering()
             case Opening():
                 await self._sink.open()
@@ -308,9 +323,7 @@ class Publisher:
             self._event_cursor.clear(self.cursor)
         if self._unsaved and self._row.saved_seconds >= self._timings.save_seconds:
             await self._row.save(self._event_cursor.after, self._health.error)
-        look_seconds = self._timings.idle_look_seconds
-        looks = look_seconds is not None and self._row.read_seconds >= look_seconds
-        return self._overdue() or (Registering() if looks or self._row.halted is not None else state)
+        return self._overdue() or (Registering() if self._look_due or self._row.halted is not None else state)
 
     async def _probe(self) -> None:
         """Try an ill sink with one total, and go on with the others where that arrives."""
@@ -371,8 +384,6 @@ class Publisher:
         waits = [max(0.0, self._timings.save_seconds - self._row.saved_seconds)] if self._unsaved else []
         if self._retries.due_seconds is not None:
             waits.append(self._retries.due_seconds)
-        if self._timings.idle_look_seconds is not None:
-            waits.append(max(0.0, self._timings.idle_look_seconds - self._row.read_seconds))
         await self._wait(min(waits, default=None))
 
     async def _stay(self, seconds: float | None) -> None:

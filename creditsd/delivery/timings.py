@@ -20,7 +20,7 @@ class Timings:
     look_seconds: float = 10.0
     """How often a sink that is paused or disabled is looked at, should its bell be missed."""
     idle_look_seconds: float | None = None
-    """How often one that delivers is looked at, where no bell tells of what people decide; None where one does."""
+    """How often one is looked at, at a poll, where no bell tells of what people decide; None where one does."""
     first_pause_seconds: float = 0.2
     longest_pause_seconds: float = 30.0
     pause_growth: float = 1.15

@@ -36,6 +36,15 @@ class DatabaseUnavailable(CreditsdError):  # noqa: N818  reads as the state it r
     exit_code = 69  # EX_UNAVAILABLE
 
 
+class SessionEnded(DatabaseUnavailable):
+    """The server ended a session that was at rest, as one does that is suspended while nobody asks.
+
+    Connect again at `again_at` of the monotonic clock: any sooner would wake it for nothing.
+    """
+
+    again_at = 0.0
+
+
 class SinkUnavailable(CreditsdError):  # noqa: N818  reads as the state it reports
     """Nothing of the batch is known to have arrived: try the same batch again."""
 

@@ -24,7 +24,10 @@ DOORBELL_STATES = ("awake", "asking", "asleep", "polling", "none")
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The database is asked what waits every `look_seconds` at most, however many scrape."""
+    """The database is asked what waits every `look_seconds` at most, however many scrape.
+
+    Where the line polls, that is once a poll while nothing waits.
+    """
 
     look_seconds: float = 5.0
 
@@ -68,13 +71,17 @@ class DaemonCollector:
         doorbell: Callable[[], str | None],
         table_watched: Callable[[], bool],
         pool: Pool,
+        polls: Callable[[], int | None] = lambda: None,
         timings: Timings | None = None,
     ) -> None:
+        """Register them; `polls` counts how often the line has polled, and is None where it does not."""
         self._publishers = publishers
         self._state = state
         self._pool = pool
         self._timings = timings or Timings()
+        self._polls = polls
         self._looked_at: float | None = None
+        self._seen_poll: int | None = None
         leader = Gauge("creditsd_leader", "Whether this daemon leads.", registry=registry)
         leader.set_function(self._leads)
         _one_of(registry, "creditsd_state", "What this daemon does.", STATES, state)
@@ -99,12 +106,21 @@ class DaemonCollector:
         if not self._leads():
             self._looked_at = None
             self._show({}, {})
-        elif self._looked_at is None or now - self._looked_at >= self._timings.look_seconds:
-            self._looked_at = now
+        elif self._due(now):
+            self._looked_at, self._seen_poll = now, self._polls()
             try:
                 self._show(*await self._counted())
             except (DatabaseUnavailable, SchemaError):
                 self._show({}, {})
+
+    def _due(self, now: float) -> bool:
+        """Whether to ask again: not where we poll, nothing waits, and the last answer is of the newest poll."""
+        if self._looked_at is None:
+            return True
+        if now - self._looked_at < self._timings.look_seconds:
+            return False
+        poll = self._polls()
+        return poll is None or poll != self._seen_poll or any(each.behind for each in self._publishers)
 
     def _leads(self) -> bool:
         return self._state() in LEADING

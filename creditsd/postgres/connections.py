@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -22,7 +23,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from creditsd.config.redact import redact_dsn
-from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError, SessionEnded
 from creditsd.domain.total import Total
 from creditsd.postgres import pooler, sql_files
 from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session
@@ -203,6 +204,22 @@ async def check_own(connection: Connection) -> None:
                 raise ConfigError(pooler.LENT)
 
 
+async def check_there(connection: Connection, again_at: float) -> None:
+    """Make sure that the server has not ended a session while it was at rest; asks nothing where it has said nothing.
+
+    Raises SessionEnded, with the time to connect again at.
+    """
+    try:
+        said = select.poll()
+        said.register(connection.fileno(), select.POLLIN)
+        if said.poll(0):
+            await connection.execute("")
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        ended = SessionEnded(_line(error))
+        ended.again_at = again_at
+        raise ended from error
+
+
 @asynccontextmanager
 async def kept(connection: Connection) -> AsyncIterator[None]:
     """Set or lock something, in the block, in no session but the one that a direct connection had at the beginning.
@@ -241,6 +258,18 @@ async def transaction(connections: Pool) -> AsyncIterator[Connection]:
     """Take a connection from the pool for one transaction, the length of the block. Raises DatabaseUnavailable."""
     async with borrowed(connections) as connection, connection.transaction():
         yield connection
+
+
+@asynccontextmanager
+async def flushed(connection: Connection) -> AsyncIterator[None]:
+    """Have what the block writes, and all that was written before it, on the server's disk once it ends.
+
+    Waits for no standby, which may be away.
+    """
+    with translated():
+        async with connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = local")
+            yield
 
 
 async def rows(connection: Connection, query: str, parameters: Any = None) -> list[TupleRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -26,9 +27,15 @@ class Timings:
 class HistoryPartitions:
     """The job. What is not opened in time costs nothing but a later, slower way to be deleted."""
 
-    def __init__(self, days: int, timings: Timings | None = None) -> None:
+    def __init__(
+        self,
+        days: int,
+        timings: Timings | None = None,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._days = days
         self._timings = timings or Timings()
+        self._pause = pause
 
     async def run(self, pool: Pool) -> NoReturn:
         """Open and drop partitions in the background, until cancelled; without the database that pauses."""
@@ -39,7 +46,7 @@ class HistoryPartitions:
                     again = await self.tidy(connection)
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("history.tidy_interrupted", reason=str(error))
-            await asyncio.sleep(self._timings.again_seconds if again else self._timings.tidy_seconds)
+            await self._pause(self._timings.again_seconds if again else self._timings.tidy_seconds)
 
     async def tidy(self, connection: Connection) -> bool:
         """Open today's and tomorrow's partition, drop the oldest that is past its days; True where there is more.

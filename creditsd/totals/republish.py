@@ -37,6 +37,16 @@ class RecentlyPublished:
         self._published: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._complete_after: int | None = None  # None: somebody else may have published since
         self.highest = 0
+        self._flushed = 0
+
+    @property
+    def unflushed(self) -> bool:
+        """Whether a crash of the server may take back something that was published."""
+        return self.highest > self._flushed
+
+    def flushed(self, version: int) -> None:
+        """Note that the server has on disk whatever was stored up to a version."""
+        self._flushed = max(self._flushed, version)
 
     def see(self, version: int) -> None:
         """Note a version that was given out, by whomever."""
@@ -51,6 +61,7 @@ class RecentlyPublished:
     def stand_by(self) -> None:
         """Hear that somebody else publishes."""
         self._complete_after = None
+        self._flushed = 0
 
     def add(self, totals: Sequence[Total]) -> None:
         """Remember the users of totals that are published now, in order, and forget those of long ago."""
@@ -73,13 +84,18 @@ class RecentlyPublished:
         """Whether everyone who was published above a version is remembered."""
         return self._complete_after is not None and self._complete_after <= highest
 
-    async def users(self, recomputer: Recomputer, *, started_at: str, highest: int) -> list[str]:
+    async def users(
+        self, recomputer: Recomputer, *, started_at: str, highest: int, same_disk: bool = False
+    ) -> list[str]:
         """Return whom the server has lost, and whoever was published in the last minutes before it went away.
 
-        That is when the newest total was made, however long the server was gone after it.
+        That is when the newest total was made, however long the server was gone after it; of the `same_disk`, what is
+        known to have been on it stays.
         """
         lost = [user_id for user_id, (_, version) in self._published.items() if version > highest]
         started_version = datetime.fromisoformat(started_at).timestamp() * 1_000_000
         since = int(min(started_version, highest) - self._timings.recent_seconds * 1_000_000)
+        if same_disk and highest >= self._flushed:
+            since = max(since, self._flushed)
         stored = await recomputer.recently_published(since, self._timings.recent_users)
         return list(dict.fromkeys([*lost, *stored]))
