@@ -42,5 +42,9 @@ async def fingerprint(daemon: Daemon, other_than: str = "") -> str:
 
 
 async def until_mended(daemon: Daemon) -> None:
+    async def divergences() -> list[str]:
+        return [str(each) for each in daemon._pipeline.watch.divergences]
+
+    await eventually(divergences, lambda found: found == [])  # which a look knows a moment before it is told
     await until(daemon, "problem", None)
     await until(daemon, "ready", True)
