@@ -259,7 +259,7 @@ async def test_an_uninstall_pauses_it_and_an_install_resumes_it(reference_table:
     async with running(settings, sink) as daemon:
         reference_table.run(ADD, [USER, 1])
         first = await sink.until_credits(USER, 1)
-        await schema.uninstall(settings)
+        await schema.uninstall(settings, agreed=True)
         reference_table.run(ADD, [USER, 1])
         await eventually_disconnected(reference_table, daemon)
         await schema.install(settings)
