@@ -51,33 +51,33 @@ def total_line(total: Total, *, before: Total | None = None) -> Text:
 
 def explanation(console: Console, user_id: str, found: Explanation) -> None:
     """Show a user's rows with their reasons, the total, and what each sink has."""
-    rows = _Table(title=Text(escaped(f"rows of {user_id}")), title_justify="left", title_style="bold")
+    rows = _Table(title=_text(f"rows of {user_id}"), title_justify="left", title_style="bold")
     for name in ("", "credits", "status", "plan", "membership", "because"):
         rows.add_column(name, justify="right" if name == "credits" else "left", overflow="fold")
     for each in found.rows:
-        mark = Text("✓", style="green") if each.counts else Text("·", style="dim")
+        mark = _text("✓", style="green") if each.counts else _text("·", style="dim")
         amount = "null" if each.credits is None else digits(each.credits)
         rows.add_row(mark, amount, each.status or "", each.plan_type or "", each.membership or "", each.why)
     if found.rows:
         console.print(rows)
     else:
-        console.print(Text(escaped(f"{user_id} has no rows that could be shown.")))
+        console.print(_text(f"{user_id} has no rows that could be shown."))
     facts = _Table.grid(padding=(0, 2))
     for problem in found.problems:
-        facts.add_row(problem.problem, Text(problem.reason, style="red"))
+        facts.add_row(problem.problem, _text(problem.reason, style="red"))
     if found.total is not None:
-        facts.add_row("total now", Text(found.total.message, style="bold"))
+        facts.add_row("total now", _text(found.total.message, style="bold"))
         facts.add_row("can buy", "yes" if found.total.can_buy else "no")
     if found.stored is None:
-        facts.add_row("stored", Text("nothing yet", style="yellow"))
+        facts.add_row("stored", _text("nothing yet", style="yellow"))
     else:
         same = found.total is not None and found.stored.credits == found.total.credits
         told = "the same" if same else f"{digits(found.stored.credits)} credits: news is on its way"
         facts.add_row("stored", f"{told}, version {found.stored.version} ({found.stored.cause})")
     for hint in found.hints:
-        facts.add_row("note", Text(hint, style="yellow"))
+        facts.add_row("note", _text(hint, style="yellow"))
     for name, holds in found.sinks:
-        facts.add_row(f"sink {name}", Text(holds))
+        facts.add_row(f"sink {name}", _text(holds))
     console.print(facts)
 
 
@@ -89,37 +89,37 @@ def steps(console: Console, found: Sequence[Total]) -> None:
     for each in found:
         before = Decimal("NaN") if each.previous is None else Decimal(each.previous["credits"])
         step = _signed(each.credits - before)
-        status_ = Text(each.membership_status, style=_STATUS_STYLE[each.membership_status])
-        time_ = Text(f"{each.updated_at.astimezone():%Y-%m-%d %H:%M:%S}", "dim")
+        status_ = _text(each.membership_status, style=_STATUS_STYLE[each.membership_status])
+        time_ = _text(f"{each.updated_at.astimezone():%Y-%m-%d %H:%M:%S}", "dim")
         plan = each.membership or each.plan_type
-        table.add_row(time_, digits(each.credits), step, status_, plan, each.cause, Text(str(each.version), "dim"))
+        table.add_row(time_, digits(each.credits), step, status_, plan, each.cause, _text(str(each.version), "dim"))
     console.print(table)
 
 
 def status(console: Console, found: Status, strangers: Sequence[str] = ()) -> None:
     """Show the line at a glance, and who holds a lock of ours without being one of us."""
-    console.print(Text(escaped(found.sentence(strangers)), style="bold"))
+    console.print(_text(found.sentence(strangers), style="bold"))
     facts = _Table.grid(padding=(0, 2))
     if found.leader_pid is None:
-        facts.add_row("leader", Text("none: start `creditsd run`", style="red"))
+        facts.add_row("leader", _text("none: start `creditsd run`", style="red"))
     else:
         since = "" if found.leader_since is None else f", connected {_ago(found.leader_since)}"
         facts.add_row(
-            "leader", Text(f"server process {found.leader_pid}, {found.leader_address or 'local'}{since}", "green")
+            "leader", _text(f"server process {found.leader_pid}, {found.leader_address or 'local'}{since}", "green")
         )
     facts.add_row("doorbell", DOORBELL[found.doorbell])
     facts.add_row("unread", f"{_counted(found.unread)} changes since the cursor was saved {_ago(found.saved_at)}")
     if found.resyncing is not None:
-        facts.add_row("resync", Text(f"{found.resyncing}: {found.resynced_users} users done", style="yellow"))
+        facts.add_row("resync", _text(f"{found.resyncing}: {found.resynced_users} users done", style="yellow"))
     for stranger in strangers:
-        facts.add_row("stranger", Text(f"{stranger}, and is none of ours: end it", style="red"))
+        facts.add_row("stranger", _text(f"{stranger}, and is none of ours: end it", style="red"))
     facts.add_row("users", f"about {max(found.users, 0)}")
     facts.add_row("schema", f"migration {found.migration}")
     for problem in found.problems:
-        facts.add_row("problem", Text(f"{problem['problem']}: {problem['hint']}".removesuffix(": "), style="red"))
+        facts.add_row("problem", _text(f"{problem['problem']}: {problem['hint']}".removesuffix(": "), style="red"))
     for aside in found.set_aside:
         told = f"{_counted(aside.users)}, e.g. {aside.one}: see `creditsd explain {aside.one}`"
-        facts.add_row(aside.problem, Text(told, style="red"))
+        facts.add_row(aside.problem, _text(told, style="red"))
     console.print(facts)
     sinks(console, found.sinks)
 
@@ -133,7 +133,12 @@ def failed_deliveries(console: Console, found: Sequence[FailedDelivery]) -> None
     for each in found:
         status = "" if each.last_status is None else str(each.last_status)
         table.add_row(
-            each.sink, Text(each.user_id, "cyan"), str(each.attempt), _next(each.next_at), status, Text(each.last_error)
+            each.sink,
+            _text(each.user_id, "cyan"),
+            str(each.attempt),
+            _next(each.next_at),
+            status,
+            _text(each.last_error),
         )
     console.print(table)
 
@@ -141,15 +146,15 @@ def failed_deliveries(console: Console, found: Sequence[FailedDelivery]) -> None
 def failed_delivery(console: Console, found: FailedDelivery) -> None:
     """Show one refused delivery in full."""
     facts = _Table.grid(padding=(0, 2))
-    facts.add_row("sink", Text(found.sink))
-    facts.add_row("user", Text(found.user_id, "cyan"))
+    facts.add_row("sink", _text(found.sink))
+    facts.add_row("user", _text(found.user_id, "cyan"))
     facts.add_row("version", str(found.version))
     facts.add_row("refused", f"{_ago(found.refused_at)}, tried {found.attempt} times, last {_ago(found.tried_at)}")
     facts.add_row("next try", _next(found.next_at))
     facts.add_row("status", "none" if found.last_status is None else str(found.last_status))
-    facts.add_row("said", Text(found.last_error))
+    facts.add_row("said", _text(found.last_error))
     if found.accepted:
-        facts.add_row("arrived", Text(", ".join(found.accepted)))
+        facts.add_row("arrived", _text(", ".join(found.accepted)))
     console.print(facts)
 
 
@@ -162,7 +167,7 @@ def sinks(console: Console, found: Sequence[ListedSink]) -> None:
     for each in found:
         numbers = (_counted(each.queue), str(each.delivered), str(each.refused), str(each.dead))
         table.add_row(
-            each.name, each.scheme or "", Text(each.state, _STATE_STYLE[each.state]), *numbers, Text(_because(each))
+            each.name, each.scheme or "", _text(each.state, _STATE_STYLE[each.state]), *numbers, _text(_because(each))
         )
     console.print(table)
 
@@ -193,22 +198,22 @@ def verdict(console: Console, found: Verdict, *, unseen: int) -> None:
         console.print(f"and {unseen} more: pipe the output to see them all", style="dim")
     places = " and ".join(["what is stored", *(f"what {name} holds" for name in found.compared)])
     if not found.drifted:
-        console.print(Text(f"{found.users} users: {places} is true", style="green"))
+        console.print(_text(f"{found.users} users: {places} is true", style="green"))
     elif found.clean:
-        console.print(Text(f"{found.users} users: {_totals(found.drifted)} had drifted, all mended", style="green"))
+        console.print(_text(f"{found.users} users: {_totals(found.drifted)} had drifted, all mended", style="green"))
     else:
         rest = f", {found.mended} mended" if found.mended else ""
-        console.print(Text(f"{found.users} users: {_totals(found.drifted)} drifted{rest}", style="red"))
+        console.print(_text(f"{found.users} users: {_totals(found.drifted)} drifted{rest}", style="red"))
     if found.set_aside:
         told = f"{found.set_aside} users could not be compared: their rows cannot be summed up; see `creditsd status`"
-        console.print(Text(told, style="red"))
+        console.print(_text(told, style="red"))
     if found.waiting:
         why = (
             "news is on its way to them, or their sink stands still"
             if found.led
             else "no daemon leads: start `creditsd run`"
         )
-        console.print(Text(f"{found.waiting} users wait and were not judged: {why}", style="yellow"))
+        console.print(_text(f"{found.waiting} users wait and were not judged: {why}", style="yellow"))
 
 
 def forgotten(console: Console, found: Forgotten) -> None:
@@ -216,10 +221,10 @@ def forgotten(console: Console, found: Forgotten) -> None:
     facts = _Table.grid(padding=(0, 2))
     gone = f"erased {_totals(found.balances)}, {found.history} steps of history, {found.changes} marks of changes, "
     gone += f"{found.deliveries} refused deliveries"
-    facts.add_row("our tables", Text(gone, style="green"))
+    facts.add_row("our tables", _text(gone, style="green"))
     for each in found.sinks:
         style = {"erased": "green", "held nothing": "green", "unreachable": "red"}.get(each.outcome, "yellow")
-        facts.add_row(f"sink {each.sink}", Text(each.said, style=style))
+        facts.add_row(f"sink {each.sink}", _text(each.said, style=style))
     console.print(facts)
 
 
@@ -278,8 +283,13 @@ class _Table(Table):
 
 
 def _cell(cell: RenderableType | None) -> Text:
-    text = cell if isinstance(cell, Text) else Text(str(cell))
+    text = cell if isinstance(cell, Text) else _text(str(cell))
     return Text(escaped(text.plain), style=text.style)
+
+
+def _text(words: str, style: str = "") -> Text:
+    """Make text of what others wrote; before rich does, which would drop a bell or a backspace without a word."""
+    return Text(escaped(words), style=style)
 
 
 def _columns(*names: str, right: Sequence[str]) -> _Table:
@@ -291,9 +301,9 @@ def _columns(*names: str, right: Sequence[str]) -> _Table:
 
 def _next(moment: datetime | None) -> Text:
     if moment is None:
-        return Text("dead", style="red")
+        return _text("dead", style="red")
     seconds = (moment - datetime.now(UTC)).total_seconds()
-    return Text("now" if seconds <= 0 else f"in {_span(seconds)}", style="yellow")
+    return _text("now" if seconds <= 0 else f"in {_span(seconds)}", style="yellow")
 
 
 def _because(sink: ListedSink) -> str:

@@ -123,9 +123,9 @@ class Running:
         self.send(number)
         return await self.wait()
 
-    async def ask(self, path: str) -> tuple[int, dict[str, Any]]:
-        """Ask its HTTP surface; status 0 where nobody answers."""
-        return await asyncio.to_thread(self._ask, path)
+    async def ask(self, path: str, key: str = "") -> tuple[int, dict[str, Any]]:
+        """Ask its HTTP surface, with a key if need be; status 0 where nobody answers."""
+        return await asyncio.to_thread(self._ask, path, key)
 
     async def until(
         self, path: str, holds: Callable[[tuple[int, dict[str, Any]]], object], seconds: float = PATIENCE_SECONDS
@@ -171,9 +171,11 @@ class Running:
 
         return await asyncio.to_thread(scrape)
 
-    def _ask(self, path: str) -> tuple[int, dict[str, Any]]:
+    def _ask(self, path: str, key: str) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        request = urllib.request.Request(f"http://{self._address}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(f"http://{self._address}{path}", timeout=2) as response:
+            with urllib.request.urlopen(request, timeout=2) as response:
                 return response.status, orjson.loads(response.read())
         except urllib.error.HTTPError as error:
             with error:

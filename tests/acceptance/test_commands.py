@@ -113,6 +113,19 @@ async def test_status_as_json(installed: Operator, tmp_path: Path) -> None:
             assert {"cursor", "queue", "delivered"} <= sink.keys()
 
 
+async def test_status_with_the_credentials_of_a_unit(installed: Operator, tmp_path: Path) -> None:
+    # docs/deploy.md: sudo CREDENTIALS_DIRECTORY=/run/credentials/creditsd.service creditsd status
+    credentials = {"creditsd.dsn": installed.database.dsn, "creditsd.sinks": installed.env["CREDITSD_SINKS"]}
+    for name, secret in credentials.items():
+        (tmp_path / name).write_text(f"{secret}\n")
+    done = await creditsd("status", env=environment(CREDENTIALS_DIRECTORY=str(tmp_path)))
+    assert done.code == 0, done.err
+    assert [(each["name"], each["state"]) for each in done.json["sinks"]] == [("redis", "new")]
+    (tmp_path / "creditsd.dsn").write_text(f"{installed.database.dsn} dbname=nowhere\n")
+    other = await creditsd("status", env=environment(CREDENTIALS_DIRECTORY=str(tmp_path)))
+    assert (other.code, 'database "nowhere" does not exist' in other.err) == (78, True), other
+
+
 async def test_explain_as_json(installed: Operator, tmp_path: Path) -> None:
     async with running(tmp_path, env=installed.env) as daemon:
         await daemon.until_ready()

@@ -18,7 +18,7 @@ from creditsd.domain.errors import ConfigError
 from creditsd.postgres import connections
 from tests.acceptance.application import Application, application
 from tests.acceptance.command import COMMAND, Done, Running, creditsd, environment, install, running
-from tests.acceptance.conftest import ONE, ROWS
+from tests.acceptance.conftest import ONE, ROWS, TWO
 from tests.conftest import Database, eventually
 from tests.faults.truth import held
 from tests.pgbouncer import Lent, PgBouncer
@@ -34,12 +34,18 @@ ANY_SESSION: tuple[tuple[str, ...], ...] = (
     ("verify",),
     ("history", ONE),
     ("deliveries", "list"),
+    ("deliveries", "show", "redis", ONE),
+    ("deliveries", "drop", "redis", ONE),
+    ("deliveries", "retry", "redis", TWO),
     ("deliveries", "retry", "redis", "--all"),
     ("deliveries", "drop", "redis", "--all"),
     ("sinks", "list"),
     ("sinks", "pause", "redis"),
     ("sinks", "resume", "redis"),
+    ("sinks", "enable", "redis"),
+    ("sinks", "replay", "redis", ONE),
     ("sinks", "replay", "redis"),
+    ("sinks", "remove", "former"),
     ("sinks", "test", "redis"),
     ("install", "--print"),
 )
@@ -85,6 +91,16 @@ def pooled(reference_table: Database, pgbouncer: Callable[..., PgBouncer], valke
     assert [sorted(set(each.settings.items()) ^ set(before[0].settings.items())) for each in after] == [[]] * len(after)
 
 
+async def refused(pooled: Pooled, daemon: Running) -> None:
+    """Let there be a dead letter to each of both users, and a sink that is not configured any more."""
+    await daemon.until("/livez", lambda answer: answer[1]["sinks"]["redis"] == "current")
+    pooled.database.run(
+        "INSERT INTO creditsd.deliveries (sink, user_id, version, attempt, last_error) "
+        f"VALUES ('redis', '{ONE}', 1, 9, 'not today'), ('redis', '{TWO}', 1, 9, 'not today')"
+    )
+    pooled.database.run("INSERT INTO creditsd.sinks (name) VALUES ('former')")
+
+
 def left(sessions: list[Lent]) -> list[tuple[object, ...]]:
     """What was left in any of them: locks, channels and statements."""
     return [left for each in sessions if any(left := (each.locks, each.channels, each.statements))]
@@ -106,6 +122,7 @@ async def test_every_command_and_the_daemon_work_with_a_direct_connection_beside
             pooled.database.run("UPDATE public.user_credits SET credits = 30 WHERE credits = 20")
             await eventually(lambda: held(valkey), lambda told: told.get(ONE, {}).get("credits", 0) >= 130)
             assert "done by the daemon" in (await creditsd("backfill", env=env)).err
+            await refused(pooled, daemon)
             for command in ANY_SESSION:
                 done = await creditsd(*command, env=env)
                 assert done.code == 0, (command, done)
@@ -133,6 +150,7 @@ async def test_what_needs_none_works_through_a_pooler_alone(pooled: Pooled, tmp_
     async with running(tmp_path, env=pooled.both_ways) as daemon:
         with application(pooled.pooler) as app:
             await daemon.until_ready()
+            await refused(pooled, daemon)
             for command in (*ANY_SESSION, ("backfill",), ("backfill", "--republish")):
                 done = await pooled.creditsd(*command)
                 assert done.code == 0, (command, done)

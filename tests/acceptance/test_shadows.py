@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.acceptance.command import running
-from tests.acceptance.conftest import ONE, Operator
-from tests.conftest import eventually
+from tests.acceptance.command import COMMAND, running
+from tests.acceptance.conftest import ONE, TWO, Operator
+from tests.conftest import PATIENCE_SECONDS, eventually
+from tests.pgbouncer import PgBouncer
 
 SQL = Path(__file__).parents[2] / "sql"
 
@@ -56,6 +59,14 @@ CREATE OPERATOR public.{operator} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTIO
 """
 
 
+THINGS_TO_DO = f"""
+UPDATE creditsd.balances SET credits = 1000;
+INSERT INTO creditsd.deliveries (sink, user_id, version, attempt, last_error)
+VALUES ('stdout', '{ONE}', 1, 9, 'not today'), ('stdout', '{TWO}', 1, 9, 'not today');
+INSERT INTO creditsd.sinks (name) VALUES ('former')
+"""
+
+
 def called() -> list[str]:
     """Every name in our SQL and in our Python's that is followed by a bracket."""
     text = "\n".join(path.read_text() for path in SQL.rglob("*.sql"))
@@ -83,10 +94,13 @@ def shadowing(operator: Operator) -> int:
 
 
 @pytest.fixture(params=["direct", "through a pooler"])
-def watched(operator: Operator, request: pytest.FixtureRequest) -> Iterator[Operator]:
+def watched(
+    operator: Operator, request: pytest.FixtureRequest, pgbouncer: Callable[..., PgBouncer]
+) -> Iterator[Operator]:
     """A superuser with a shell, and somebody else's functions in `public`."""
     if request.param != "direct":
-        operator.env["CREDITSD_LISTEN_DSN"] = operator.database.dsn
+        lent = {"CREDITSD_DSN": pgbouncer(operator.database).dsn, "CREDITSD_LISTEN_DSN": operator.database.dsn}
+        operator.env.update(lent)
     assert shadowing(operator) > 50
     yield operator
     assert operator.database.run("SELECT DISTINCT what FROM public.caught") == []
@@ -110,17 +124,31 @@ async def test_no_command_of_a_superusers_runs_a_function_of_somebody_elses(watc
         ("get", ONE),
         ("explain", ONE, "--json"),
         ("verify",),
+        ("verify", "--repair"),
         ("history", ONE),
         ("deliveries", "list"),
+        ("deliveries", "show", "stdout", ONE),
+        ("deliveries", "retry", "stdout", ONE),
+        ("deliveries", "retry", "stdout", "--all"),
+        ("deliveries", "drop", "stdout", ONE),
+        ("deliveries", "drop", "stdout", "--all"),
         ("sinks", "list"),
         ("sinks", "pause", "stdout"),
         ("sinks", "resume", "stdout"),
+        ("sinks", "enable", "stdout"),
+        ("sinks", "test", "stdout"),
+        ("sinks", "replay", "stdout", ONE),
+        ("sinks", "replay", "stdout"),
+        ("sinks", "remove", "former"),
+        ("backfill", "--republish"),
         ("install", "--print"),
         ("bench", "--seconds", "1", "--clients", "1"),
         ("forget", ONE),
         ("uninstall",),
     )
     for command in commands:
+        if "--repair" in command:  # and from here on there is something to be done
+            watched.database.run(THINGS_TO_DO)
         done = await watched.creditsd(*command, CREDITSD_SINKS="stdout:")
         assert done.code == 0, (command, done)
         assert watched.database.run("SELECT what FROM public.caught") == [], command
@@ -137,4 +165,20 @@ async def test_a_daemon_of_a_superusers_runs_no_function_of_somebody_elses(watch
             return watched.database.run("SELECT FROM public.user_credits WHERE credits = 0 AND status = 'expired'")
 
         await eventually(expired)
+        watching = await asyncio.create_subprocess_exec(
+            COMMAND, "watch", ONE, env=watched.env, stdout=asyncio.subprocess.PIPE
+        )
+        assert watching.stdout is not None
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                first = json.loads(await watching.stdout.readline())
+                watched.database.run("UPDATE public.user_credits SET credits = credits + 1 WHERE credits = 100")
+                second = json.loads(await watching.stdout.readline())
+        finally:
+            watching.terminate()
+            await watching.wait()
+        assert [each["user_id"] for each in (first, second)] == [ONE, ONE]
+        for command in (("backfill",), ("backfill", "--republish"), ("verify", "--repair"), ("status",)):
+            done = await watched.creditsd(*command)
+            assert done.code == 0, (command, done)
         assert await daemon.end() == 0

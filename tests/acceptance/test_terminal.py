@@ -11,10 +11,10 @@ import struct
 import termios
 from pathlib import Path
 
-from tests.acceptance.command import COMMAND, running
+from tests.acceptance.command import COMMAND, creditsd, environment, running
 from tests.acceptance.conftest import ONE, TWO, Operator
-from tests.conftest import PATIENCE_SECONDS
-from tests.servers import free_port
+from tests.conftest import PATIENCE_SECONDS, Database
+from tests.servers import REFERENCE_TABLE, free_port
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9])")
 
@@ -183,3 +183,43 @@ async def test_what_somebody_wrote_into_the_table_does_nothing_to_the_terminal(i
                 await terminal.ends()
             assert "\x1b]0;" not in terminal.raw
             assert "\u202e" not in terminal.raw
+
+
+async def test_an_id_that_a_terminal_would_obey_does_nothing_to_it(database18: Database) -> None:
+    user_id = "\x1b]0;pwned\x07\u202eevil [red]x[/red]"
+    database18.run(REFERENCE_TABLE.replace("user_id uuid", "user_id text"))
+    database18.run(
+        "INSERT INTO user_credits (user_id, credits, status, plan_type, membership) "
+        "VALUES (%s, 100, 'active', 'subscription', %s), (%s, 20, %s, %s, %s)",
+        [user_id] * 6,
+    )
+    env = environment(CREDITSD_DSN=database18.dsn, CREDITSD_SINKS="redis://127.0.0.1:1", CREDITSD_HISTORY__DAYS="1")
+    for first in ("install", "backfill"):
+        assert (await creditsd(first, env=env)).code == 0
+    database18.run("UPDATE creditsd.balances SET credits = 1000")
+    database18.run(
+        "INSERT INTO creditsd.deliveries (sink, user_id, version, attempt, last_error) VALUES ('redis', %s, 1, 9, %s)",
+        [user_id, user_id],
+    )
+    database18.run(
+        "INSERT INTO creditsd.problems (user_id, problem, reason) VALUES (%s, 'not summed', %s)", [user_id] * 2
+    )
+    commands: tuple[tuple[tuple[str, ...], int], ...] = (
+        (("history", user_id), 0),
+        (("verify",), 1),
+        (("deliveries", "list"), 0),
+        (("deliveries", "show", "redis", user_id), 0),
+        (("explain", user_id), 0),
+        (("get", user_id), 0),
+        (("status",), 0),
+        (("deliveries", "show", "redis", f"{user_id}!"), 65),
+        (("sinks", "replay", "redis", f"{user_id}!"), 65),
+    )
+    for command, code in commands:
+        async with Terminal(*command, env=env) as terminal:
+            assert await terminal.ends() == code, (command, terminal.raw)
+        assert "\x1b]0;" not in terminal.raw, command
+        assert "\u202e" not in terminal.raw, command
+        shown = re.sub(r"\s", "", terminal.text)
+        for part in ("pwned", "07", "u202eevil", "[red]x[/red]"):  # which may be folded where a column ends
+            assert part in shown, (command, terminal.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.acceptance.command import running
@@ -41,7 +42,12 @@ async def test_what_could_hide_a_change_is_told_by_probe_status_and_figures_unti
     installed: Operator, tmp_path: Path
 ) -> None:
     mend = {"problem": "triggers are disabled on public.user_credits", "hint": "run `creditsd install`"}
-    async with running(tmp_path, env=installed.env) as daemon:
+    key = "an operator's key, long enough"
+
+    async def sentence() -> str:
+        return str((await daemon.ask("/v1/operator/state", key))[1]["data"]["sentence"])
+
+    async with running(tmp_path, env=installed.env | {"CREDITSD_HTTP__OPERATOR_KEYS": json.dumps([key])}) as daemon:
         await daemon.until_ready()
         assert "creditsd_table_watched 1.0" in await daemon.figures()
         # A leader looks at once; by itself it would within half a minute.
@@ -52,6 +58,7 @@ async def test_what_could_hide_a_change_is_told_by_probe_status_and_figures_unti
         told = f"{mend['problem']}: {mend['hint']}"
         said = await daemon.until("/readyz", lambda found: found[0] == 503 and found[1]["problem"] == told)
         assert (said["ready"], said["alive"]) == (False, True)
+        await eventually(sentence, lambda found: found == f"Somebody must mend this: {told}.")
         assert "creditsd_table_watched 0.0" in await daemon.figures()
         assert (await installed.creditsd("status", "--json")).json["problems"] == [mend]
         refused = await installed.creditsd("verify")
@@ -65,4 +72,5 @@ async def test_what_could_hide_a_change_is_told_by_probe_status_and_figures_unti
         assert (await installed.creditsd("install")).err == "nothing to do: everything is installed\n"
         assert (await installed.creditsd("status", "--json")).json["problems"] == []
         assert "creditsd_table_watched 1.0" in await daemon.figures()
+        await eventually(sentence, lambda found: "mend" not in found)
         assert await daemon.end() == 0

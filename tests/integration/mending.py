@@ -16,6 +16,12 @@ ASKED = "asked for everyone to be recomputed"
 
 async def until_unready(daemon: Daemon, says: str) -> None:
     """Wait until the daemon is not ready, leads all the same, and says what must be mended, and how."""
+    found = await until_told(daemon, says)
+    assert found["state"] in ("leading", "backfilling")
+
+
+async def until_told(daemon: Daemon, says: str) -> dict[str, Any]:
+    """Wait until the daemon is not ready, and says why."""
 
     async def health() -> dict[str, Any]:
         return daemon.health()
@@ -23,10 +29,22 @@ async def until_unready(daemon: Daemon, says: str) -> None:
     def told(found: dict[str, Any]) -> bool:
         return not found["ready"] and re.search(says, found["problem"] or "") is not None
 
-    found = await eventually(health, told)
-    assert found["state"] in ("leading", "backfilling")
+    return await eventually(health, told)
+
+
+async def fingerprint(daemon: Daemon, other_than: str = "") -> str:
+    """Wait until the daemon has looked at its table and found another one than before."""
+
+    async def seen() -> str:
+        return daemon._pipeline.watch._seen
+
+    return await eventually(seen, lambda found: found not in ("", other_than))
 
 
 async def until_mended(daemon: Daemon) -> None:
+    async def divergences() -> list[str]:
+        return [str(each) for each in daemon._pipeline.watch.divergences]
+
+    await eventually(divergences, lambda found: found == [])  # which a look knows a moment before it is told
     await until(daemon, "problem", None)
     await until(daemon, "ready", True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,8 +21,10 @@ from creditsd.daemon.app import Daemon
 from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.timings import Timings
 from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.total import Total
 from creditsd.postgres.connections import Pool
 from creditsd.schema import install as schema
+from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.line import K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
 from tests.integration.running import running, until
@@ -55,6 +57,35 @@ async def test_the_first_start_tells_of_everyone_and_the_next_of_nobody(
         installation.run(ADD, [user(9999), 1])
         await again.until_credits(user(9999), 1)
     assert [total.user_id for total in again.totals] == [user(9999)]
+
+
+async def test_a_sink_whose_client_raises_what_nobody_expected_stands_still_alone_at_each_start(
+    installation: Database, settings: Settings
+) -> None:
+    class Broken(MemorySink):
+        async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+            await super().deliver(totals)
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+
+    async def told() -> tuple[bool, bool]:
+        sinks: Any = daemon.health()["sinks"]
+        says = "stands still: failed unexpectedly: RuntimeError: unable to perform operation"
+        return says in sinks["memory-2"], sinks["memory"] == "current"
+
+    well, amount = MemorySink(), 0
+    for _ in range(2):
+        broken = Broken()
+        with capture_logs() as logs:
+            async with running(settings, well, broken) as daemon:
+                for _ in range(3):
+                    installation.run(ADD, [USER, 1])
+                    amount += 1
+                    await well.until_credits(USER, amount)
+                await broken.until(lambda tried=broken: tried.tries >= 3)
+                await eventually(told, all)
+                assert (daemon.state, daemon.health()["ready"], daemon.health()["problem"]) == ("leading", True, None)
+        (once,) = [each for each in logs if each["event"] == "publisher.broken"]
+        assert (once["sink"], once["log_level"], once["exc_info"]) == ("memory-2", "error", True)
 
 
 async def test_a_change_arrives_in_valkey_as_get_tells_it(installation: Database, valkey: Valkey) -> None:

@@ -127,6 +127,34 @@ async def test_a_writer_that_keeps_silent_for_an_hour_is_no_stranger(
         await silent.execute("ROLLBACK")
 
 
+@pytest.mark.parametrize("mode", ["", "_shared"], ids=["exclusive", "shared"])
+async def test_an_applications_own_advisory_locks_hinder_nobody(
+    installation: Database, settings: Settings, mode: str
+) -> None:
+    # The keys that come to mind first, and ours without the table that they belong to.
+    taken = ("1", "0, 0", "0, 806331267", "0, 1249075342", "806331267", "1249075342", "561984073")
+    sink = MemorySink()
+    async with somebody(installation).connect() as stranger:
+        for key in taken:
+            await stranger.execute(f"SELECT pg_advisory_lock{mode}({key})".encode())
+        with capture_logs() as logs:
+            async with running(settings, sink, timings=WATCHFUL) as leader:
+                await until(leader, "doorbell", "asleep")
+                async with running(settings, timings=WATCHFUL) as standby:
+                    await until(standby, "state", "standby")
+                    for amount in range(1, 6):
+                        installation.run(ADD, [USER, 1])
+                        total = await sink.until_credits(USER, amount)
+                        await eventually(partial(seen, standby), partial(le, total.version))
+                    await until(leader, "doorbell", "asleep")
+                    assert [each.health()["problem"] for each in (leader, standby)] == [None, None]
+                    async with Inspector.opened(settings, purpose="status") as inspector:
+                        assert await inspector.strangers() == []
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s AND granted"
+        assert installation.run(held, [stranger.info.backend_pid]) == [(len(taken),)]
+    assert [event for event in logs if event["event"] == "daemon.hindered"] == []
+
+
 async def seen(standby: Daemon) -> int:
     """The highest version that a standby knows of."""
     return standby._pipeline.recent.highest

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from io import StringIO
 from typing import Any
 
 import pytest
 from rich.console import Console
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from creditsd.admin.inspect import Inspector, Status
 from creditsd.admin.sinks import SinkControl
@@ -64,10 +67,11 @@ class Telling:
         answer = await self._client.get("/readyz")
         return answer.status, answer.body["sinks"]["memory"]
 
-    async def metric(self) -> str:
-        """The line of the metrics that counts whose rows cannot be summed up."""
+    async def metric(self, problem: str) -> str:
+        """How many users the metrics say are set aside for a reason."""
         lines = str((await self._client.get("/metrics")).body).splitlines()
-        return next(line for line in lines if line.startswith('creditsd_users_set_aside{problem="not summed"}'))
+        name = f'creditsd_users_set_aside{{problem="{problem}"}} '
+        return next(line.removeprefix(name) for line in lines if line.startswith(name))
 
     async def agreed(self, state: str, said: str, hint: str) -> None:
         """Wait until status, the list, the text and the page all say this of the sink, and make a sentence of it."""
@@ -238,20 +242,49 @@ async def test_a_standby_says_nothing_of_sinks_that_another_tells(reference_tabl
             assert standby.health()["sinks"] == {"memory": "not ours to tell: this daemon does not lead"}
 
 
-async def test_who_is_set_aside_is_in_the_sentence_and_in_the_metrics(database: Database) -> None:
+async def test_who_is_set_aside_is_in_the_sentence_the_metrics_and_the_log(database: Database) -> None:
     database.run(REFERENCE_TABLE)
     database.run("ALTER TABLE user_credits ALTER credits TYPE numeric")
-    async with telling(database, MemorySink(), users=2) as told:
-        assert (await told.metric()).startswith('creditsd_users_set_aside{problem="not summed"} 0')
-        for _ in range(2):
-            database.run(ADD, [USER, HUGE, "subscription"])
+    with capture_logs() as logs:
+        async with telling(database, MemorySink(), users=2) as told:
+            assert await told.metric("not summed") == "0.0"
+            for _ in range(2):
+                database.run(ADD, [USER, HUGE, "subscription"])
+            await set_aside(told, logs, "not summed", "value overflows numeric format")
 
-        async def heard() -> list[str]:
-            return [(await told.status()).sentence(), (await told.page())["sentence"]]
 
-        wanted = f"1 user is set aside (creditsd explain {USER})."
-        assert await settled(heard, lambda found: found == [wanted] * 2) == [wanted] * 2
-        await eventually(told.metric, lambda line: line.endswith(" 1.0"))
+async def test_who_is_not_expired_is_in_the_sentence_the_metrics_and_the_log(reference_table: Database) -> None:
+    reference_table.run("CREATE UNIQUE INDEX ON user_credits (user_id, plan_type, status)")
+    reference_table.run(
+        "INSERT INTO user_credits (user_id, credits, status, plan_type) VALUES (%s, 0, 'expired', 'one_time')", [USER]
+    )
+    with capture_logs() as logs:
+        async with telling(reference_table, MemorySink(), users=2) as told:
+            assert await told.metric("not expired") == "0.0"
+            for each in (USER, OTHER):
+                reference_table.run(ADD, [each, 5, "one_time"])
+            reference_table.run("UPDATE user_credits SET credits = 0 WHERE plan_type = 'one_time'")
+            await set_aside(told, logs, "not expired", "duplicate key value violates unique constraint")
+            active = "SELECT user_id::text FROM user_credits WHERE plan_type = 'one_time' AND status = 'active'"
+            await eventually(lambda: _run(reference_table, active), lambda found: found == [(USER,)])
+
+
+async def set_aside(told: Telling, logs: list[EventDict], problem: str, reason: str) -> None:
+    """Wait until everything that speaks says that USER alone is set aside, and why."""
+
+    async def heard() -> list[str]:
+        return [(await told.status()).sentence(), (await told.page())["sentence"]]
+
+    wanted = f"1 user is set aside (creditsd explain {USER})."
+    assert await settled(heard, lambda found: found == [wanted] * 2) == [wanted] * 2
+    await eventually(partial(told.metric, problem), lambda number: number == "1.0")
+    async with Inspector.opened(told.settings, purpose="test") as inspector:
+        ((found, why),) = [(each.problem, each.reason) for each in (await inspector.explain(USER)).problems]
+        assert (await inspector.explain(OTHER)).problems == []
+    assert (found, reason in why) == (problem, True), why
+    said = [each for each in logs if each["event"] == "database.noticed" and "sets" in each["message"]]
+    assert {each["log_level"] for each in said} == {"warning"}
+    assert all(each["message"].startswith(f"sets {USER} aside ({problem}): {reason}") for each in said), said
 
 
 @pytest.mark.parametrize("expire_empty", ["on", "off"])

@@ -17,7 +17,7 @@ from creditsd.schema import install as schema
 from creditsd.schema.installation import Stops
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed
-from tests.integration.mending import ADD, ASKED, SPEND, until_mended, until_unready
+from tests.integration.mending import ADD, ASKED, SPEND, until_mended, until_told, until_unready
 from tests.integration.running import running, until
 from tests.servers import REFERENCE_TABLE, Postgres
 
@@ -206,12 +206,13 @@ async def test_a_table_that_is_renamed_or_moved_is_followed_by_the_setting_and_a
     settings = await installed(reference_table)
     reference_table.run("CREATE SCHEMA billing")
     sink = MemorySink()
-    async with running(settings, sink):
+    table = "public.user_credit" if "RENAME" in change else "billing.user_credits"
+    async with running(settings, sink) as daemon:
         reference_table.run(ADD, [USER, 10])
         await sink.until_credits(USER, 10)
-    reference_table.run(f"ALTER TABLE user_credits {change}")
-    table = "public.user_credit" if "RENAME" in change else "billing.user_credits"
-    reference_table.run(SPEND.replace("user_credits", table))
+        reference_table.run(f"ALTER TABLE user_credits {change}")
+        await until_told(daemon, rf"no table public\.user_credits: did you mean {re.escape(table)}\?")
+        reference_table.run(SPEND.replace("user_credits", table))
     async with connected(settings.dsn, purpose="test") as connection:
         with pytest.raises(SchemaError, match=rf"no table public\.user_credits: did you mean {re.escape(table)}\?"):
             await schema.missing(connection, settings)

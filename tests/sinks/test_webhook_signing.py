@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import time
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -11,7 +12,7 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 from structlog.testing import capture_logs
 
-from creditsd.config.settings import SinkSettings
+from creditsd.config.settings import SinkSettings, load
 from creditsd.domain.errors import ConfigError
 from creditsd.sinks import make
 from tests.sinks.harness import VERSION, total
@@ -56,6 +57,25 @@ async def test_during_a_rotation_either_secret_verifies(receiver: Receiver) -> N
     delivery.verify(SECRET)
     delivery.verify(OTHER)
     assert len(delivery.headers["webhook-signature"].split(" ")) == 2
+
+
+async def test_a_file_of_secrets_beside_the_configuration_signs_with_each(receiver: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "signing").write_text(f"{SECRET}\n{OTHER}\n")
+    config = tmp_path / "creditsd.toml"
+    config.write_text(
+        f'[[sinks]]\nname = "billing"\nurl = "webhook+http://127.0.0.1:{receiver.port}/"\n'
+        'secrets_file = "signing"\nallow_cidrs = ["127.0.0.0/8"]\n'
+    )
+    (settings,) = load(config).sinks
+    sink = make(settings)
+    await sink.open()
+    try:
+        await sink.deliver([total()])
+    finally:
+        await sink.close()
+    (delivery,) = receiver.deliveries
+    delivery.verify(SECRET)
+    delivery.verify(OTHER)
 
 
 async def test_a_file_of_secrets_has_one_a_line(receiver: Receiver) -> None:
