@@ -160,8 +160,7 @@ class SourceTable:
             "user_id_collation": self._user_id_collation(),
             **self._fits(),
             "status": self._name("status"),
-            "status_type": sql.SQL(self._required("status").type),
-            "credits_value": self._credits(),
+            "credits_value": sql.SQL("creditsd.amount(t.{})").format(self._name("credits")),
             "plan_type_value": self._text("plan_type"),
             "membership_value": self._text("membership"),
             "subscription_id_value": self._text("subscription_id"),
@@ -200,14 +199,6 @@ class SourceTable:
         """Return what our own columns say behind their type, so that they sort as the application's does."""
         collation = self._required("user_id").collation
         return sql.SQL(" COLLATE " + collation) if collation else sql.SQL("")
-
-    def _credits(self) -> Fragment:
-        column = self._required("credits")
-        value = sql.SQL("t.{}").format(sql.Identifier(column.name))
-        if column.base in _WHOLE_TYPES:
-            return value  # sums of whole numbers are quicker, and PostgreSQL widens them
-        # Not a number, and endless: no JSON number says either, so such a row adds nothing, as a null does.
-        return sql.SQL("CASE WHEN {0} NOT IN ('NaN', 'Infinity', '-Infinity') THEN {0}::numeric END").format(value)
 
     def _text(self, key: str) -> Fragment:
         column = self.column(key)
