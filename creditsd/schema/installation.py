@@ -20,6 +20,7 @@ from creditsd.schema.source_table import SourceTable
 # Types first, then what uses them; PL/pgSQL looks functions up when they run, SQL functions when they are made.
 FUNCTIONS = (
     "signed_in",
+    "amount",
     "source_rows",
     "users_after",
     "users_estimated",

@@ -21,6 +21,8 @@ MIN_SERVER_VERSION = 140000
 _USER_ID_TYPES = {"uuid", "text", "varchar", "bpchar", "int2", "int4", "int8"}
 _TEXT_TYPES = {"text", "varchar", "bpchar"}
 _WHOLE_TYPES = {"int2", "int4", "int8"}
+# What costs next to nothing to write out as text, so that it reads the same whichever of them it is.
+_QUICK_TYPES = {*_TEXT_TYPES, *_WHOLE_TYPES, "citext", "uuid"}
 _TIME_TYPES = {"timestamptz", "timestamp", "date"}
 _RELATIONS: Mapping[str, str] = {
     "v": "a view",
@@ -159,8 +161,7 @@ class SourceTable:
             "user_id_collation": self._user_id_collation(),
             **self._fits(),
             "status": self._name("status"),
-            "status_type": sql.SQL(self._required("status").type),
-            "credits_value": self._credits(),
+            "credits_value": sql.SQL("creditsd.amount(t.{})").format(self._name("credits")),
             "plan_type_value": self._text("plan_type"),
             "membership_value": self._text("membership"),
             "subscription_id_value": self._text("subscription_id"),
@@ -200,24 +201,22 @@ class SourceTable:
         collation = self._required("user_id").collation
         return sql.SQL(" COLLATE " + collation) if collation else sql.SQL("")
 
-    def _credits(self) -> Fragment:
-        column = self._required("credits")
-        value = sql.SQL("t.{}").format(sql.Identifier(column.name))
-        if column.base in _WHOLE_TYPES:
-            return value  # sums of whole numbers are quicker, and PostgreSQL widens them
-        # Not a number, and endless: no JSON number says either, so such a row adds nothing, as a null does.
-        return sql.SQL("CASE WHEN {0} NOT IN ('NaN', 'Infinity', '-Infinity') THEN {0}::numeric END").format(value)
-
     def _text(self, key: str) -> Fragment:
         column = self.column(key)
         if column is None:
             return sql.SQL("NULL::text")
-        value = sql.SQL("t.{}::text").format(sql.Identifier(column.name))
-        if column.base not in {"text", "varchar"} or key not in _PUBLISHED:
+        value: Fragment = sql.SQL("t.{}::text").format(sql.Identifier(column.name))
+        if key not in _PUBLISHED:
             return value
         # Every total carries it, to every sink: one user's must not weigh on all others.
-        shortened = "CASE WHEN octet_length({0}) <= {1} THEN {0} ELSE left({0}, {1}) || '...' END"
-        return sql.SQL(shortened).format(value, sql.Literal(LONGEST_WORDS))
+        shortened = sql.SQL("CASE WHEN octet_length({0}) <= {1} THEN {0} ELSE left({0}, {1}) || '...' END")
+        longest = sql.Literal(LONGEST_WORDS)
+        if column.base in _QUICK_TYPES or column.labels is not None:
+            return shortened.format(value, longest)
+        # Whatever it is, it may be long, and dear to write out: that is done once.
+        return sql.SQL("(SELECT {} FROM (SELECT {} AS words OFFSET 0) AS written)").format(
+            shortened.format(sql.SQL("written.words"), longest), value
+        )
 
     def _time(self, key: str) -> Fragment:
         column = self.column(key)

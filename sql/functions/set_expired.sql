@@ -10,7 +10,7 @@ AS $function$
 BEGIN
     PERFORM set_config('search_path', 'pg_catalog, ' || creditsd.search_path_of_owner(), true);
     UPDATE {table} AS t
-    SET {status} = {expired_status}::{status_type}
+    SET {status} = {expired_status} -- a bare word: whatever type the column has, or gets, reads it
     FROM ROWS FROM (pg_catalog.unnest(relations), pg_catalog.unnest(places)) AS empty (relation, place)
     WHERE t.ctid OPERATOR(pg_catalog.=) empty.place
     AND t.tableoid OPERATOR(pg_catalog.=) empty.relation;

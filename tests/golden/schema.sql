@@ -29,6 +29,22 @@ CREATE TYPE creditsd.total AS (
 COMMENT ON TYPE creditsd.total IS 'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows with zero credits.';
 CREATE DOMAIN creditsd.user_id AS uuid;
 COMMENT ON DOMAIN creditsd.user_id IS 'The type of a user''s id, as the application''s table has it.';
+CREATE FUNCTION creditsd.amount(credits smallint) RETURNS smallint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN credits;
+COMMENT ON FUNCTION creditsd.amount(credits smallint) IS 'The credits of a row as they are summed: sums of whole numbers are quicker, and PostgreSQL widens them.';
+CREATE FUNCTION creditsd.amount(credits integer) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN credits;
+COMMENT ON FUNCTION creditsd.amount(credits integer) IS 'The credits of a row as they are summed: sums of whole numbers are quicker, and PostgreSQL widens them.';
+CREATE FUNCTION creditsd.amount(credits bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN credits;
+COMMENT ON FUNCTION creditsd.amount(credits bigint) IS 'The credits of a row as they are summed: sums of whole numbers are quicker, and PostgreSQL widens them.';
+CREATE FUNCTION creditsd.amount(credits numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (credits <> ALL (ARRAY['NaN'::numeric, 'Infinity'::numeric, '-Infinity'::numeric])) THEN credits ELSE NULL::numeric END;
+COMMENT ON FUNCTION creditsd.amount(credits numeric) IS 'The credits of a row as they are summed; null for what is not a number, or endless.';
 CREATE FUNCTION creditsd.begin_resync(cause text, republish boolean DEFAULT false) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -422,7 +438,7 @@ BEGIN
         WHERE t."user_id" = ANY (users)
         AND t."status"::text = ANY ('{"active"}'::text[])
         AND t."plan_type"::text = ANY ('{"one_time"}'::text[])
-        AND t."credits" = 0
+        AND creditsd.amount(t."credits") = 0
         FOR UPDATE SKIP LOCKED
     ) AS empty;
     IF places IS NULL THEN
@@ -1208,7 +1224,7 @@ CREATE FUNCTION creditsd.set_expired(relations oid[], places tid[]) RETURNS void
 BEGIN
     PERFORM set_config('search_path', 'pg_catalog, ' || creditsd.search_path_of_owner(), true);
     UPDATE "public"."user_credits" AS t
-    SET "status" = 'expired'::text
+    SET "status" = 'expired' -- a bare word: whatever type the column has, or gets, reads it
     FROM ROWS FROM (pg_catalog.unnest(relations), pg_catalog.unnest(places)) AS empty (relation, place)
     WHERE t.ctid OPERATOR(pg_catalog.=) empty.place
     AND t.tableoid OPERATOR(pg_catalog.=) empty.relation;
@@ -1243,14 +1259,14 @@ BEGIN
         FROM (
                 SELECT
                     t."user_id" AS user_id,
-                    t."credits" AS credits,
+                    creditsd.amount(t."credits") AS credits,
                     t."status"::text AS status,
                     (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
                     t."plan_type"::text AS plan_type,
                     (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
                     -- Below zero is a debt, which is not empty.
-                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND creditsd.amount(t."credits") = 0) IS TRUE AS empty,
                     CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
@@ -1265,14 +1281,14 @@ BEGIN
         FROM (
                 SELECT
                     t."user_id" AS user_id,
-                    t."credits" AS credits,
+                    creditsd.amount(t."credits") AS credits,
                     t."status"::text AS status,
                     (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
                     t."plan_type"::text AS plan_type,
                     (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
                     -- Below zero is a debt, which is not empty.
-                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND creditsd.amount(t."credits") = 0) IS TRUE AS empty,
                     CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
@@ -1478,14 +1494,14 @@ BEGIN
             JOIN (
                 SELECT
                     t."user_id" AS user_id,
-                    t."credits" AS credits,
+                    creditsd.amount(t."credits") AS credits,
                     t."status"::text AS status,
                     (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
                     t."plan_type"::text AS plan_type,
                     (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
                     (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
                     -- Below zero is a debt, which is not empty.
-                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND t."credits" = 0) IS TRUE AS empty,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND creditsd.amount(t."credits") = 0) IS TRUE AS empty,
                     CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
@@ -1822,6 +1838,10 @@ CREATE POLICY balances_own ON creditsd.balances FOR SELECT USING ((user_id = ( S
 COMMENT ON POLICY balances_own ON creditsd.balances IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own row.';
 CREATE POLICY history_own ON creditsd.history FOR SELECT USING ((user_id = ( SELECT creditsd.signed_in() AS signed_in)));
 COMMENT ON POLICY history_own ON creditsd.history IS 'A signed-in user (sub of request.jwt.claims, as PostgREST and Supabase set it) sees their own steps.';
+REVOKE ALL ON FUNCTION creditsd.amount(credits smallint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.amount(credits integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.amount(credits bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.amount(credits numeric) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.begin_resync(cause text, republish boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_delete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_insert() FROM PUBLIC;

@@ -375,14 +375,17 @@ async def test_the_application_alters_its_columns_as_if_nothing_stood_beside_the
 
 async def test_a_column_that_changed_its_type_is_read_right_after_an_install(reference_table: Database) -> None:
     settings = await installed(reference_table)
-    reference_table.run("ALTER TABLE user_credits ALTER credits TYPE numeric")
+    reference_table.run("ALTER TABLE user_credits ALTER expires_at TYPE date")
     async with connected(settings.dsn, purpose="test") as connection:
         with pytest.raises(SchemaError, match="run `creditsd install`"):
             await schema.missing(connection, settings)
     assert (await schema.install(settings)).done
     async with Line.settled(settings) as line:
-        reference_table.run("INSERT INTO user_credits (user_id, credits, status) VALUES (%s, 0.5, 'active')", [USER])
-        assert [str(total.credits) for total in await line.settle()] == ["0.5"]
+        reference_table.run(
+            "INSERT INTO user_credits (user_id, credits, status, expires_at) VALUES (%s, 5, 'active', '2999-12-31')",
+            [USER],
+        )
+        assert [str(total.expires_at) for total in await line.settle()] == ["3000-01-01 00:00:00+00:00"]
 
 
 # Rights.

@@ -21,7 +21,7 @@ from tests.integration.shapes import (
     put,
     skip_without_icu,
 )
-from tests.servers import Reachable
+from tests.servers import REFERENCE_TABLE, Reachable
 
 # The settings.
 
@@ -207,15 +207,36 @@ async def test_identifiers_and_words_are_settings(database: Database) -> None:
         assert said(total, "credits", "membership", "subscription_id") == (20, "Pro", "sub'1")
 
 
-async def test_a_plan_of_many_megabytes_is_cut_with_a_mark(reference_table: Database) -> None:
-    async with Line.settled(await installed(reference_table)) as line:
-        reference_table.run(
+@pytest.mark.parametrize(
+    ("type_", "written", "opening"),
+    [
+        ("text", "{}", ""),
+        ("varchar", "{}", ""),
+        ("char(2000000)", "{}", ""),
+        ("wording", "{}", ""),
+        ("json", "to_json({})", '"'),
+        ("jsonb", "to_jsonb({})", '"'),
+        ("text[]", "ARRAY[{}]", "{"),
+        ("wordings", "ROW({})::wordings", "("),
+        ("bytea", "convert_to({}, 'UTF8')", "\\x"),
+    ],
+)
+async def test_a_plan_of_many_megabytes_is_cut_with_a_mark(
+    database: Database, type_: str, written: str, opening: str
+) -> None:
+    database.run("CREATE DOMAIN wording AS text; CREATE TYPE wordings AS (words text)")
+    database.run(REFERENCE_TABLE.replace("membership text", f"membership {type_}"))
+    long_plan, short_plan = written.format("repeat('ä', 2000000)"), written.format("'Pro'::text")
+    async with Line.settled(await installed(database)) as line:
+        database.run(
             "INSERT INTO user_credits (user_id, credits, status, membership, subscription_id) VALUES "
-            "(%s, 5, 'active', repeat('ä', 10000000), repeat('x', 1000)), (%s, 6, 'active', 'Pro', repeat('y', 1001))",
+            f"(%s, 5, 'active', {long_plan}, repeat('x', 1000)), (%s, 6, 'active', {short_plan}, repeat('y', 1001))",
             [USER, OTHER],
         )
         totals = {total.user_id: said(total, "membership", "subscription_id") for total in await line.settle()}
-    assert totals == {USER: ("ä" * 1000 + "...", "x" * 1000), OTHER: ("Pro", "y" * 1000 + "...")}
+    ((short,),) = database.run("SELECT membership::text FROM user_credits WHERE user_id = %s", [OTHER])
+    long = opening + ("c3a4" * 500 if type_ == "bytea" else "ä" * 1000)
+    assert totals == {USER: (long[:1000] + "...", "x" * 1000), OTHER: (short, "y" * 1000 + "...")}
 
 
 async def test_a_table_of_three_columns_is_enough(database: Database) -> None:
