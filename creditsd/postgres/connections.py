@@ -360,6 +360,7 @@ async def _prove_own(connection: Connection, dsn: str, purpose: str) -> None:
         raise ConfigError(pooler.LENT)
     if isinstance(connection, Session):
         connection.kept_pid = await pooler.server_pid(connection)
+        connection.prepare_threshold = None  # in a session that is lent after all, somebody would find it
 
 
 async def _leave(connection: Connection) -> None:
