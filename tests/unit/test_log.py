@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import structlog
 from creditsd.config import log
 from creditsd.config.log_writer import LogWriter
 from creditsd.config.settings import LogSettings
+from tests.conftest import PATIENCE_SECONDS
 
 
 class Terminal(io.StringIO):
@@ -109,18 +111,27 @@ def test_whoever_does_not_read_the_log_stops_nobody_and_is_told_what_was_dropped
     reading, writing = os.pipe()
     writer = LogWriter()
     counted: list[int] = []
-    heard = b""
-    with os.fdopen(reading, "rb", buffering=0) as reader:
-        with os.fdopen(writing, "w") as stream:  # holds 64 KiB, and then a write does not return
-            monkeypatch.setattr(sys, "stderr", stream)
-            with writer.threaded(counted.append, kept_lines=10):
-                for number in range(2000):
-                    writer.write(f"{number:01023d}\n")
-                while not counted:
-                    heard += reader.read(65536)
-        while more := reader.read(65536):
-            heard += more
-    told = [int(line) for line in heard.splitlines()]
+    heard: list[bytes] = []
+    told_of = threading.Event()
+
+    def count(dropped: int) -> None:
+        counted.append(dropped)
+        told_of.set()
+
+    def read() -> None:
+        with os.fdopen(reading, "rb", buffering=0) as reader:
+            heard.extend(iter(partial(reader.read, 65536), b""))
+
+    late = threading.Thread(target=read)
+    with os.fdopen(writing, "w") as stream:  # holds 64 KiB, and then a write does not return
+        monkeypatch.setattr(sys, "stderr", stream)
+        with writer.threaded(count, kept_lines=10):
+            for number in range(2000):
+                writer.write(f"{number:01023d}\n")
+            late.start()
+            assert told_of.wait(PATIENCE_SECONDS)
+    late.join()
+    told = [int(line) for line in b"".join(heard).splitlines()]
     assert told == sorted(told)
     assert len(told) + sum(counted) == 2000
     assert sum(counted) > 1900 - 64
