@@ -139,7 +139,7 @@ async def test_no_command_of_a_superusers_runs_a_function_of_somebody_elses(watc
         ("sinks", "test", "stdout"),
         ("sinks", "replay", "stdout", ONE),
         ("sinks", "replay", "stdout"),
-        ("sinks", "remove", "former"),
+        ("sinks", "remove", "former", "--yes"),
         ("backfill", "--republish"),
         ("install", "--print"),
         ("bench", "--seconds", "1", "--clients", "1"),
