@@ -53,7 +53,7 @@ class Pair:
     async def fall_behind(self) -> None:
         """Let the standby have what is committed until now, and nothing more."""
         # Our own commits are not flushed, and this one is: with them.
-        self.before.run("SET synchronous_commit = on; SELECT pg_current_xact_id()")
+        self.before.run("SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'tests', 'flush')")
         flushed = self.before.run("SELECT pg_current_wal_flush_lsn()::text")[0][0]
 
         async def replayed() -> list[Any]:
