@@ -194,7 +194,8 @@ class TableHistory:
             elif whole and self._away is None:
                 self._dumped = dumped
             schemas = "public, elsewhere, creditsd" if whole else "public"
-            dropped = f"DROP SCHEMA {schemas} CASCADE; CREATE SCHEMA public;"
+            # Whoever drops gives way to a writer before PostgreSQL would have to end one of the two.
+            dropped = f"SET LOCAL lock_timeout = '500ms'; DROP SCHEMA {schemas} CASCADE; CREATE SCHEMA public;"
             self.database.psql(f"BEGIN; {dropped} {dumped}; SET search_path = public; {spend}; COMMIT;")
             self._away = None if earlier else self._away
             self.log.append(f"restored, whole: {whole}, earlier: {earlier}, no triggers: {bare}, then: {spend}")
