@@ -19,6 +19,7 @@ from creditsd.config.settings import Settings, SinkSettings
 from creditsd.domain.errors import DatabaseUnavailable, SinkUnavailable
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, check_own, connected, read_as, row
+from creditsd.postgres.session import limit_lock_waits
 from creditsd.schema import install as schema
 from creditsd.sinks import Forgetting, Sink, make
 
@@ -108,14 +109,13 @@ class Eraser:
 
     async def _erased(self, user_id: str) -> _Erased:
         query = sql_files.sql("queries/forgotten")
-        wait = f"{max(1, round(self._settings.lock_wait_seconds * 1000))}ms"
         try:
             with read_as(self._user_id_type, user_id):
                 async with self._connection.transaction():
                     await check_own(self._connection)
                     # What is erased must not come back with a crash, unlike what can be computed again.
                     await self._connection.execute("SET LOCAL synchronous_commit = on")
-                    await self._connection.execute("SELECT set_config('lock_timeout', %s, true)", [wait])
+                    await limit_lock_waits(self._connection, self._settings.lock_wait_seconds)
                     found = await row(self._connection, query, {"user_id": user_id})
         except DatabaseUnavailable as error:
             if not isinstance(error.__cause__, errors.LockNotAvailable):

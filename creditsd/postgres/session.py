@@ -92,3 +92,9 @@ class Session(AsyncConnection[TupleRow]):
             if self.shared and begins:
                 await super().execute(LOCAL_SETTINGS)
             yield opened
+
+
+async def limit_lock_waits(connection: AsyncConnection[Any], seconds: float) -> None:
+    """Wait for a lock for so long at most, a millisecond at least, until the end of this transaction."""
+    milliseconds = max(int(seconds * 1000), 1)  # 0 would be for ever
+    await connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{milliseconds}ms"])

@@ -18,6 +18,7 @@ from creditsd.config.types import parse_relation
 from creditsd.domain.errors import DatabaseUnavailable, NotAgreed, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, check_own, connected, row, rows, translated
+from creditsd.postgres.session import limit_lock_waits
 from creditsd.schema import grants, installation, triggers
 from creditsd.schema.installation import Installation, missing, usable
 from creditsd.schema.source_table import SourceTable
@@ -88,10 +89,10 @@ async def _patiently(
             with translated():
                 async with connection.transaction():
                     await check_own(connection)
-                    await _lock_timeout(connection, min(turn_seconds, max(deadline - time.monotonic(), 0.05)))
+                    await limit_lock_waits(connection, min(turn_seconds, max(deadline - time.monotonic(), 0.05)))
                     await connection.execute(sql_files.sql("queries/install_turn").encode())
                     turn = True
-                    await _lock_timeout(connection, settings.lock_timeout_seconds)
+                    await limit_lock_waits(connection, settings.lock_timeout_seconds)
                     with _naming_dependents():
                         return await attempt()
         except DatabaseUnavailable as error:
@@ -236,11 +237,6 @@ async def _drop_functions(connection: Connection) -> None:
     """Drop every function but those that triggers hold on to."""
     for (signature,) in await rows(connection, sql_files.sql("queries/functions")):
         await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
-
-
-async def _lock_timeout(connection: Connection, seconds: float) -> None:
-    """Wait for a lock for so long at most, in this transaction."""
-    await connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{max(int(seconds * 1000), 1)}ms"])
 
 
 async def _holder(connection: Connection, settings: Settings) -> str:

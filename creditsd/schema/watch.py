@@ -13,6 +13,7 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, translated
+from creditsd.postgres.session import limit_lock_waits
 from creditsd.schema import grants
 from creditsd.schema.installation import Divergence, compare
 
@@ -23,12 +24,12 @@ log = structlog.get_logger()
 class Timings:
     """How often the table is looked at, and how often while something of it must be mended.
 
-    `guard_milliseconds` is how long a look waits for our own tables, and whoever reads them behind it.
+    `guard_seconds` is how long a look waits for our own tables, and whoever reads them behind it.
     """
 
     look_seconds: float = 30.0
     mending_seconds: float = 5.0
-    guard_milliseconds: int = 100
+    guard_seconds: float = 0.1
 
 
 class TableWatch:
@@ -85,7 +86,7 @@ class TableWatch:
         try:
             with translated():
                 async with connection.transaction():
-                    await connection.execute(f"SET LOCAL lock_timeout = '{self._timings.guard_milliseconds}ms'")
+                    await limit_lock_waits(connection, self._timings.guard_seconds)
                     let_in = await grants.guard(connection)
         except DatabaseUnavailable as error:
             if not isinstance(error.__cause__, errors.LockNotAvailable):
