@@ -71,27 +71,23 @@ async def test_a_read_by_version_waits_here_and_on_a_daemon_that_stands_by(
     behind = settings.model_copy(update={"http": configured(installation, http=http()).http})
     patient = replace(QUICK, http=server.Timings(reads=reads.Timings(wait_seconds=3600)))
     installation.run(ADD, [USER, 5])
-    async with (
-        running(settings, timings=patient) as daemon,
-        asking(port(settings)) as ahead,
-        running(behind, timings=patient) as standby,
-        asking(port(behind)) as beside,
-    ):
-        await until(daemon, "state", "leading")
-        await until(standby, "state", "standby")
-        before = (await ahead.read(USER, KEY)).body["data"]["version"]
-        paths = [f"/v1/me/credits?min_version={before + 1}", f"/v1/users/{USER}/credits?min_version={before + 1}"]
-        waiting = [
-            asyncio.create_task(client.get(path, **bearer(credential)))
-            for client in (ahead, beside)
-            for path, credential in zip(paths, (token(USER), KEY), strict=True)
-        ]
-        for each in (daemon, standby):
-            await eventually(partial(listeners, each), lambda found: found == 2)
-        installation.run(ADD, [USER, 1])
-        for answer in await asyncio.gather(*waiting):
-            assert (answer.status, answer.body["data"]["credits"]) == (200, 6)
-            assert answer.body["data"]["version"] > before
+    async with running(settings, timings=patient) as leader, asking(port(settings)) as ahead:
+        await until(leader, "state", "leading")
+        async with running(behind, timings=patient) as standby, asking(port(behind)) as beside:
+            await until(standby, "state", "standby")
+            before = (await ahead.read(USER, KEY)).body["data"]["version"]
+            paths = [f"/v1/me/credits?min_version={before + 1}", f"/v1/users/{USER}/credits?min_version={before + 1}"]
+            waiting = [
+                asyncio.create_task(client.get(path, **bearer(credential)))
+                for client in (ahead, beside)
+                for path, credential in zip(paths, (token(USER), KEY), strict=True)
+            ]
+            for each in (leader, standby):
+                await eventually(partial(listeners, each), lambda found: found == 2)
+            installation.run(ADD, [USER, 1])
+            for answer in await asyncio.gather(*waiting):
+                assert (answer.status, answer.body["data"]["credits"]) == (200, 6)
+                assert answer.body["data"]["version"] > before
 
 
 async def listeners(daemon: Daemon) -> int:
