@@ -13,6 +13,9 @@ from tests.conftest import Database
 from tests.integration.line import user
 from tests.workshop import ServerError
 
+# Tables are locked in an order of their own by whoever alters or drops several: so they give way to a writer, before
+# PostgreSQL would have to end one of the two after a second.
+GIVE_WAY = "SET LOCAL lock_timeout = '500ms'"
 PEOPLE = 8
 DRAWS = 5
 
@@ -194,8 +197,7 @@ class TableHistory:
             elif whole and self._away is None:
                 self._dumped = dumped
             schemas = "public, elsewhere, creditsd" if whole else "public"
-            # Whoever drops gives way to a writer before PostgreSQL would have to end one of the two.
-            dropped = f"SET LOCAL lock_timeout = '500ms'; DROP SCHEMA {schemas} CASCADE; CREATE SCHEMA public;"
+            dropped = f"{GIVE_WAY}; DROP SCHEMA {schemas} CASCADE; CREATE SCHEMA public;"
             self.database.psql(f"BEGIN; {dropped} {dumped}; SET search_path = public; {spend}; COMMIT;")
             self._away = None if earlier else self._away
             self.log.append(f"restored, whole: {whole}, earlier: {earlier}, no triggers: {bare}, then: {spend}")
@@ -204,7 +206,7 @@ class TableHistory:
 
     def _do(self, statements: str) -> bool:
         try:
-            self.database.run(f"BEGIN; SET LOCAL lock_timeout = '2s'; {statements}; COMMIT")
+            self.database.run(f"BEGIN; {GIVE_WAY}; {statements}; COMMIT")
         except psycopg.Error as error:
             self.log.append(f"refused ({type(error).__name__}): {statements}")
             return False
