@@ -61,11 +61,12 @@ class LogWriter:
             self._stuck = thread.is_alive()
 
     def _write_all(self, lines: queue.Queue[str | None], dropped: Callable[[int], None]) -> None:
+        told = self._dropped
         for line in iter(lines.get, None):
             with contextlib.suppress(OSError, ValueError):  # whoever read has gone
                 _write(line)
-            if self._dropped and lines.empty():
-                count, self._dropped = self._dropped, 0
+            if (count := self._dropped - told) and lines.empty():
+                told += count  # and not a reset of theirs: they may be counting meanwhile
                 dropped(count)
 
 
