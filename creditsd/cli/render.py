@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
+from creditsd.admin.doctor import Finding
 from creditsd.admin.failed_deliveries import FailedDelivery
 from creditsd.admin.forget import Forgotten
 from creditsd.admin.inspect import DOORBELL, Explanation, Status
@@ -33,6 +34,7 @@ _STATE_STYLE = {
     "disabled": "red",
     "failing": "red",
 }
+_FINDING_MARKS = {"good": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red")}
 _STATUS_STYLE = {"active": "green", "expired": "yellow", "none": "dim"}
 
 
@@ -226,6 +228,27 @@ def forgotten(console: Console, found: Forgotten) -> None:
         style = {"erased": "green", "held nothing": "green", "unreachable": "red"}.get(each.outcome, "yellow")
         facts.add_row(f"sink {each.sink}", _text(each.said, style=style))
     console.print(facts)
+
+
+def finding_line(found: Finding) -> Text:
+    """Write what was found of one thing as a line: what it is, and what mends it."""
+    mark, style = _FINDING_MARKS[found.level]
+    line = Text()
+    line.append(f"{mark} ", style=style)
+    line.append(f"{escaped(found.about):<13} ", style="bold")
+    line.append(escaped(found.said), style="" if found.level == "good" else style)
+    if found.hint:
+        line.append(escaped(f": {found.hint}"))
+    return line
+
+
+def findings_counted(console: Console, found: Sequence[Finding]) -> None:
+    """Say how much there is to mend."""
+    problems = sum(each.level == "problem" for each in found)
+    if problems:
+        console.print(f"{problems} to mend", style="bold red", highlight=False)
+    else:
+        console.print("nothing to mend", style="bold green", highlight=False)
 
 
 class Bar:

@@ -40,6 +40,7 @@ from creditsd.config.types import (
 from creditsd.domain.errors import ConfigError, InputError
 
 DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
+SECRET_BYTES = 32  # of a key or a secret: a shorter one can be guessed
 
 
 class _Section(BaseModel):
@@ -138,6 +139,16 @@ class HttpSettings(TokenSettings):
         """Where to listen as (host, port), an IPv6 host without its brackets; None is off."""
         host, _, port = self.listen.rpartition(":")
         return (host.removeprefix("[").removesuffix("]"), int(port)) if self.listen else None
+
+    @property
+    def short_secrets(self) -> list[str]:
+        """The names of the keys and secrets that are short enough to be guessed."""
+        secrets = {
+            "http.jwt_secret": [self.jwt_secret] if self.jwt_secret else [],
+            "http.api_keys": self.api_keys,
+            "http.operator_keys": self.operator_keys,
+        }
+        return [name for name, given in secrets.items() if any(len(each.encode()) < SECRET_BYTES for each in given)]
 
 
 class ServeSettings(_Section):

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from creditsd import __version__
 from creditsd.admin.sink_condition import COUNTED, Condition, SinkFacts, judge
 from creditsd.config import systemd
 from creditsd.config.redact import redact_dsn
@@ -33,7 +34,7 @@ from creditsd.http.server import Part
 from creditsd.metrics.counters import LineMetrics, SinksMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.metrics.registry import registry as metrics
-from creditsd.postgres import connections
+from creditsd.postgres import budget, connections
 from creditsd.postgres.connections import Pool
 from creditsd.schema.watch import TableWatch
 from creditsd.sinks import Sink, make
@@ -58,7 +59,9 @@ class Daemon:
         self._settings = settings
         self._timings = timings = timings or Timings()
         self._state = DaemonState(timings.stuck_seconds)
-        self._pool = connections.pool(settings.dsn, purpose="publisher", max_size=4, shared=settings.shared)
+        self._pool = connections.pool(
+            settings.dsn, purpose="publisher", max_size=budget.PUBLISHER, shared=settings.shared
+        )
         rates, registry = Rates(), metrics()
         self._publishers = _publishers(
             settings, extra, self._pool, rates=rates, told=SinksMetrics(registry), timings=timings.delivery
@@ -124,6 +127,7 @@ class Daemon:
     def health(self) -> dict[str, object]:
         """Say how the daemon is, for /livez and /readyz."""
         return {
+            "version": __version__,
             "state": self._state.now,
             "ready": self._state.ready,
             "problem": self._state.problem,

@@ -36,6 +36,12 @@ class DatabaseUnavailable(CreditsdError):  # noqa: N818  reads as the state it r
     exit_code = 69  # EX_UNAVAILABLE
 
 
+class DaemonUnavailable(CreditsdError):  # noqa: N818  reads as the state it reports
+    """No daemon answers here, or the one that does is not ready: try again."""
+
+    exit_code = 69  # EX_UNAVAILABLE
+
+
 class SessionEnded(DatabaseUnavailable):
     """The server ended a session that was at rest, as one does that is suspended while nobody asks.
 

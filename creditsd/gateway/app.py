@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from creditsd import __version__
 from creditsd.config import systemd
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import ConfigError
@@ -76,6 +77,7 @@ class Gateway:
         """Return the health for /livez and /readyz: alive while it answers, ready while it follows the feed."""
         problem = self._upstream.error
         return {
+            "version": __version__,
             "state": "serving" if problem is None else "waiting",
             "ready": problem is None and not self._stopping.is_set(),
             "alive": True,

@@ -18,12 +18,11 @@ from creditsd.domain.total import Total
 from creditsd.domain.user_id import canonical
 from creditsd.http.hub import Current, Hub
 from creditsd.http.read_batcher import ReadBatcher
-from creditsd.postgres import connections, sql_files
+from creditsd.postgres import budget, connections, sql_files
 from creditsd.postgres.connections import batch, borrowed, row
 
 log = structlog.get_logger()
 
-CONNECTIONS = 4
 PAGE_TOTALS = 1000
 
 
@@ -48,7 +47,7 @@ class DatabaseSource:
         self.pool = connections.pool(
             settings.dsn,
             purpose="reader",
-            max_size=CONNECTIONS,
+            max_size=budget.READER,
             shared=settings.shared,
             patience_seconds=self._timings.patience_seconds,
         )

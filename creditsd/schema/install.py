@@ -23,7 +23,7 @@ from creditsd.schema import grants, installation, triggers
 from creditsd.schema.installation import Installation, missing, usable
 from creditsd.schema.source_table import SourceTable
 
-__all__ = ["Installation", "Installed", "install", "missing", "script", "uninstall", "usable"]
+__all__ = ["Installation", "Installed", "install", "missing", "notes", "script", "uninstall", "usable"]
 
 log = structlog.get_logger()
 
@@ -143,7 +143,7 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
         await connection.execute(installation.note(source, settings).encode())
         done += [f"granted {settings.role} what the daemon needs"] if settings.role else []
     done += await grants.grant(connection, settings)
-    return Installed(done=done, notes=_notes(source))
+    return Installed(done=done, notes=notes(source))
 
 
 async def _same_table(connection: Connection, source: SourceTable) -> None:
@@ -268,23 +268,23 @@ def _never_free(settings: Settings, holder: str, *, turn: bool) -> str:
     )
 
 
-def _notes(source: SourceTable) -> list[str]:
+def notes(source: SourceTable) -> list[str]:
     """Say what works, but not as well as it could."""
     table, columns = source.settings.table, source.settings.columns
-    notes = [
+    found = [
         f"{table} has no column {name!r}: {_WITHOUT[key]}"
         for key, name in columns.model_dump().items()
         if key in _WITHOUT and source.column(key) is None
     ]
     if source.zoneless:
         names, zone = ", ".join(source.zoneless), source.settings.timezone
-        notes.append(f"{names} of {table} says no time zone: read as {zone} (source.timezone)")
+        found.append(f"{names} of {table} says no time zone: read as {zone} (source.timezone)")
     if not source.indexed:
-        notes.append(
+        found.append(
             f"{table} has no index that begins with {columns.user_id}: every recompute reads the whole table; "
             f"CREATE INDEX CONCURRENTLY ON {table} ({columns.user_id})"
         )
-    return notes
+    return found
 
 
 _WITHOUT = {

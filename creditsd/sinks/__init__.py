@@ -115,6 +115,22 @@ class Forgetting(Sink, Protocol):
         """Erase all it holds of a user; return how many things that were. Raises SinkUnavailable."""
 
 
+@runtime_checkable
+class Doubtful(Sink, Protocol):
+    """A sink that may work, but not as safely as it could."""
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """What could be safer, a line each; never with a secret in it."""
+
+
+@runtime_checkable
+class ConnectingLate(Sink, Protocol):
+    """A sink whose `open` connects to nobody: whether its receiver is there, the first delivery tells."""
+
+    connects_late: bool
+
+
 def told_only_of(sink: Sink) -> Sequence[Type]:
     """Return the events a sink asked for where totals are not among them; nothing for one that is told totals."""
     return sink.events if isinstance(sink, Choosing) and "credits.updated" not in sink.events else ()

@@ -19,7 +19,10 @@ from tests.acceptance.command import COMMAND, creditsd, environment, running
 from tests.acceptance.conftest import ONE, TWO, Operator
 from tests.conftest import eventually
 
-COMMANDS = ("install", "uninstall", "run", "get", "watch", "explain", "backfill", "status", "config", "demo", "bench")
+COMMANDS = (
+    "install", "uninstall", "run", "get", "watch", "explain", "backfill", "status", "doctor", "healthcheck", "config",
+    "demo", "bench",
+)  # fmt: skip
 KEYS = [
     "user_id",
     "version",

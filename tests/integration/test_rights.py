@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from creditsd.domain.errors import SchemaError
+from creditsd.postgres import sql_files
+from creditsd.schema import grants
 from creditsd.schema import install as schema
 from tests.conftest import Database
 from tests.integration.line import USER, Line, as_role, configured, installed
@@ -102,6 +105,27 @@ async def test_nobody_but_the_daemon_calls_our_functions_and_it_only_those_it_ne
         assert owned.run(callable_by, ["stranger_of_creditsd"]) == []
     finally:
         owned.run("DROP ROLE stranger_of_creditsd")
+
+
+async def test_each_right_that_is_granted_is_named_where_it_is_missing(owned: Database, other_role: str) -> None:
+    await installed(owned, role=other_role)
+    granted = re.findall(r"GRANT ([A-Z, ]+) ON (?:FUNCTION\s)?([a-z_., \n]+)\sTO", grants.daemon(other_role))
+    pairs = [
+        (privilege, each.strip())
+        for privileges, objects in granted
+        for privilege in privileges.split(", ")
+        for each in objects.split(",")
+    ]
+    assert len(pairs) > len(CALLED_BY_THE_DAEMON)
+    named = as_role(owned, other_role)
+    assert named.run(sql_files.sql("queries/rights_lacking")) == []
+    for privilege, each in pairs:
+        kind = "FUNCTION " if privilege == "EXECUTE" else ""
+        owned.run(f"REVOKE {privilege} ON {kind}{each} FROM {other_role}")
+        assert named.run(sql_files.sql("queries/rights_lacking")) == [(f"{privilege} on {each}",)]
+        owned.run(f"GRANT {privilege} ON {kind}{each} TO {other_role}")
+    owned.run(f"REVOKE SELECT ON creditsd.balances FROM {other_role}")
+    assert named.run(sql_files.sql("queries/rights_lacking")) == [("SELECT on creditsd.balances",)]
 
 
 async def test_every_function_that_lends_its_rights_is_the_owners_and_looks_names_up_in_the_catalog(

@@ -21,7 +21,7 @@ from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode
 from creditsd.http.operator import Timings
 from creditsd.metrics.rates import Rates
-from creditsd.postgres import connections
+from creditsd.postgres import budget, connections
 from creditsd.postgres.connections import Connection, borrowed
 from creditsd.schema import install as schema
 from creditsd.schema.install import Installation
@@ -61,7 +61,9 @@ class Backend:
     ) -> None:
         self._settings = settings
         self._timings = timings or Timings()
-        self._pool = connections.pool(settings.dsn, purpose="operator", max_size=2, shared=settings.shared)
+        self._pool = connections.pool(
+            settings.dsn, purpose="operator", max_size=budget.OPERATOR, shared=settings.shared
+        )
         self._rates = rates
         self._publishers = publishers
         self._health = health

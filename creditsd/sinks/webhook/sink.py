@@ -35,6 +35,7 @@ class WebhookSink:
     """Delivers to one endpoint. A total may arrive twice or late: `version` and `webhook-id` tell."""
 
     max_batch = MAX_BATCH
+    connects_late = True
 
     def __init__(
         self, name: str, url: yarl.URL, signers: Sequence[Signer], options: Options, trust: ssl.SSLContext | None
@@ -54,6 +55,12 @@ class WebhookSink:
         self._secrets = [each for each in (*passwords, *keys) if each]
         self._pace = Pace(options.concurrency)
         self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Say whether a secret is shorter than the specification asks for."""
+        short = f"a secret is short enough to be guessed: let it be {signing.SECRET_BYTES} random bytes or more"
+        return [short] if any(each.weak for each in self._signers) else []
 
     async def open(self) -> None:
         """Make the connection pool; nothing connects before the first delivery."""
