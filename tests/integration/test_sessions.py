@@ -12,7 +12,7 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres.connections import borrowed, connected, pool
 from creditsd.schema import install as schema
-from tests.conftest import Database, eventually
+from tests.conftest import PATIENCE_SECONDS, Database, eventually
 from tests.integration.leading import restricted
 from tests.integration.line import USER, MemorySink, configured, installed
 from tests.integration.play import ADD
@@ -23,17 +23,17 @@ HOSTILE = {
     "default_transaction_isolation": "serializable",
     "default_transaction_read_only": "on",
     "default_transaction_deferrable": "on",
-    "statement_timeout": "100ms",
-    "lock_timeout": "100ms",
-    "idle_in_transaction_session_timeout": "100ms",
-    "idle_session_timeout": "100ms",
-    "transaction_timeout": "100ms",
+    "statement_timeout": "1s",
+    "lock_timeout": "1s",
+    "idle_in_transaction_session_timeout": "1s",
+    "idle_session_timeout": "1s",
+    "transaction_timeout": "1s",
 }
 
 
 @pytest.fixture
 async def hostile(reference_table: Database) -> AsyncIterator[Settings]:
-    """The settings of a role on which all of that is set."""
+    """The settings of a role on which all of that is set: an idle session lasts long enough to be set otherwise."""
     with restricted(reference_table) as (role, limited):
         await installed(reference_table, role=role)
         known = {name for (name,) in reference_table.run("SELECT name FROM pg_settings")}
@@ -57,8 +57,8 @@ async def test_a_daemon_leads_and_stays_whatever_is_set_on_its_role(
             )
             reference_table.run(ADD, [USER, 1])
             await sink.until_credits(USER, 1)
-            # Asked of the server, by its clock: longer than any of the time-outs.
-            asleep = f"SELECT clock_timestamp() - state_change > '300 ms' FROM pg_stat_activity WHERE pid = {pid}"
+            # Asked of the server, by its clock: longer than any of the time-outs, shorter than between two heartbeats.
+            asleep = f"SELECT clock_timestamp() - state_change > '3 s' FROM pg_stat_activity WHERE pid = {pid}"
 
             async def outlived() -> object:
                 return reference_table.run(asleep)
@@ -117,5 +117,6 @@ async def test_a_pool_gives_up_on_a_server_that_is_away_and_tries_at_once_when_i
 
             await eventually(size, lambda found: found == 0)
             await proxy.start()
+            pooled.timeout = PATIENCE_SECONDS
             async with borrowed(pooled) as connection:
                 await connection.execute("SELECT")
