@@ -332,7 +332,7 @@ async def test_nobody_there_is_told_with_the_mend() -> None:
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time(start: Start) -> None:
     server = start()
-    async with opened(server.url, timeout_seconds=0.2) as sink:
+    async with opened(server.url, timeout_seconds=1) as sink:
         server.hang()
         with pytest.raises(SinkUnavailable, match="no answer in time"):
             await sink.deliver([total()])

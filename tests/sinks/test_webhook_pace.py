@@ -122,7 +122,7 @@ async def test_an_endpoint_that_does_not_answer_costs_one_time_out_and_not_one_p
     receiver: Receiver,
 ) -> None:
     receiver.answer = receiver.silence
-    async with opened(receiver, timeout_seconds=0.3, concurrency=4) as sink:
+    async with opened(receiver, timeout_seconds=2, concurrency=4) as sink:
         async with asyncio.timeout(60):
             with pytest.raises(SinkUnavailable, match="no answer in time"):
                 await sink.deliver([total(f"u{i}") for i in range(200)])
