@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from creditsd.admin.leader_lock import leading, led
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import RowsError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, connected, row, rows, summed
+from creditsd.postgres.connections import Connection, connected, row, rows
 from creditsd.schema import install as schema
 from creditsd.sinks import Telling, make
+from creditsd.totals.comparison import Compared, Comparison
 from creditsd.totals.recompute import Recomputer
 
 STORED = "stored"  # the place that is our own table; a sink of this name is none the worse for it
@@ -69,13 +69,6 @@ class Verdict:
         return self.drifted == self.mended and not self.set_aside
 
 
-class _Stored(NamedTuple):
-    version: int | None
-    drift: Literal["missing", "wrong"] | None
-    stored_credits: Decimal | None
-    true_credits: Decimal
-
-
 class Verifier:
     """Walks through everyone, a page at a time; nothing but the page and its suspects is ever in memory.
 
@@ -96,6 +89,7 @@ class Verifier:
         self._settings = settings
         self._policy = settings.policy
         self._recomputer = Recomputer(connection, self._policy)
+        self._comparison = Comparison(connection, self._policy)
         self._sinks = sinks
         self._looks = SETTLE_LOOKS
         self._patience_seconds = PATIENCE_SECONDS
@@ -129,9 +123,9 @@ class Verifier:
         """Compare everyone, and with `repair` have the drifted told again; report each drift as it is certain."""
         users = await self._recomputer.count_users()
         suspects: list[str] = []
-        page = await self._page(None)
+        page = await self._comparison.users_after(None, self._limit)
         while page:
-            stored = await self._stored(page)
+            stored = await self._comparison.compare(page)
             suspects += dict.fromkeys(drift.user_id for drift in await self._drifts(stored))
             self._verdict.users += len(page)
             self._verdict.set_aside += len(page) - len(stored)
@@ -140,7 +134,7 @@ class Verifier:
                 await self._judge(suspects, repair=repair, report=report)
                 suspects = []
             progress(self._verdict.users, users, False)
-            page = [] if last else await self._page(page[-1])
+            page = [] if last else await self._comparison.users_after(page[-1], self._limit)
         if suspects:
             await self._judge(suspects, repair=repair, report=report)
         self._verdict.led = await led(self._connection)
@@ -150,11 +144,6 @@ class Verifier:
     @property
     def _limit(self) -> int:
         return self._settings.max_batch_users
-
-    async def _page(self, after: str | None) -> list[str]:
-        parameters = {"user_id": after, "limit": self._limit}
-        found = await rows(self._connection, sql_files.sql("queries/users_after"), parameters)
-        return [user_id for (user_id,) in found]
 
     async def _judge(self, suspects: Sequence[str], *, repair: bool, report: Callable[[Drift], None]) -> None:
         """Look again at those that differed, until they are right, certainly drifted, or known to wait."""
@@ -186,11 +175,11 @@ class Verifier:
         return drifts, len(waiting)
 
     async def _look(self, users: Sequence[str]) -> tuple[list[Drift], set[str]]:
-        drifts = await self._drifts(await self._stored(users))
+        drifts = await self._drifts(await self._comparison.compare(users))
         waiting = await self._waiting(drifts)
         return [drift for drift in drifts if drift.user_id not in waiting], waiting
 
-    async def _drifts(self, stored: Mapping[str, _Stored]) -> list[Drift]:
+    async def _drifts(self, stored: Mapping[str, Compared]) -> list[Drift]:
         users = list(stored)
         drifts = [
             Drift(user_id, STORED, each.drift, each.version, None, each.stored_credits, each.true_credits)
@@ -201,7 +190,7 @@ class Verifier:
             held = dict(zip(users, await sink.held_many(users), strict=True))
             # Told in between: what is stored now decides.
             ahead = [user_id for user_id in users if (held[user_id] or 0) > (stored[user_id].version or 0)]
-            later = {**stored, **(await self._stored(ahead))} if ahead else stored
+            later = {**stored, **(await self._comparison.compare(ahead))} if ahead else stored
             for user_id in users:
                 kind = _compared(held[user_id], stored[user_id].version, later[user_id].version)
                 if kind is not None:
@@ -209,25 +198,12 @@ class Verifier:
                     drifts.append(Drift(user_id, place, kind, version, held[user_id], amount, truth))
         return drifts
 
-    async def _stored(self, users: Sequence[str]) -> dict[str, _Stored]:
-        """Compare what is stored with the truth; without those whose rows cannot be summed up."""
-        asked = {"user_ids": list(users), **self._policy}
-        try:
-            with summed(users[0] if len(users) == 1 else "one of several"):
-                found = await rows(self._connection, sql_files.sql("queries/totals_compared"), asked)
-        except RowsError:
-            if len(users) == 1:
-                return {}
-            halves = (users[: len(users) // 2], users[len(users) // 2 :])
-            return {user_id: each for half in halves for user_id, each in (await self._stored(half)).items()}
-        return {user_id: _Stored(*facts) for user_id, *facts in found}
-
     async def _waiting(self, drifts: Sequence[Drift]) -> set[str]:
         """Tell for whom news is on its way: a change unread, or a sink that has yet to be told."""
         if not drifts:
             return set()
         users = list({drift.user_id for drift in drifts})
-        found = await rows(self._connection, sql_files.sql("queries/users_unread"), {"user_ids": users})
+        unread = await self._comparison.unread(users)
         told = await rows(self._connection, sql_files.sql("queries/cursors"))
         cursors: dict[str, int] = dict(told)
         behind = {
@@ -237,7 +213,7 @@ class Verifier:
             and drift.kind != "newer"
             and (drift.stored_version or 0) > cursors.get(drift.place, 0)
         }
-        return behind | {user_id for (user_id,) in found}
+        return behind | unread
 
     async def _mend(self, drifts: Sequence[Drift]) -> set[tuple[str, str]]:
         """Have users told again, and wait as long as that makes progress; return who, and where, is left."""
@@ -247,7 +223,7 @@ class Verifier:
         deadline = time.monotonic() + self._patience_seconds
         while left:
             await asyncio.sleep(MEND_SECONDS)
-            stored = await self._stored(list({who for who, _ in left}))
+            stored = await self._comparison.compare(list({who for who, _ in left}))
             now = {(drift.user_id, drift.place) for drift in await self._drifts(stored)}
             if not left <= now:
                 left &= now

@@ -233,6 +233,7 @@ class PaceSettings(_Section):
     poll_seconds: Seconds = 0.25
     busy_poll_seconds: Seconds = 0.005
     max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    sweep_hours: Annotated[float, Field(ge=0, le=8760, allow_inf_nan=False)] = 1.0
     shutdown_seconds: Seconds = 10.0
 
     @property

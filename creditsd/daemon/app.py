@@ -63,6 +63,7 @@ class Daemon:
             settings.dsn, purpose="publisher", max_size=budget.PUBLISHER, shared=settings.shared
         )
         rates, registry = Rates(), metrics()
+        line = LineMetrics(registry)
         self._publishers = _publishers(
             settings, extra, self._pool, rates=rates, told=SinksMetrics(registry), timings=timings.delivery
         )
@@ -75,7 +76,7 @@ class Daemon:
             self._state,
             backfill=Backfill(progress),
             rates=rates,
-            metrics=LineMetrics(registry),
+            metrics=line,
             recent=RecentlyPublished(timings.republish),
             watch=TableWatch(settings, timings.watch),
             polls=(polls := Polls(settings.quiet_seconds)),
@@ -84,7 +85,7 @@ class Daemon:
         surface.measure(self._pipeline)
         for publisher in self._publishers:
             polls.tell(publisher.poll)
-        opener = Opener(settings, self._pool, self._tell, self._state, polls, timings)
+        opener = Opener(settings, self._pool, self._tell, self._state, polls, line, timings)
         self._election = Election(
             settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
         )

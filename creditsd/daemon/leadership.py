@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from creditsd.capture import change_purger, doorbell
 from creditsd.capture.change_purger import ChangePurger
@@ -18,11 +18,13 @@ from creditsd.daemon.lock_watch import LockWatch
 from creditsd.daemon.polls import Polls
 from creditsd.daemon.state import DaemonState
 from creditsd.daemon.tasks import ended
+from creditsd.metrics.counters import LineMetrics
 from creditsd.postgres.connections import Connection, Pool, translated
 from creditsd.postgres.pooler import server_pid
-from creditsd.totals import history_partitions
+from creditsd.totals import history_partitions, sweep
 from creditsd.totals.history_partitions import HistoryPartitions
 from creditsd.totals.recompute import Recomputer
+from creditsd.totals.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,19 @@ class Times(Protocol):
         """When to open and drop partitions."""
 
     @property
+    def sweep(self) -> sweep.Timings:
+        """How slowly to compare everyone."""
+
+    @property
     def locks(self) -> lock_watch.Timings:
         """When to look who holds our locks."""
+
+
+class Job(Protocol):
+    """What a leader does in the background."""
+
+    async def run(self, pool: Pool) -> NoReturn:
+        """Do it until cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,7 @@ class Opener:
     told: Callable[[str], None]
     state: DaemonState
     polls: Polls
+    metrics: LineMetrics
     timings: Times
 
     @asynccontextmanager
@@ -84,9 +98,25 @@ class Opener:
             with translated():
                 pid = await server_pid(session)
             locks = LockWatch(pid, self.state, lambda: bell.state, self.timings.locks)
-            jobs = (ChangePurger(reader, self.timings.purger), partitions, locks)
+            jobs: Sequence[Job] = (ChangePurger(reader, self.timings.purger), partitions, locks, *self._sweep())
             beside = [tasks.create_task(each) for each in (*bell.beside(), *(job.run(self.pool) for job in jobs))]
             try:
                 yield Leadership(session, reader, recomputer, bell)
             finally:
                 await ended(beside)
+
+    def _sweep(self) -> Sequence[Sweep]:
+        """Make the sweep, unless it is off."""
+        settings = self.settings
+        if not settings.sweep_hours:
+            return ()
+        made = Sweep(
+            settings.policy,
+            settings.sweep_hours,
+            settings.max_batch_users,
+            at_rest=lambda: self.state.now == "leading",
+            told=self.metrics.drifted,
+            timings=self.timings.sweep,
+            pause=self.polls.pause,
+        )
+        return (made,)

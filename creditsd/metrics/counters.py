@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from creditsd.domain.total import Total
 
 DRAIN_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+DRIFTS = ("missing", "wrong")
 
 
 class HttpMetrics:
@@ -43,6 +44,14 @@ class LineMetrics:
         self._changes = Counter("creditsd_changes_read", "Changes that were read.", registry=registry)
         self._users = Counter("creditsd_users_recomputed", "Users recomputed for a change.", registry=registry)
         self._totals = Counter("creditsd_totals_stored", "New totals, by cause.", ["cause"], registry=registry)
+        self._drift = Counter(
+            "creditsd_drift",
+            "Totals that a sweep found to be other than the table's, by kind.",
+            ["kind"],
+            registry=registry,
+        )
+        for kind in DRIFTS:
+            self._drift.labels(kind)
         self._drains = Histogram(
             "creditsd_drain_seconds",
             "From asking for changes to having stored the totals; where there were some.",
@@ -56,6 +65,10 @@ class LineMetrics:
             self._changes.inc(changes)
             self._users.inc(users)
             self._drains.observe(seconds)
+
+    def drifted(self, kind: str, users: int) -> None:
+        """Count users whose total was other than the table's though nothing said so."""
+        self._drift.labels(kind).inc(users)
 
     def stored(self, totals: Sequence[Total]) -> None:
         """Count new totals by cause."""
