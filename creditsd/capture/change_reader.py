@@ -89,6 +89,11 @@ class ChangeReader:
         return found
 
     @property
+    def snapshot(self) -> str:
+        """The cursor: everything visible in it has been recomputed."""
+        return self._snapshot
+
+    @property
     def unsaved(self) -> bool:
         """Whether changes have been read since the cursor was saved; where none were, the old one says the same."""
         return self._unsaved

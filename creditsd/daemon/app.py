@@ -31,7 +31,7 @@ from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ungrouped
 from creditsd.http.operator import PageBeside
 from creditsd.http.server import Part
-from creditsd.metrics.counters import LineMetrics, SinksMetrics
+from creditsd.metrics.counters import LineMetrics, SinkMetrics, SinksMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.metrics.registry import registry as metrics
 from creditsd.postgres import budget, connections
@@ -82,7 +82,7 @@ class Daemon:
             polls=(polls := Polls(settings.quiet_seconds)),
             timings=timings.pipeline,
         )
-        surface.measure(self._pipeline)
+        surface.measure(self._pipeline, self._pool)
         for publisher in self._publishers:
             polls.tell(publisher.poll)
         opener = Opener(settings, self._pool, self._tell, self._state, polls, line, timings)
@@ -206,6 +206,15 @@ def _publishers(
     if settings.wakeup == "poll":  # nobody hears the bell
         timings = replace(timings, idle_look_seconds=timings.look_seconds)
     return [
-        Publisher(name, sink, pool, rates.arrived, told.of(name).settled, every=every, timings=timings)
-        for name, sink, every in sinks
+        _publisher(name, sink, pool, rates, told.of(name), every=every, timings=timings) for name, sink, every in sinks
     ]
+
+
+def _publisher(
+    name: str, sink: Sink, pool: Pool, rates: Rates, told: SinkMetrics, *, every: bool, timings: delivery.Timings
+) -> Publisher:
+    def arrived(stored_at: float) -> None:
+        rates.arrived(stored_at)
+        told.arrived(stored_at)
+
+    return Publisher(name, sink, pool, arrived, told.settled, every=every, timings=timings)

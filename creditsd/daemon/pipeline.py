@@ -81,6 +81,8 @@ class Pipeline:
         self._clock = ServerClock(timings.clock_tolerance_seconds)
         self._ending = False
         self._said_coarse = False
+        self._through = True  # the last drain left nothing unread
+        self._through_at = time.monotonic()
         self.leadership: Leadership | None = None
 
     @property
@@ -92,6 +94,17 @@ class Pipeline:
     def doorbell(self) -> str | None:
         """What it is doing about waking; None where it does not lead."""
         return self.leadership.doorbell.state if self.leadership is not None else None
+
+    @property
+    def behind_seconds(self) -> float:
+        """How old the oldest change may be that is not recomputed yet; 0 at rest, with all of them read."""
+        at_rest = self._through and not self._state.busy_seconds
+        return 0.0 if at_rest or self.leadership is None else time.monotonic() - self._through_at
+
+    @property
+    def snapshot(self) -> str | None:
+        """The cursor of the reader; None where it does not lead."""
+        return self.leadership.change_reader.snapshot if self.leadership is not None else None
 
     @property
     def table_watched(self) -> bool:
@@ -114,6 +127,7 @@ class Pipeline:
                 reason="pg_control_system or pg_current_wal_insert_lsn is refused: a failover is known by its restart",
             )
         self.leadership, self._clock = leadership, ServerClock(self._timings.clock_tolerance_seconds)
+        self._through, self._through_at = True, time.monotonic()
         self.watch.begin()
         resyncing = resumption.resyncing
         try:
@@ -138,7 +152,8 @@ class Pipeline:
             began = time.monotonic()
             if bell.heartbeat_due:
                 await check_own(leadership.session)
-                await bell.heartbeat(leadership.session)
+                beat = await bell.heartbeat(leadership.session)
+                self._metrics.queue_usage.set(float(beat["queue_usage"]))
             if self.watch.due_seconds <= 0:
                 await self._look(leadership)
             page = await self._turn(leadership)
@@ -207,6 +222,9 @@ class Pipeline:
         began = time.monotonic()
         drained = await leadership.change_reader.drain(limit)
         ended, page = time.monotonic(), drained.page
+        self._through = not page["full"]
+        if self._through:
+            self._through_at = began  # later changes it may not have seen
         self._rates.read(page["changes"])
         self._metrics.drained(changes=page["changes"], users=page["users"], seconds=ended - began)
         self._hand_over(drained.totals)

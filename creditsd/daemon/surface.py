@@ -22,6 +22,7 @@ from creditsd.http.operator.routes import OperatorRoutes
 from creditsd.http.server import HttpServer, Part
 from creditsd.metrics.collectors import DaemonCollector
 from creditsd.metrics.rates import Rates
+from creditsd.postgres.connections import Pool
 
 LOOKUPS = 2  # at the same time, so that one that takes long does not keep all others waiting
 
@@ -56,15 +57,13 @@ class Surface:
         for part in (self._operator, *parts):
             self._http.add(part)
 
-    def measure(self, pipeline: Pipeline) -> None:
-        """Tell Prometheus of the line, too."""
+    def measure(self, pipeline: Pipeline, publishing: Pool) -> None:
+        """Tell Prometheus of the line, and of the pool that publishers take connections from, too."""
         collector = DaemonCollector(
             self._registry,
             self._publishers,
-            state=lambda: pipeline.state,
-            doorbell=lambda: pipeline.doorbell,
-            table_watched=lambda: pipeline.table_watched,
-            pool=self.source.pool,
+            pipeline,
+            {"publisher": publishing, "reader": self.source.pool},
             polls=lambda: pipeline.polls.begun if pipeline.polls.gather else None,
             timings=self._timings.metrics,
         )

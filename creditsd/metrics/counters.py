@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from creditsd.domain.total import Total
 
 DRAIN_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PUBLISH_BUCKETS_SECONDS = (*DRAIN_BUCKETS_SECONDS, 30.0, 60.0, 300.0, 3600.0)
 DRIFTS = ("missing", "wrong")
 
 
@@ -59,6 +61,12 @@ class LineMetrics:
             registry=registry,
         )
 
+        self.queue_usage = Gauge(
+            "creditsd_notification_queue_usage",
+            "How full the server's queue of notifications was at the last ring of our own, 1 being full.",
+            registry=registry,
+        )
+
     def drained(self, *, changes: int, users: int, seconds: float) -> None:
         """Count a drain that found changes, and time it."""
         if changes:
@@ -79,14 +87,19 @@ class LineMetrics:
 class SinkMetrics:
     """Counts the deliveries of one sink."""
 
-    def __init__(self, delivered: Counter, refused: Counter) -> None:
+    def __init__(self, delivered: Counter, refused: Counter, seconds: Histogram) -> None:
         self._delivered = delivered
         self._refused = refused
+        self._seconds = seconds
 
     def settled(self, delivered: int, refused: int) -> None:
         """Count deliveries that have arrived, and those that were refused while others passed."""
         self._delivered.inc(delivered)
         self._refused.inc(refused)
+
+    def arrived(self, stored_at: float) -> None:
+        """Time a delivery by its oldest total, which was stored at a time (seconds since 1970, the server's clock)."""
+        self._seconds.observe(max(0.0, time.time() - stored_at))
 
 
 class SinksMetrics:
@@ -102,10 +115,17 @@ class SinksMetrics:
             ["sink"],
             registry=registry,
         )
+        self._seconds = Histogram(
+            "creditsd_publish_seconds",
+            "From storing a total, which follows its commit, to its arrival: the oldest one of each delivery.",
+            ["sink"],
+            buckets=PUBLISH_BUCKETS_SECONDS,
+            registry=registry,
+        )
 
     def of(self, sink: str) -> SinkMetrics:
         """Return one sink's counters, exported as 0 from now on."""
-        return SinkMetrics(self._delivered.labels(sink), self._refused.labels(sink))
+        return SinkMetrics(self._delivered.labels(sink), self._refused.labels(sink), self._seconds.labels(sink))
 
 
 class FeedMetrics:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Info, ProcessCollector, disable_created_metrics
+
+from creditsd import __version__
 
 
 def registry() -> CollectorRegistry:
@@ -10,4 +12,5 @@ def registry() -> CollectorRegistry:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # when each counter was made doubles their number and tells nothing: `process_` has it
     made = CollectorRegistry()
     ProcessCollector(registry=made)
+    Info("creditsd_build", "Which creditsd this is.", registry=made).info({"version": __version__})
     return made

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from creditsd import __version__
 from creditsd.config.settings import Settings
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
@@ -231,6 +232,32 @@ async def test_what_the_line_does_and_what_waits_is_told_to_prometheus(
             figures = await scraped(other)
             assert (figures["creditsd_leader",], figures["creditsd_state", "standby"]) == (0, 1)
             assert ("creditsd_sink_queue", "memory") not in figures
+
+
+async def test_how_far_behind_the_line_is_and_how_long_a_sink_took_are_exported(
+    installation: Database, settings: Settings
+) -> None:
+    always, sink = replace(QUICK, metrics=collectors.Timings(look_seconds=0.0)), MemorySink()
+    async with running(settings, sink, timings=always) as daemon, asking(port(settings)) as client:
+        await until(daemon, "state", "leading")
+
+        async def behind() -> tuple[float, bool]:
+            figures = await scraped(client)
+            return figures["creditsd_changes_behind",], figures["creditsd_oldest_change_seconds",] > 0
+
+        await eventually(behind, lambda found: found == (0, False))
+        async with installation.connect(autocommit=False) as blocker:
+            await blocker.execute("LOCK TABLE creditsd.balances IN EXCLUSIVE MODE")
+            installation.run(ADD, [USER, 5])
+            await eventually(behind, lambda found: found == (1, True))
+        await sink.until_credits(USER, 5)
+        await eventually(behind, lambda found: found == (0, False))
+        figures = await scraped(client)
+        assert figures["creditsd_publish_seconds_count", "memory"] >= 1
+        assert figures["creditsd_pool_connections", "reader"] == 1
+        assert figures["creditsd_pool_waiting", "publisher"] == 0
+        assert 0 <= figures["creditsd_notification_queue_usage",] < 1
+        assert figures["creditsd_build_info", __version__] == 1
 
 
 async def test_a_scrape_does_not_ask_the_database_each_time(installation: Database, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ def documented() -> set[str]:
     return {name for row in rows for name in re.findall(r"`(creditsd_\w+)", row)}
 
 
+@dataclass(frozen=True)
+class AtRest:
+    """A line with nothing to do."""
+
+    state: str = "leading"
+    doorbell: str | None = None
+    table_watched: bool = True
+    behind_seconds: float = 0.0
+    snapshot: str | None = None
+
+
 def everything() -> Any:
     """A registry with all that a daemon and a gateway export."""
     made = registry()
@@ -28,14 +40,13 @@ def everything() -> Any:
     LineMetrics(made)
     SinksMetrics(made)
     FeedMetrics(made)
-    pool: Any = None  # is asked at a look alone
-    DaemonCollector(made, [], state=lambda: "leading", doorbell=lambda: None, table_watched=lambda: True, pool=pool)
+    DaemonCollector(made, [], AtRest(), {})
     return made
 
 
 def test_what_is_exported_is_documented_and_what_is_documented_is_exported() -> None:
     families = [family for family in everything().collect() if family.name.startswith("creditsd_")]
-    exported = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    exported = {family.name + {"counter": "_total", "info": "_info"}.get(family.type, "") for family in families}
     assert exported == documented()
     assert all(family.documentation for family in families)
 
