@@ -38,9 +38,13 @@ class Invocation:
 
     config: Path | None = None
 
+    def read(self) -> Settings:
+        """Load the settings as they are now. Raises ConfigError."""
+        return load(self.config)
+
     def settings(self) -> Settings:
         """Load the settings, and log as they say. Raises ConfigError."""
-        settings = load(self.config)
+        settings = self.read()
         log.configure(settings.log)
         return settings
 

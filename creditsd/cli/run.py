@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from creditsd.cli import render
 from creditsd.cli.console import errors_console, finish, invocation
-from creditsd.config import log
+from creditsd.config import log, reload
 
 
 def run() -> None:
     """Run the daemon: recompute what changes, and publish it to every sink.
 
     Run `creditsd install` once before; this installs nothing. The first start recomputes everyone and tells every
-    sink. SIGTERM or Ctrl-C ends it after what is stored has arrived.
+    sink. SIGTERM or Ctrl-C ends it after what is stored has arrived; SIGHUP has it read its settings and secrets anew.
     """
+    reload.hold_back()
     from creditsd.daemon.app import Daemon
 
     settings = invocation.settings()
     with log.unblocked(), render.Bar(errors_console) as bar:
         progress = bar.show if errors_console.is_terminal else None
-        finish(Daemon(settings, progress=progress).run(), raising=True)
+        finish(Daemon(settings, progress=progress, read=invocation.read).run(), raising=True)

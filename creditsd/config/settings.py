@@ -135,6 +135,11 @@ class HttpSettings(TokenSettings):
     metrics_public: bool = True
 
     @property
+    def tokens(self) -> dict[str, Any]:
+        """What users' tokens are verified by."""
+        return self.model_dump(include=set(TokenSettings.model_fields))
+
+    @property
     def address(self) -> tuple[str, int] | None:
         """Where to listen as (host, port), an IPv6 host without its brackets; None is off."""
         host, _, port = self.listen.rpartition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 
 from creditsd.config.settings import supervision
@@ -20,6 +21,11 @@ def ready(what: str) -> None:
 def status(what: str) -> None:
     """Say what we do now, for `systemctl status`."""
     _tell(f"STATUS={what}")
+
+
+def reloading() -> None:
+    """Say that the settings are read anew, until `ready`; by the time systemd knows which reload is meant."""
+    _tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:

@@ -6,22 +6,24 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
 from creditsd import __version__
 from creditsd.admin.sink_condition import COUNTED, Condition, SinkFacts, judge
-from creditsd.config import systemd
+from creditsd.config import reload, systemd
 from creditsd.config.redact import redact_dsn
+from creditsd.config.reload import Reload
 from creditsd.config.settings import Settings
 from creditsd.daemon.backfill import Backfill, Progress
 from creditsd.daemon.election import Election
-from creditsd.daemon.introduction import introduce
+from creditsd.daemon.introduction import introduce, note_overrides
 from creditsd.daemon.leadership import Opener
 from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.polls import Polls
+from creditsd.daemon.publishers import Publishers, Publishing
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.surface import Surface
 from creditsd.daemon.tasks import ended
@@ -37,14 +39,23 @@ from creditsd.metrics.registry import registry as metrics
 from creditsd.postgres import budget, connections
 from creditsd.postgres.connections import Pool
 from creditsd.schema.watch import TableWatch
-from creditsd.sinks import Sink, make
+from creditsd.sinks import Sink
 from creditsd.totals.republish import RecentlyPublished
 
 log = structlog.get_logger()
 
+RELOADED = reload.Scope(
+    changes=frozenset({"sinks", "http", "log"}),
+    fixed=frozenset({"http.listen"}),
+    unused=frozenset({"role", "reader", "lock_timeout_seconds", "lock_wait_seconds", "serve"}),
+)
+
 
 class Daemon:
-    """The line from the user's table to every sink. Losing PostgreSQL or a sink only pauses it; a bug ends it."""
+    """The line from the user's table to every sink. Losing PostgreSQL or a sink only pauses it; a bug ends it.
+
+    With `read`, which reads the settings anew, SIGHUP reloads them.
+    """
 
     def __init__(
         self,
@@ -55,6 +66,7 @@ class Daemon:
         parts: Sequence[Part] = (),
         beside: PageBeside | None = None,
         timings: Timings | None = None,
+        read: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
         self._timings = timings = timings or Timings()
@@ -64,15 +76,19 @@ class Daemon:
         )
         rates, registry = Rates(), metrics()
         line = LineMetrics(registry)
-        self._publishers = _publishers(
-            settings, extra, self._pool, rates=rates, told=SinksMetrics(registry), timings=timings.delivery
+        self._publishers = Publishers(
+            settings.sinks,
+            extra,
+            _publishing(settings, self._pool, rates, SinksMetrics(registry), timings.delivery),
+            leave_seconds=timings.leave_seconds,
+            close_seconds=timings.close_seconds,
         )
         self._surface = surface = Surface(
             settings, registry, rates, self.health, self._publishers, parts=parts, beside=beside, timings=timings
         )
         self._pipeline = Pipeline(
             settings,
-            [*self._publishers, surface.source, surface.recent],
+            [self._publishers, surface.source, surface.recent],
             self._state,
             backfill=Backfill(progress),
             rates=rates,
@@ -83,12 +99,12 @@ class Daemon:
             timings=timings.pipeline,
         )
         surface.measure(self._pipeline, self._pool)
-        for publisher in self._publishers:
-            polls.tell(publisher.poll)
+        polls.tell(self._publishers.poll)
         opener = Opener(settings, self._pool, self._tell, self._state, polls, line, timings)
         self._election = Election(
             settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
         )
+        self._reload = self._reloading(read) if read is not None else None
         self._stopping = asyncio.Event()
         self._introduced = False
 
@@ -107,23 +123,33 @@ class Daemon:
             async with self._pool, self._surface, asyncio.TaskGroup() as tasks:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
-                publishing = [tasks.create_task(each.run(), name=f"publisher {each.name}") for each in self._publishers]
+                self._publishers.start(tasks)
                 line = tasks.create_task(self._election.run(), name="line")
                 beside = [
                     tasks.create_task(systemd.keep_alive(lambda: self._state.alive)),
                     *(tasks.create_task(each) for each in self._surface.work()),
                 ]
+                reloading = []
+                if self._reload is not None:
+                    reloading = [tasks.create_task(self._reload.run(), name="reload")]
+                    reload.listen(self.reload, self.stop)
                 try:
                     await self._stopping.wait()
-                    await self._shut_down(line, publishing)
+                    await ended(reloading)  # wherever it is: what it has not begun, the next start does
+                    await self._shut_down(line)
                 finally:  # a bug in one of them, too: the group itself would cancel the others only once
-                    await ended([line, *publishing, *beside])
+                    await ended([line, *reloading, *self._publishers.running, *beside])
 
     def stop(self) -> None:
         """Begin to end; safe to call more than once, and from a signal."""
         self._state.enter("stopping")
         self._election.end()
         self._stopping.set()
+
+    def reload(self) -> None:
+        """Read the settings anew soon; safe to call more than once, and from a signal."""
+        if self._reload is not None:
+            self._reload.ask()
 
     def health(self) -> dict[str, object]:
         """Say how the daemon is, for /livez and /readyz."""
@@ -158,17 +184,35 @@ class Daemon:
     def _see(self, user_id_type: str) -> None:
         """Hear that the database is as it should be; the first time, the start has succeeded."""
         if not self._introduced:
-            introduce(self._settings, [each.name for each in self._publishers])
+            introduce(self._settings, self._publishers.names)
             self._introduced = True
         self._surface.source.see(user_id_type)
 
     def _tell(self, payload: str) -> None:
         """Pass on what a command has rung."""
         if payload == "sinks":
-            for publisher in self._publishers:
-                publisher.tell()
+            self._publishers.tell()
 
-    async def _shut_down(self, line: asyncio.Task[None], publishing: Sequence[asyncio.Task[None]]) -> None:
+    def _reloading(self, read: Callable[[], Settings]) -> Reload:
+        return Reload(
+            self._settings,
+            whose="daemon",
+            read=read,
+            scope=RELOADED,
+            apply=self._follow,
+            said=lambda: self._state.said,
+        )
+
+    async def _follow(self, settings: Settings) -> Mapping[str, object]:
+        """Run with other settings; return what that changes about the sinks. Raises ConfigError before it begins."""
+        plan = self._publishers.plan(settings.sinks)
+        note_overrides(settings.origin)
+        self._settings = settings
+        await self._surface.follow(settings)
+        await self._publishers.follow(plan)
+        return plan.facts()
+
+    async def _shut_down(self, line: asyncio.Task[None]) -> None:
         """End from the head, and let what is stored arrive, in a bounded time; the rest resumes at its cursor.
 
         We lead until the publishers are through: no other daemon tells the same sinks meanwhile.
@@ -178,36 +222,24 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.shutdown_seconds):
                 await self._election.idle.wait()
-        for publisher in self._publishers:
-            await publisher.end()
-        await ended(publishing, deadline)
-        for publisher in self._publishers:
-            if publisher.behind:
-                log.warning("publisher.left_behind", sink=publisher.name, reason=publisher.error or "out of time")
-        closing = [asyncio.create_task(publisher.close()) for publisher in self._publishers]
-        await ended(closing, max(deadline, time.monotonic() + self._timings.close_seconds))
+        await self._publishers.drain(deadline)
+        await self._publishers.close(deadline)
         self._election.resign()
         await ended([line], max(deadline, time.monotonic() + self._timings.close_seconds))
         log.info("daemon.stopped")
 
 
-def _publishers(
-    settings: Settings,
-    extra: Sequence[tuple[str, Sink]],
-    pool: Pool,
-    *,
-    rates: Rates,
-    told: SinksMetrics,
-    timings: delivery.Timings,
-) -> Sequence[Publisher]:
-    """Make a publisher for each sink of the settings, and for those that are given beside them."""
-    sinks = [(each.name, make(each), each.mode == "every") for each in settings.sinks]
-    sinks += [(name, sink, False) for name, sink in extra]
+def _publishing(
+    settings: Settings, pool: Pool, rates: Rates, told: SinksMetrics, timings: delivery.Timings
+) -> Publishing:
+    """Return what makes a publisher, measured and with the times there are."""
     if settings.wakeup == "poll":  # nobody hears the bell
         timings = replace(timings, idle_look_seconds=timings.look_seconds)
-    return [
-        _publisher(name, sink, pool, rates, told.of(name), every=every, timings=timings) for name, sink, every in sinks
-    ]
+
+    def made(name: str, sink: Sink, every: bool) -> Publisher:
+        return _publisher(name, sink, pool, rates, told.of(name), every=every, timings=timings)
+
+    return made
 
 
 def _publisher(

@@ -9,6 +9,7 @@ import structlog
 from creditsd import __version__
 from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
+from creditsd.config.sources import Origin
 
 log = structlog.get_logger()
 
@@ -25,8 +26,13 @@ def introduce(settings: Settings, sinks: Sequence[str]) -> None:
         sinks=list(sinks),
         http=settings.http.listen or "off",
     )
+    note_overrides(origin)
+    if not sinks:
+        log.warning("daemon.told_nobody", hint="set CREDITSD_SINKS, or [[sinks]] in the file, to publish totals")
+
+
+def note_overrides(origin: Origin) -> None:
+    """Log which settings of the file something else overrides."""
     for above, below in origin.overrides:
         say = log.warning if below.endswith("sinks") else log.info
         say("settings.overridden", used=above, unused=below)
-    if not sinks:
-        log.warning("daemon.told_nobody", hint="set CREDITSD_SINKS, or [[sinks]] in the file, to publish totals")

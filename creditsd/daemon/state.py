@@ -24,6 +24,8 @@ class DaemonState:
         self._problems: dict[str, str] = {}
         self.now: StateName = "starting"
         self.why = ""
+        self.said: str | None = None
+        """What systemd knows of us since our start succeeded; None before that."""
 
     @property
     def alive(self) -> bool:
@@ -84,11 +86,12 @@ class DaemonState:
             return
         self.now, self.why = state, why
         match state:
-            case "leading":
-                systemd.ready("leading")
-            case "standby":
-                systemd.ready("standing by")
+            case "leading" | "standby":
+                self.said = "leading" if state == "leading" else "standing by"
+                systemd.ready(self.said)
             case "disconnected":
-                systemd.status(f"waiting: {why}")
+                waiting = f"waiting: {why}"
+                self.said = self.said and waiting
+                systemd.status(waiting)
             case "stopping":
                 systemd.stopping()

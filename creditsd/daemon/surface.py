@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -36,7 +36,7 @@ class Surface:
         registry: CollectorRegistry,
         rates: Rates,
         health: Callable[[], Mapping[str, object]],
-        publishers: Sequence[Publisher],
+        publishers: Iterable[Publisher],
         *,
         parts: Sequence[Part],
         beside: PageBeside | None,
@@ -84,6 +84,12 @@ class Surface:
     def work(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Return what must run while it is open."""
         return [self.source.run(), *(self.source.batcher.run() for _ in range(LOOKUPS))]
+
+    async def follow(self, settings: Settings) -> None:
+        """Answer by other settings from now on; nobody whom they still let in is sent away."""
+        self._backend.follow(settings)
+        self._operator.follow(settings.http)
+        await self._http.follow(settings.http)
 
     def close(self) -> None:
         """Tell every stream and viewer to go, while there is somewhere else to go, and time."""

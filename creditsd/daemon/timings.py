@@ -19,7 +19,8 @@ class Timings:
 
     `stuck_seconds` without any step, a restart is worth a try: a page of users may take minutes where the table has no
     index, and a lost server is noticed sooner. `close_seconds` are for saving the cursors, where everything else has
-    taken all the time there was.
+    taken all the time there was. `leave_seconds` are for the delivery that is under way to a sink which the settings
+    have no more, or otherwise: then it is cut off, and repeated where the sink stays.
     """
 
     doorbell: doorbell.Timings = field(default_factory=doorbell.Timings)
@@ -38,3 +39,4 @@ class Timings:
     watch: watch.Timings = field(default_factory=watch.Timings)
     stuck_seconds: float = 600.0
     close_seconds: float = 1.0
+    leave_seconds: float = 5.0

@@ -72,7 +72,12 @@ class BackingOff:
     then: Registering | Disabling | Opening
 
 
-State = Standby | Registering | Disabling | Halted | Opening | Delivering | BackingOff
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaving:
+    """Another publisher takes over, or none: deliver nothing more."""
+
+
+State = Standby | Registering | Disabling | Halted | Opening | Delivering | BackingOff | Leaving
 
 
 class Publisher:
@@ -184,7 +189,7 @@ class Publisher:
     def tell(self) -> None:
         """Look at once at the sink's row, which somebody has changed, and try whatever waits for a next try."""
         match self._state:
-            case Standby() | Disabling():
+            case Standby() | Disabling() | Leaving():
                 pass
             case BackingOff(then=Disabling() as then):
                 self._enter(then)
@@ -213,6 +218,11 @@ class Publisher:
         self._ending = True
         self._wakeup.set()
 
+    def leave(self) -> None:
+        """Let `run` return after the delivery that is under way; what is left waits for whoever has this name next."""
+        self._ending = True
+        self._enter(Leaving())
+
     async def close(self) -> None:
         """Save the cursor and let go of the sink."""
         try:
@@ -222,7 +232,7 @@ class Publisher:
 
     @property
     def _done(self) -> bool:
-        waits = isinstance(self._state, Standby | Halted | BackingOff)
+        waits = isinstance(self._state, Standby | Halted | BackingOff | Leaving)
         return self._ending and (waits or not self.behind)
 
     def _goes_on(self) -> bool:
@@ -276,7 +286,7 @@ class Publisher:
     async def _done_in(self, state: State) -> State:
         """Do what a state is for; return the next one."""
         match state:
-            case Standby():
+            case Standby() | Leaving():
                 await self._stay(None)
                 following: State = state
             case Registering():
@@ -407,6 +417,8 @@ class Publisher:
         """Save what can be saved, and return whether it is; without it more is delivered again, which is harmless."""
         try:
             await self._row.save(self._event_cursor.after, self._health.error)
+            if isinstance(self._state, Leaving):
+                await self._row.leave()
         except CursorMoved:
             self._follow_row()
         except (DatabaseUnavailable, SchemaError) as error:

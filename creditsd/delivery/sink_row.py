@@ -124,6 +124,12 @@ class SinkRow:
         if self._follow(found):
             raise CursorMoved
 
+    async def leave(self) -> None:
+        """Note that nothing is delivered to the sink any more."""
+        if self._registered:
+            async with borrowed(self._pool) as connection:
+                await row(connection, sql_files.sql("queries/sink_left"), {"name": self.name})
+
     def let_go(self) -> None:
         """Leave the row to whoever leads now."""
         self._registered = self._certain = False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
 from creditsd import __version__
-from creditsd.config import systemd
+from creditsd.config import reload, systemd
+from creditsd.config.reload import Reload
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import ConfigError
 from creditsd.gateway import sources, upstream
@@ -22,6 +24,12 @@ from creditsd.metrics.registry import registry as metrics
 
 log = structlog.get_logger()
 
+RELOADED = reload.Scope(
+    changes=frozenset({"http", "log"}),
+    fixed=frozenset({"http.listen"}),
+    unused=frozenset(Settings.model_fields) - {"http", "log", "serve"},
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -33,9 +41,14 @@ class Timings:
 
 
 class Gateway:
-    """Serves totals that a daemon elsewhere publishes. Losing the feed is never fatal; many may run side by side."""
+    """Serves totals that a daemon elsewhere publishes. Losing the feed is never fatal; many may run side by side.
 
-    def __init__(self, settings: Settings, timings: Timings | None = None) -> None:
+    With `read`, which reads the settings anew, SIGHUP reloads them.
+    """
+
+    def __init__(
+        self, settings: Settings, timings: Timings | None = None, *, read: Callable[[], Settings] | None = None
+    ) -> None:
         if settings.http.address is None:
             raise ConfigError("creditsd serve has nowhere to listen: set CREDITSD_HTTP__LISTEN to host:port")
         serve, registry = settings.serve, metrics()
@@ -50,6 +63,8 @@ class Gateway:
         self._hub = Hub(self._upstream)
         self._http = HttpServer(settings.http, self._hub, self.health, registry, timings=timings.http)
         self._stopping = asyncio.Event()
+        self._said: str | None = None  # to systemd, since the start succeeded
+        self._reload = self._reloading(settings, read) if read is not None else None
 
     async def run(self) -> None:
         """Serve until `stop` or a signal; then tell every stream to go elsewhere. Raises ConfigError at its start."""
@@ -61,6 +76,9 @@ class Gateway:
                 tasks.create_task(systemd.keep_alive(lambda: True)),
                 tasks.create_task(self._report()),
             ]
+            if self._reload is not None:
+                beside.append(tasks.create_task(self._reload.run(), name="reload"))
+                reload.listen(self._reload.ask, self.stop)
             await self._stopping.wait()
             systemd.stopping()
             self._hub.close()  # while there is somewhere else to go
@@ -84,6 +102,14 @@ class Gateway:
             "feed": problem or "current",
         }
 
+    def _reloading(self, settings: Settings, read: Callable[[], Settings]) -> Reload:
+        return Reload(settings, whose="gateway", read=read, scope=RELOADED, apply=self._follow, said=lambda: self._said)
+
+    async def _follow(self, settings: Settings) -> Mapping[str, object]:
+        """Serve by other settings."""
+        await self._http.follow(settings.http)
+        return {}
+
     async def _report(self) -> None:
         """Tell systemd: ready as soon as the feed is heard, and what is wrong while it is not."""
         said: str | None = ""
@@ -92,7 +118,10 @@ class Gateway:
             if problem != said:
                 said = problem
                 if problem is None:
-                    systemd.ready("serving")
+                    self._said = "serving"
+                    systemd.ready(self._said)
                 else:
-                    systemd.status(f"waiting: {problem}")
+                    waiting = f"waiting: {problem}"
+                    self._said = self._said and waiting
+                    systemd.status(waiting)
             await asyncio.sleep(self._timings.status_seconds)

@@ -12,7 +12,7 @@ from typing import Literal
 from aiohttp import web
 
 from creditsd.config.settings import HttpSettings
-from creditsd.http.auth import Caller
+from creditsd.http.auth import Auth, Caller
 from creditsd.http.errors import RequestRefused
 from creditsd.http.hub import Hub, Listener
 from creditsd.http.tcp import ClientConnection
@@ -24,14 +24,23 @@ Kind = Literal["stream", "read"]
 class Audience:
     """Counts who listens. Of one caller and user, one more of a kind takes the place of the oldest."""
 
-    def __init__(self, settings: HttpSettings, hub: Hub, metrics: HttpMetrics) -> None:
+    def __init__(self, settings: HttpSettings, hub: Hub, metrics: HttpMetrics, auth: Auth) -> None:
         self._settings = settings
+        self._auth = auth
         self._hub = hub
         self._metrics = metrics
         self._open = 0
-        self._mine: dict[tuple[Kind, str, str], dict[Listener, None]] = {}
+        self._mine: dict[tuple[Kind, str, str], dict[Listener, Caller]] = {}
         self._over = asyncio.Event()
         self._over.set()
+
+    def follow(self, settings: HttpSettings) -> None:
+        """Take other limits, and have those go by whose key nobody is let in any more."""
+        self._settings = settings
+        for mine in self._mine.values():
+            for listener, caller in mine.items():
+                if not self._auth.admits(caller):
+                    listener.close("token_expired")
 
     async def ended(self) -> None:
         """Wait until nobody listens; bounded once the hub is closed, whatever clients do."""
@@ -57,7 +66,7 @@ class Audience:
         try:
             async with self._hub.listening(user_id) as listener:
                 connection.when_lost(lambda: listener.close("gone"))
-                with self._counted((kind, caller.name, user_id), listener):
+                with self._counted((kind, caller.name, user_id), listener, caller):
                     yield listener
         finally:
             connection.when_lost(None)
@@ -70,14 +79,16 @@ class Audience:
         self._metrics.streams.set(self._open)
 
     @contextlib.contextmanager
-    def _counted(self, key: tuple[Kind, str, str], listener: Listener) -> Iterator[None]:
+    def _counted(self, key: tuple[Kind, str, str], listener: Listener, caller: Caller) -> Iterator[None]:
         """Count it among those of its kind, caller and user, for as long as the block lasts."""
         mine = self._mine.setdefault(key, {})
         if len(mine) >= self._settings.max_streams_per_user:
             oldest = next(iter(mine))
             del mine[oldest]
             oldest.close("replaced")
-        mine[listener] = None
+        mine[listener] = caller
+        if not self._auth.admits(caller):  # the keys changed since it was let in
+            listener.close("token_expired")
         try:
             yield
         finally:

@@ -43,6 +43,8 @@ class Caller:
     user_id: str | None = None
     expires_at: float | None = None
     """In seconds since 1970; what is open then must be closed."""
+    admitted_by: object = None
+    """The key, or the verifier of its token, by which it was let in."""
 
 
 class Auth:
@@ -53,11 +55,26 @@ class Auth:
     ) -> None:
         self._hub = hub
         self._metrics = metrics
-        self._digests = [digest(key) for key in settings.api_keys]
-        self._verifier = _verifier(settings, timings or KeyTimings())
+        self._timings = timings or KeyTimings()
+        self._settings = settings
+        self._digests = _digests(settings)
+        self._names: dict[bytes, str] = {}
+        self._verifier = _verifier(settings, self._timings)
         self._buckets = RateLimit(settings.requests_per_second_per_caller)
-        if any(len(key) < SHORT_BYTES for key in settings.api_keys):
-            log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
+
+    async def follow(self, settings: HttpSettings) -> None:
+        """Let in by other keys from now on."""
+        before, self._settings = self._settings, settings
+        self._digests = _digests(settings)
+        self._buckets.limit(settings.requests_per_second_per_caller)
+        if settings.tokens != before.tokens:
+            gone, self._verifier = self._verifier, _verifier(settings, self._timings)
+            if gone is not None:
+                await gone.close()
+
+    def admits(self, caller: Caller) -> bool:
+        """Whether what a caller was let in by still lets anybody in."""
+        return caller.admitted_by in (*self._digests, self._verifier)
 
     async def close(self) -> None:
         """Close the connection to the JWKS endpoint."""
@@ -120,11 +137,13 @@ class Auth:
         credential = sent(request)
         number = matching(credential, self._digests)
         if number is not None:
-            return Caller(name=f"key {number}")
-        if self._verifier is None or "X-API-Key" in request.headers:
+            key = self._digests[number - 1]  # which keeps its name, whatever keys come and go
+            return Caller(self._names.setdefault(key, f"key {len(self._names) + 1}"), admitted_by=key)
+        verifier = self._verifier
+        if verifier is None or "X-API-Key" in request.headers:
             raise RequestRefused.unauthorized("this API key is not known here", "invalid_token")
-        token = await self._verifier.verify(credential)
-        return Caller(name=f"user {token.user_id}", user_id=token.user_id, expires_at=token.expires_at)
+        token = await verifier.verify(credential)
+        return Caller(f"user {token.user_id}", token.user_id, token.expires_at, admitted_by=verifier)
 
     def _own(self, user_id: str) -> str:
         try:
@@ -164,6 +183,12 @@ def matching(credential: str, digests: Sequence[bytes]) -> int | None:
     # Each is compared, in constant time: how long it took tells neither which nor how much of it was right.
     found = [number for number, known in enumerate(digests, 1) if hmac.compare_digest(known, mine)]
     return found[0] if found else None
+
+
+def _digests(settings: HttpSettings) -> Sequence[bytes]:
+    if any(len(key) < SHORT_BYTES for key in settings.api_keys):
+        log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
+    return [digest(key) for key in settings.api_keys]
 
 
 def _verifier(settings: HttpSettings, timings: KeyTimings) -> JwtVerifier | None:

@@ -19,7 +19,7 @@ class MetricsEndpoint:
     def __init__(self, auth: Auth, registry: CollectorRegistry, *, public: bool) -> None:
         self._auth = auth
         self._registry = registry
-        self._public = public
+        self.public = public
         self._looks: list[Look] = []
 
     def before_each(self, look: Look) -> None:
@@ -31,7 +31,7 @@ class MetricsEndpoint:
         return [web.get("/metrics", self._answer)]
 
     async def _answer(self, request: web.Request) -> web.Response:
-        if not self._public:
+        if not self.public:
             await self._auth.server(request)
         for look in self._looks:
             await look()

@@ -31,8 +31,13 @@ class Middleware:
 
     def __init__(self, settings: HttpSettings, metrics: HttpMetrics) -> None:
         self._metrics = metrics
-        self._proxies = TrustedProxies(settings.trusted_proxies)
         self._buckets = RateLimit(settings.requests_per_second_per_address)
+        self.follow(settings)
+
+    def follow(self, settings: HttpSettings) -> None:
+        """Take other origins, proxies and limits."""
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._buckets.limit(settings.requests_per_second_per_address)
         self._origins = frozenset(settings.cors_origins)
 
     def attach(self, application: web.Application) -> None:

@@ -13,9 +13,13 @@ class RateLimit:
     """Token buckets by name; a rate of 0 limits nobody."""
 
     def __init__(self, per_second: float) -> None:
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self.limit(per_second)
+
+    def limit(self, per_second: float) -> None:
+        """Set another rate; what is left in a bucket stays in it."""
         self._per_second = per_second
         self._most = max(1.0, per_second * BURST_SECONDS)
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, name: str) -> float:
         """Take a token; return 0 if there was one, else the seconds until there is."""

@@ -83,12 +83,15 @@ class HttpServer:
         self._other_connections = other_connections
         self.auth = Auth(settings, hub, self.metrics, timings.keys)
         self._endpoint = MetricsEndpoint(self.auth, registry, public=settings.metrics_public)
-        self._audience = Audience(settings, hub, self.metrics)
+        self._audience = Audience(settings, hub, self.metrics, self.auth)
+        self._streams = sse.Streams(settings, self._audience, self.auth, self.metrics, timings.streams)
+        self._middleware = Middleware(settings, self.metrics)
+        self._connections = tcp.OpenConnections(self.metrics, 0)
         self._parts: list[Part] = [
             Probes(health),
             self._endpoint,
             reads.Reads(hub, self._audience, self.auth, timings.reads),
-            sse.Streams(settings, self._audience, self.auth, self.metrics, timings.streams),
+            self._streams,
             ClientScript(),
         ]
         self._runner: web.AppRunner | None = None
@@ -103,6 +106,16 @@ class HttpServer:
         """Add a part, before the server is opened."""
         self._parts.append(part)
 
+    async def follow(self, settings: HttpSettings) -> None:
+        """Answer by other settings from now on, where it listens; who is let in no more by them is sent away."""
+        self._middleware.follow(settings)
+        self._streams.follow(settings)
+        self._endpoint.public = settings.metrics_public
+        if self._site is not None:
+            self._connections.most = self._most(settings)
+        await self.auth.follow(settings)
+        self._audience.follow(settings)
+
     def before_each_scrape(self, look: Look) -> None:
         """Register a coroutine to await before each answer of `/metrics`."""
         self._endpoint.before_each(look)
@@ -112,13 +125,13 @@ class HttpServer:
             return self
         host, port = self._settings.address
         application = web.Application(client_max_size=LONGEST_BODY_BYTES)
-        Middleware(self._settings, self.metrics).attach(application)
+        self._middleware.attach(application)
         for part in self._parts:
             application.add_routes(part.routes())
         runner = web.AppRunner(application, shutdown_timeout=self._timings.close_seconds)
         await runner.setup()
-        most = _most_connections(self._settings.max_streams + self._other_connections)
-        site = tcp.TcpSite(runner, host, port, tcp.OpenConnections(self.metrics, most), self._timings.connections)
+        self._connections.most = self._most(self._settings)
+        site = tcp.TcpSite(runner, host, port, self._connections, self._timings.connections)
         try:
             await site.start()
         except OSError as error:
@@ -141,6 +154,9 @@ class HttpServer:
             await self._runner.cleanup()
         await self.auth.close()
         self._runner = self._site = None
+
+    def _most(self, settings: HttpSettings) -> int:
+        return _most_connections(settings.max_streams + self._other_connections)
 
 
 def _most_connections(wanted: int) -> int:

@@ -62,6 +62,10 @@ class Streams:
         self._metrics = metrics
         self._timings = timings or Timings()
 
+    def follow(self, settings: HttpSettings) -> None:
+        """Take another heartbeat."""
+        self._settings = settings
+
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the routes."""
         return [

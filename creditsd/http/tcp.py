@@ -49,12 +49,12 @@ class OpenConnections:
 
     def __init__(self, metrics: HttpMetrics, most: int) -> None:
         self._metrics = metrics
-        self._most = most
+        self.most = most
         self._open = 0
 
     def has_place(self) -> bool:
         """Return whether one more fits; count the refusal if not."""
-        if self._open >= self._most:
+        if self._open >= self.most:
             self._metrics.connections_refused.inc()
             return False
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -101,7 +101,7 @@ class DaemonCollector:
     def __init__(
         self,
         registry: CollectorRegistry,
-        publishers: Sequence[MeasuredPublisher],
+        publishers: Iterable[MeasuredPublisher],
         line: MeasuredLine,
         pools: Mapping[str, Pool],
         *,
@@ -121,11 +121,9 @@ class DaemonCollector:
         self._seen_poll: int | None = None
         self._measure_line(registry)
         self._measure_pools(registry)
-        up = _by_sink(
+        self._up = _by_sink(
             registry, "creditsd_sink_up", "Whether a sink takes totals: 0 while it is unreachable, paused or disabled."
         )
-        for each in publishers:
-            up.labels(each.name).set_function(partial(_takes_totals, each))
         behind = f"Changes that are not recomputed yet, up to {COUNTED}."
         self._behind = Gauge("creditsd_changes_behind", behind, registry=registry)
         self._queue = _by_sink(registry, "creditsd_sink_queue", f"Totals a sink has yet to be told, up to {COUNTED}.")
@@ -136,8 +134,11 @@ class DaemonCollector:
         self._set_aside = Gauge("creditsd_users_set_aside", aside, ["problem"], registry=registry)
 
     async def look(self) -> None:
-        """Query the queues before a scrape; export none while the database does not answer."""
+        """Ask the sinks before a scrape, and query their queues; export none while the database does not answer."""
         now = time.monotonic()
+        self._up.clear()
+        for each in self._publishers:  # others than before, where the settings were reloaded
+            self._up.labels(each.name).set(each.error is None)
         if not self._leads():
             self._looked_at = None
             self._show(_NOTHING)
@@ -217,10 +218,6 @@ class DaemonCollector:
 
 def _of_pool(pool: Pool, what: str) -> float:
     return float(pool.get_stats().get(what, 0))
-
-
-def _takes_totals(publisher: MeasuredPublisher) -> bool:
-    return publisher.error is None
 
 
 def _by_sink(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
@@ -18,6 +20,7 @@ from creditsd.domain.total import Total
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
     from creditsd.config.settings import SinkSettings
@@ -144,11 +147,16 @@ def schemes() -> list[str]:
 def make(settings: SinkSettings) -> Sink:
     """Build the sink its URL names, not connected yet. Raises ConfigError."""
     module = _module(settings)
+    return cast("Sink", module.create(settings.name, settings.url, _options(settings, module)))
+
+
+def made_of(settings: SinkSettings) -> tuple[object, ...]:
+    """Return all that a sink is made of: its settings, and what stands in the files they name. Raises ConfigError."""
+    files = [value for _, value in _options(settings, _module(settings)) if isinstance(value, Path)]
     try:
-        options = module.Options(**settings.options)
-    except ValidationError as invalid:
-        raise ConfigError(f"sink {settings.name}: {_first(invalid, module)}") from None
-    return cast("Sink", module.create(settings.name, settings.url, options))
+        return (settings, *(hashlib.sha256(each.read_bytes()).digest() for each in files))
+    except OSError as error:
+        raise ConfigError(f"sink {settings.name}: cannot read {error.filename}: {error.strerror}") from None
 
 
 def shown(settings: SinkSettings) -> tuple[dict[str, Any], str | None]:
@@ -172,6 +180,13 @@ def shown(settings: SinkSettings) -> tuple[dict[str, Any], str | None]:
     except ValidationError as invalid:
         return head | options, f"sink {settings.name}: {_first(invalid, module)}"
     return head | options, None
+
+
+def _options(settings: SinkSettings, module: ModuleType) -> BaseModel:
+    try:
+        return cast("BaseModel", module.Options(**settings.options))
+    except ValidationError as invalid:
+        raise ConfigError(f"sink {settings.name}: {_first(invalid, module)}") from None
 
 
 def _module(settings: SinkSettings) -> ModuleType:

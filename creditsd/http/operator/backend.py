@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
@@ -55,7 +55,7 @@ class Backend:
         self,
         settings: Settings,
         rates: Rates,
-        publishers: Sequence[PublisherView],
+        publishers: Iterable[PublisherView],
         health: Callable[[], Mapping[str, object]],
         timings: Timings | None = None,
     ) -> None:
@@ -82,6 +82,10 @@ class Backend:
 
     async def __aexit__(self, *_: object) -> None:
         await self._pool.close()
+
+    def follow(self, settings: Settings) -> None:
+        """Take other settings: which sinks there are."""
+        self._settings = settings
 
     async def state(self) -> bytes:
         """Return the state of everything as JSON, the same bytes for whoever asks within a second."""

@@ -64,7 +64,7 @@ class OperatorRoutes:
         *,
         beside: PageBeside | None = None,
     ) -> None:
-        self._digests = [digest(key) for key in settings.operator_keys]
+        self.follow(settings)
         self._metrics = metrics
         self._data = data
         self._recent = recent
@@ -75,14 +75,10 @@ class OperatorRoutes:
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         """Return the routes of the page, where a key can open it, and of its API."""
-        page = (
-            StaticFiles(Path(__file__).parents[1] / "page", at="/").routes()
-            if self._digests
-            else [web.get("/", _closed)]
-        )
+        page = StaticFiles(Path(__file__).parents[1] / "page", at="/")
         api = "/v1/operator"
         return [
-            *page,
+            *(web.get(each.path, self._where_keys(each.handler)) for each in page.routes()),
             web.get(f"{api}/state", self._behind_key(self._state)),
             web.get(f"{api}/stream", self._behind_key(self._stream), allow_head=False),
             web.get(f"{api}/explain/{{user_id:[^/]+}}", self._behind_key(self._explain)),
@@ -91,10 +87,24 @@ class OperatorRoutes:
             web.post(f"{api}/deliveries/drop", self._behind_key(self._drop)),
         ]
 
+    def follow(self, settings: HttpSettings) -> None:
+        """Take other keys; who looks on by one of before looks on no more."""
+        self._digests = [digest(key) for key in settings.operator_keys]
+
     def close(self) -> None:
         """End every stream, and take no new one."""
         self._closing.set()
         self._recent.end_waits()
+
+    def _where_keys(self, handler: Handler) -> Handler:
+        """Answer 404 where no key could open the page."""
+
+        async def found(request: web.Request) -> web.StreamResponse:
+            if not self._digests:
+                raise RequestRefused(404, _NO_KEY)
+            return await handler(request)
+
+        return found
 
     def _behind_key(self, handler: Handler) -> Handler:
         """Require an operator's key; who has one is also told why the database does not answer."""
@@ -108,14 +118,16 @@ class OperatorRoutes:
 
         return guarded
 
-    def _check(self, request: web.Request) -> None:
-        """Raise RequestRefused unless the request carries an operator's key; API keys and tokens are none."""
+    def _check(self, request: web.Request) -> bytes:
+        """Return which operator's key a request carries. Raises RequestRefused; API keys and tokens are none."""
         if not self._digests:
             self._metrics.auth_failures.labels("403").inc()
             raise RequestRefused(403, _NO_KEY)
         try:
-            if matching(sent(request), self._digests) is None:
+            number = matching(sent(request), self._digests)
+            if number is None:
                 raise RequestRefused.unauthorized("this is not the operator's key", "invalid_token")
+            return self._digests[number - 1]
         except RequestRefused as refused:
             self._metrics.auth_failures.labels(str(refused.status)).inc()
             raise
@@ -141,13 +153,14 @@ class OperatorRoutes:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Stream the state every second and totals as they are stored; a slow viewer gets the newest, never a queue."""
+        key = self._check(request)
         if self._viewers >= VIEWERS:
             raise RequestRefused.later(503, f"{VIEWERS} look on already", 5)
         self._viewers += 1
         response = web.StreamResponse(headers=_STREAM)
         try:
             await response.prepare(request)
-            await self._tell(response)
+            await self._tell(response, key)
         except ConnectionError:
             pass  # the viewer has gone
         except TimeoutError:
@@ -157,11 +170,11 @@ class OperatorRoutes:
             self._viewers -= 1
         return response
 
-    async def _tell(self, response: web.StreamResponse) -> None:
+    async def _tell(self, response: web.StreamResponse, key: bytes) -> None:
         seen = max(0, self._recent.count - KEPT)
         state_at = 0.0
         await self._write(response, "hello", encode({"beside": self._beside}))
-        while not self._closing.is_set():
+        while not self._closing.is_set() and key in self._digests:
             if time.monotonic() >= state_at:
                 state_at = time.monotonic() + self._timings.look_seconds
                 await self._write(response, "state", await self._data.state())
@@ -177,10 +190,6 @@ class OperatorRoutes:
     async def _write(self, response: web.StreamResponse, event: str, data: bytes) -> None:
         async with asyncio.timeout(self._timings.write_seconds):
             await response.write(b"event: " + event.encode() + b"\ndata: " + data + b"\n\n")
-
-
-async def _closed(_: web.Request) -> web.StreamResponse:
-    raise RequestRefused(404, _NO_KEY)
 
 
 _STREAM = {
