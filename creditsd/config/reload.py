@@ -129,13 +129,25 @@ def hold_back() -> None:
 
 def listen(ask: Callable[[], None], end: Callable[[], None]) -> None:
     """Call `ask` at each SIGHUP, one that was held back included; `end` where it says that our terminal was closed."""
-    interactive = os.isatty(0)
+    terminals = [each for each in (0, 1, 2) if os.isatty(each)]
 
     def heard() -> None:
-        (end if interactive and not os.isatty(0) else ask)()
+        if terminals and not any(os.isatty(each) for each in terminals):
+            _let_go(terminals)
+            end()
+        else:
+            ask()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heard)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def _let_go(terminals: Sequence[int]) -> None:
+    """Have whatever is still written to a terminal that is gone go nowhere; it would be an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for each in terminals:
+        os.dup2(nowhere, each)
+    os.close(nowhere)
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -57,9 +57,9 @@ class Auth:
         self._metrics = metrics
         self._timings = timings or KeyTimings()
         self._settings = settings
+        self._verifier = _verifier(settings, self._timings)
         self._digests = _digests(settings)
         self._names: dict[bytes, str] = {}
-        self._verifier = _verifier(settings, self._timings)
         self._buckets = RateLimit(settings.requests_per_second_per_caller)
 
     async def follow(self, settings: HttpSettings) -> None:

@@ -35,6 +35,7 @@ class Terminal:
             COMMAND, *self._args, env=env, stdin=side, stdout=side, stderr=side, start_new_session=True
         )
         os.close(side)
+        self._open = True
         asyncio.get_running_loop().add_reader(self._main, self._read)
         return self
 
@@ -42,8 +43,13 @@ class Terminal:
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
-        asyncio.get_running_loop().remove_reader(self._main)
-        os.close(self._main)
+        if self._open:
+            self._close()
+
+    @property
+    def pid(self) -> int:
+        """The number of the command's process."""
+        return self._process.pid
 
     @property
     def raw(self) -> str:
@@ -70,6 +76,11 @@ class Terminal:
         """Press Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
 
+    def hang_up(self) -> None:
+        """Close the terminal; its shell then sends SIGHUP to what it has started."""
+        self._close()
+        self._process.send_signal(signal.SIGHUP)
+
     async def ends(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for the end and return the exit code."""
         async with asyncio.timeout(seconds):
@@ -77,7 +88,14 @@ class Terminal:
             self._read()
             return code
 
+    def _close(self) -> None:
+        self._open = False
+        asyncio.get_running_loop().remove_reader(self._main)
+        os.close(self._main)
+
     def _read(self) -> None:
+        if not self._open:
+            return
         try:
             while data := self._ready():
                 self._raw += data

@@ -20,8 +20,8 @@ from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER
 from tests.integration.running import QUICK, until
 from tests.proxy import Proxy
-from tests.sinks.webhook_harness import Receiver
 from tests.sinks.webhook_harness import SECRET as OLD
+from tests.sinks.webhook_harness import Receiver
 
 NEW = "whsec_" + "bmV3" * 8
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'active')"
@@ -202,9 +202,11 @@ async def test_every_step_cannot_be_asked_for_where_none_is_kept_without_a_resta
             file.sinks(webhook("one", one, mode="every"), history={"days": 3})
             daemon.reload()
             assert "takes a restart" in (await file.logged("daemon.reload_refused"))["reason"]
-            file.sinks(webhook("one", one), history={"days": 3}, poll_seconds=2, lock_wait_seconds=5)
+            history, http = {"days": 3}, {"listen": "127.0.0.1:1"}
+            file.sinks(webhook("one", one), history=history, http=http, poll_seconds=2, lock_wait_seconds=5)
             daemon.reload()
-            assert (await file.logged("settings.restart_needed"))["settings"] == ["poll_seconds", "history.days"]
+            needed = (await file.logged("settings.restart_needed"))["settings"]
+            assert needed == ["poll_seconds", "history.days", "http.listen"]
 
 
 async def test_a_sink_that_is_left_alone_for_a_while_is_tried_at_once_under_its_new_address(file: File) -> None:
