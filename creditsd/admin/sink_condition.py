@@ -65,7 +65,7 @@ def _standing_still(facts: SinkFacts) -> tuple[State, str, str] | None:
         return "not configured", why, f"creditsd sinks remove {facts.name}"
     if facts.led and facts.registered and not facts.served:
         why = "not in the settings of the daemon that leads, so nothing is delivered"
-        return "not configured", why, "start the daemon with these settings"
+        return "not configured", why, "reload the daemon with these settings"
     if facts.disabled_reason is not None:
         why = f"disabled: {_bare(facts, facts.disabled_reason)}"
         return "disabled", why, f"creditsd sinks enable {facts.name}"

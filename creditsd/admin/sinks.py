@@ -153,7 +153,7 @@ class SinkControl:
         """
         if name in self._settings.sink_names:
             raise InputError(
-                f"sink {name} is configured: take it out of the settings, restart the daemon, then remove it"
+                f"sink {name} is configured: take it out of the settings, reload the daemon, then remove it"
             )
         await check_sink(self._connection, self._settings, name)
         if not agreed and not await led(self._connection):
@@ -164,7 +164,7 @@ class SinkControl:
         found = await row(self._connection, sql_files.sql("queries/sink_removed"), {"name": name})
         if found is None:
             raise InputError(
-                f"sink {name} is delivered to by the daemon that leads: take it out of its settings, restart it, "
+                f"sink {name} is delivered to by the daemon that leads: take it out of its settings, reload it, "
                 "then remove it"
             )
         return int(found[0])
