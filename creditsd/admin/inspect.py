@@ -84,6 +84,7 @@ class Status:
     leader_pid: int | None
     leader_address: str | None
     leader_since: datetime | None
+    standbys: list[str]
     doorbell: str
     unread: int
     resyncing: str | None

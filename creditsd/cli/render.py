@@ -109,6 +109,8 @@ def status(console: Console, found: Status, strangers: Sequence[str] = ()) -> No
         facts.add_row(
             "leader", _text(f"server process {found.leader_pid}, {found.leader_address or 'local'}{since}", "green")
         )
+    if found.standbys:
+        facts.add_row("standby", ", ".join(found.standbys))
     facts.add_row("doorbell", DOORBELL[found.doorbell])
     facts.add_row("unread", f"{_counted(found.unread)} changes since the cursor was saved {_ago(found.saved_at)}")
     if found.resyncing is not None:

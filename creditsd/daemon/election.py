@@ -17,10 +17,20 @@ from creditsd.daemon.leader_watch import LeaderWatch
 from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.state import DaemonState
+from creditsd.daemon.vacancy import Vacancy
 from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError, SessionEnded, ungrouped
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, check_own, connected, kept, row, translated
+from creditsd.postgres.connections import (
+    Connection,
+    check_own,
+    check_there,
+    connected,
+    kept,
+    row,
+    translated,
+    woken_by,
+)
 from creditsd.schema import install as schema
 
 log = structlog.get_logger()
@@ -66,7 +76,8 @@ class Election:
         self._state = state
         self._timings = timings
         self._started = False
-        self._ending = asyncio.Event()
+        self._ending = False
+        self._woken = asyncio.Event()
         self._resigning = asyncio.Event()
         self.idle = asyncio.Event()
         """Set once nothing new will be stored by this daemon: it has been told to end, and works no more."""
@@ -79,7 +90,7 @@ class Election:
         """
         backoff = Backoff(longest_seconds=self._timings.longest_pause_seconds)
         try:
-            while not self._ending.is_set():
+            while not self._ending:
                 self._state.turned()
                 began = time.monotonic()
                 try:
@@ -98,7 +109,8 @@ class Election:
 
     def end(self) -> None:
         """Store nothing more, and lead no more if we do not yet; a leadership is kept until `resign`."""
-        self._ending.set()
+        self._ending = True
+        self._woken.set()
         self._pipeline.end()
 
     def resign(self) -> None:
@@ -112,11 +124,13 @@ class Election:
             installation = await (schema.usable if self._started else schema.missing)(session, self._settings)
             self._started = True
             self._seen(installation.user_id_type)
-            if await self._gain(session):
+            vacancy = Vacancy(session)
+            if await self._gain(session, vacancy):
                 async with self._opened(session) as leadership:
                     await self._lead(leadership)
+                await vacancy.announce()
 
-    async def _gain(self, session: Connection) -> bool:
+    async def _gain(self, session: Connection, vacancy: Vacancy) -> bool:
         """Wait until no other daemon leads; False when we are to end before that.
 
         Meanwhile note which versions that one gives out: a failover may take them back.
@@ -126,11 +140,12 @@ class Election:
             LeaderWatch(self._state, self._timings.leader, self._settings.quiet_seconds),
         )
         pause_seconds = max(self._timings.standby_seconds, self._settings.quiet_seconds)
-        while not self._ending.is_set():
+        while not self._ending:
             self._state.turned()
             async with kept(session):
                 found = await row(session, sql_files.sql("queries/leadership_taken"))
             if found is not None and found[0]:
+                await vacancy.ignore()
                 self._state.note("leader", "")
                 return True
             if self._state.now != "standby":
@@ -138,13 +153,26 @@ class Election:
                 self._state.enter("standby")
                 recent.stand_by()
             await check_own(session)
+            if await vacancy.listen():
+                continue
             await watch.look(session)
             newest = await row(session, sql_files.sql("queries/newest_version"))
             if newest is not None:
                 recent.see(newest[0])
-            self._state.rest(pause_seconds)
-            await self._wait(pause_seconds)
+            await self._rest(session, pause_seconds)
         return False
+
+    async def _rest(self, session: Connection, seconds: float) -> None:
+        """Wait until it is time to ask again, or until a leader that ends rings for us.
+
+        Where we poll, a server that is suspended ends the session, and is asked no sooner than it would have been.
+        """
+        self._state.rest(seconds)
+        again_at = time.monotonic() + seconds
+        with woken_by(session, self._woken.set):
+            await self._wait(seconds)
+        if self._settings.quiet_seconds and not self._ending:
+            await check_there(session, again_at)
 
     async def _lead(self, leadership: Leadership) -> None:
         """Tell of the gain, work, and keep the lock until it is given back; tell of the loss, however it comes."""
@@ -189,7 +217,10 @@ class Election:
         await self._wait(seconds)
 
     async def _wait(self, seconds: float) -> None:
-        """Wait, but not beyond the end."""
+        """Wait, but not beyond the end, nor when something wakes us."""
+        if self._ending:
+            return
+        self._woken.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._ending.wait()
+                await self._woken.wait()

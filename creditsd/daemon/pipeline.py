@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,7 +22,7 @@ from creditsd.domain.total import Total
 from creditsd.metrics.counters import LineMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, check_own, check_there, row, translated
+from creditsd.postgres.connections import check_own, check_there, row, woken_by
 from creditsd.schema.watch import TableWatch
 from creditsd.totals.republish import RecentlyPublished
 
@@ -191,7 +190,7 @@ class Pipeline:
         if not self.polls.gather:
             due_seconds = _soonest(due_seconds, self.watch.due_seconds)
         again_at = time.monotonic() + (_soonest(due_seconds, self.polls.seconds) or 0.0)
-        with _woken_by_its_end(session, bell.end_rest):
+        with woken_by(session, bell.end_rest):
             await bell.rest(read=read, worked_seconds=worked_seconds, due_seconds=due_seconds)
         if self.polls.gather and not self._ending:
             await check_there(session, again_at)
@@ -303,19 +302,6 @@ class Pipeline:
         for receiver in self.receivers:
             receiver.offer(totals)
         self.recent.add(totals)
-
-
-@contextmanager
-def _woken_by_its_end(session: Connection, wake: Callable[[], None]) -> Iterator[None]:
-    """Wake when the server speaks on a session that is at rest: it says goodbye, mostly, and the next drain sees it."""
-    loop = asyncio.get_running_loop()
-    with translated():
-        descriptor = session.fileno()
-    loop.add_reader(descriptor, wake)
-    try:
-        yield
-    finally:
-        loop.remove_reader(descriptor)
 
 
 def _soonest(*seconds: float | None) -> float | None:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import select
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -218,6 +218,19 @@ async def check_there(connection: Connection, again_at: float) -> None:
         ended = SessionEnded(_line(error))
         ended.again_at = again_at
         raise ended from error
+
+
+@contextmanager
+def woken_by(connection: Connection, wake: Callable[[], None]) -> Iterator[None]:
+    """Wake when the server speaks on a session that is at rest: it says goodbye, or that it was rung for."""
+    loop = asyncio.get_running_loop()
+    with translated():
+        descriptor = connection.fileno()
+    loop.add_reader(descriptor, wake)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
 
 
 @asynccontextmanager

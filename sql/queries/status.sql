@@ -1,4 +1,4 @@
--- The line at a glance: who leads, what the doorbell does, how far the reader is.
+-- The line at a glance: who leads, from where others would take over, what the doorbell does, how far the reader is.
 WITH locks AS (
     SELECT l.objid, l.mode, l.granted, l.pid
     FROM pg_locks AS l
@@ -12,6 +12,14 @@ SELECT
     leader.pid,
     host(leader.client_addr),
     leader.backend_start,
+    ARRAY(
+        SELECT coalesce(host(a.client_addr), 'local')
+        FROM pg_stat_activity AS a
+        WHERE a.datname = current_database()
+        AND a.application_name = 'creditsd leader'
+        AND a.pid IS DISTINCT FROM leader.pid
+        ORDER BY a.backend_start, a.pid
+    ) AS standbys,
     CASE
         WHEN leader.pid IS NULL THEN 'nobody'
         WHEN EXISTS (SELECT FROM locks AS k WHERE k.objid = 806331267 AND k.mode = 'ExclusiveLock' AND k.granted) THEN 'asleep'

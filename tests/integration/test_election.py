@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
+from creditsd.daemon import election
 from creditsd.http.operator.recent_totals import RecentTotals
 from tests.conftest import Database, eventually
 from tests.integration.leading import restricted
 from tests.integration.line import LEADING, USER, MemorySink, installed
 from tests.integration.play import ADD
-from tests.integration.running import running, until
+from tests.integration.running import QUICK, running, until
 
+STANDBY = (
+    "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'creditsd leader' "
+    f"AND pid NOT IN (SELECT pid {LEADING})"
+)
 TERMINATE_LEADER = f"SELECT pg_terminate_backend(pid) FROM (SELECT pid {LEADING}) AS leader"
 
 
@@ -76,7 +83,71 @@ async def test_whoever_loses_its_leaders_session_says_so_to_all_receivers_and_st
             await until(former, "state", "standby")  # though nothing has rung
             await until(successor, "state", "leading")
             assert sorted(heard) == ["lead", "lead", "step_down"]
-    assert heard.count("step_down") == 2
+    assert heard.count("step_down") == heard.count("lead")  # the former may have led once more
+
+
+NEVER_ASKS = replace(QUICK, election=election.Timings(standby_seconds=3600.0))
+
+
+@pytest.mark.parametrize("pace", [{}, {"wakeup": "poll", "poll_seconds": 3600.0}], ids=["doorbell", "poll"])
+async def test_a_leader_that_ends_hands_the_lead_over_to_a_standby_that_would_not_have_asked(
+    reference_table: Database, pace: dict[str, Any]
+) -> None:
+    settings = await installed(reference_table, **pace)
+    sinks = [MemorySink() for _ in range(3)]
+    async with running(settings, sinks[0], timings=NEVER_ASKS) as leader:
+        await until(leader, "state", "leading")
+        async with (
+            running(settings, sinks[1], timings=NEVER_ASKS) as one,
+            running(settings, sinks[2], timings=NEVER_ASKS) as other,
+        ):
+            for each in (one, other):
+                await until(each, "state", "standby")
+            await eventually(lambda: resting(reference_table), lambda found: found == 2)
+            async with Inspector.opened(settings, purpose="status") as inspector:
+                status = await inspector.status()
+            assert (status.leader_address, len(status.standbys)) == ("127.0.0.1", 2)
+            assert set(status.standbys) == {"127.0.0.1"}
+            leader.stop()
+
+            async def states() -> list[str]:
+                return sorted([one.state, other.state])
+
+            await eventually(states, lambda found: found == ["leading", "standby"])
+            heir, last = (one, other) if one.state == "leading" else (other, one)
+            await eventually(lambda: resting(reference_table), lambda found: found == 1)
+            reference_table.run(ADD, [USER, 1])
+            heir.stop()
+            await until(last, "state", "leading")
+
+            async def told() -> int:
+                return sum(len(each.totals) for each in sinks)
+
+            await eventually(told, lambda totals: totals == 1)
+
+
+async def resting(database: Database) -> int:
+    """How many stand by and rest: the last they ask before that, having listened, is for the newest version."""
+    asked = "state = 'idle' AND query LIKE '%b.version DESC LIMIT 1%'"
+    return int(database.run(f"SELECT count(*) {STANDBY} AND {asked}")[0][0])
+
+
+async def test_a_standby_that_polls_leaves_a_server_alone_that_ended_its_session(reference_table: Database) -> None:
+    settings = await installed(reference_table, wakeup="poll", poll_seconds=3600.0)
+    async with running(settings) as leader:
+        await until(leader, "state", "leading")
+        with capture_logs() as logs:
+            async with running(settings, MemorySink()) as standby:
+                await until(standby, "state", "standby")
+                await eventually(lambda: resting(reference_table), lambda found: found == 1)
+                reference_table.run(f"SELECT pg_terminate_backend(pid) {STANDBY}")
+
+                async def ended() -> list[Any]:
+                    return [each for each in logs if each["event"] == "daemon.session_ended"]
+
+                assert (await eventually(ended))[0]["next_try_seconds"] > 1000
+                assert standby.state == "standby"
+                assert reference_table.run(f"SELECT {STANDBY}") == []
 
 
 async def told(sink: MemorySink) -> int:

@@ -78,6 +78,7 @@ SCREENS: dict[str, Callable[[Console], None]] = {
             1,
             NASTY,
             WHEN,
+            [NASTY],
             "asleep",
             0,
             NASTY,
