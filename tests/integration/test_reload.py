@@ -127,7 +127,7 @@ async def test_a_sink_that_is_added_is_told_everyone_and_the_other_is_not_touche
             assert sorted(told(one)) == [(USER, 1), (USER, 3), (OTHER, 2)]
             assert len(one.connections) == 1
             assert installation.run(LEADER) == leader
-            assert daemon.health()["sinks"] == {"one": "current", "two": "current"}
+            await until(daemon, "sinks", {"one": "current", "two": "current"})
 
 
 async def test_a_sink_that_is_removed_is_told_nothing_more_and_put_back_goes_on_at_its_cursor(
@@ -187,7 +187,7 @@ async def test_what_is_wrong_changes_nothing_and_says_so_in_one_line(installatio
             assert "sink one" in (await file.logged("daemon.reload_refused", 2))["reason"]
             installation.run(SET, [3, USER])
             await until_told(one, USER, 3)
-            assert daemon.health()["sinks"] == {"one": "current"}
+            await until(daemon, "sinks", {"one": "current"})
             assert not two.deliveries
             file.sinks(webhook("one", one), webhook("two", two))
             daemon.reload()
@@ -318,7 +318,7 @@ async def test_of_requests_that_come_together_the_last_settings_are_in_force(fil
             await until_told(made[2], OTHER, 2)
             await until_told(made[2], USER, 1)
             await until(daemon, "state", "leading")
-            assert daemon.health()["sinks"] == {"one": "current"}
+            await until(daemon, "sinks", {"one": "current"})
 
 
 async def test_a_daemon_that_is_told_to_end_while_it_reloads_ends(installation: Database, file: File) -> None:
