@@ -93,8 +93,8 @@ _PROGRAM_LIMITS = (errors.ProgramLimitExceeded, errors.StatementTooComplex)
 # What the application's rows hold may raise these: sums beyond numeric, casts, functions of the application's own.
 _OF_THE_ROWS = (psycopg.DataError, psycopg.IntegrityError, errors.RaiseException, *_PROGRAM_LIMITS)
 
-# A number of credits inside JSON keeps its digits.
-_loads = partial(json.loads, parse_float=Decimal)
+# A number of credits inside JSON keeps its digits. One decoder: `json.loads` would make another for each document.
+_DECODER = json.JSONDecoder(parse_float=Decimal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,8 @@ async def rows(connection: Connection, query: str, parameters: Any = None) -> li
     """Run one statement of `sql/` and return its rows, in the binary format."""
     with translated():
         cursor = await connection.execute(query, parameters, binary=True)
-        return await cursor.fetchall() if cursor.description else []
+        # Not `description`, which makes an object a column: the dearest part of a short statement on our side.
+        return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
 
 async def row(connection: Connection, query: str, parameters: Any = None) -> TupleRow | None:
@@ -404,7 +405,7 @@ async def _ended(connection: Connection, pid: int, *, at_once: bool) -> bool:
 
 async def _configure(connection: Connection, *, shared: bool = False, direct: bool = False) -> None:
     """Set the session up; only our side of it where a pooler may lend it to the application next."""
-    set_json_loads(_loads, connection)
+    set_json_loads(_decoded, connection)
     connection.add_notice_handler(_heed)
     if not (isinstance(connection, Session) and not direct and (shared or await pooler.pooled(connection))):
         async with kept(connection):
@@ -415,6 +416,10 @@ async def _configure(connection: Connection, *, shared: bool = False, direct: bo
     # Part of each BEGIN, so that no default of the session's, the role's or the database's counts.
     await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
     await connection.set_read_only(False)
+
+
+def _decoded(document: str | bytes) -> Any:
+    return _DECODER.decode(document if isinstance(document, str) else document.decode())
 
 
 def _heed(notice: psycopg.errors.Diagnostic) -> None:
