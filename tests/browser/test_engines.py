@@ -147,7 +147,7 @@ async def test_a_restart_of_the_daemon_is_a_pause(place: Place, engine: Engine) 
 
 async def test_a_token_is_renewed_before_it_ends_without_a_gap(place: Place, engine: Engine) -> None:
     ann = place.visitor(100)
-    ann.token_seconds = 6
+    ann.token_seconds = 20  # renewed when a quarter is left: time enough for a busy browser
     async with engine.profile() as profile:
         page = await tab(profile, place, ann)
         await page.shows(100)
