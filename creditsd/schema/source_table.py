@@ -40,9 +40,9 @@ _VIRTUAL = "v"
 Fragment = sql.Composable
 
 _LOG_UNFIT = f"""
-    IF octet_length(marked) > {LONGEST_BYTES} THEN
-        RAISE LOG 'creditsd cannot keep totals of an id of % bytes: %', octet_length(marked), left(marked, 60);
-    END IF;"""
+            IF octet_length({{0}}) > {LONGEST_BYTES} THEN
+                RAISE LOG 'creditsd cannot keep totals of an id of % bytes: %', octet_length({{0}}), left({{0}}, 60);
+            END IF;"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +179,19 @@ class SourceTable:
 
     def _fits(self) -> dict[str, Fragment]:
         """Return what keeps an id out of our indexes that is longer than they hold, so that the write passes."""
-        if self._required("user_id").base not in _TEXT_TYPES:
-            return dict.fromkeys(("and_marked_fits", "and_left_behind_fits", "log_unfit"), sql.SQL(""))
-        fits = " AND octet_length({}) <= " + str(LONGEST_BYTES)
+        column = self._required("user_id")
+        if column.base not in _TEXT_TYPES:
+            return dict.fromkeys(("and_new_fits", "and_old_fits", "and_marked_fits", "log_new_unfit"), sql.SQL(""))
+        new, old = (
+            sql.SQL("{}.{}::{}").format(sql.SQL(row), self._name("user_id"), sql.SQL(column.type))
+            for row in ("NEW", "OLD")
+        )
+        fits = sql.SQL(f" AND octet_length({{}}) <= {LONGEST_BYTES}")
         return {
-            "and_marked_fits": sql.SQL(fits.format("marked")),
-            "and_left_behind_fits": sql.SQL(fits.format("left_behind")),
-            "log_unfit": sql.SQL(_LOG_UNFIT),
+            "and_new_fits": fits.format(new),
+            "and_old_fits": fits.format(old),
+            "and_marked_fits": fits.format(sql.SQL("marked")),
+            "log_new_unfit": sql.SQL(_LOG_UNFIT).format(new),
         }
 
     def _required(self, key: str) -> TableColumn:

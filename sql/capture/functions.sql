@@ -1,27 +1,30 @@
--- The whole of what a writer pays: one insert and one try-lock. No column is compared: in a WHEN of the trigger that cost a
--- writer more than all the rest together (PostgreSQL reads a stored condition anew for every statement), in here nearly as
--- much, and looking once too often costs the daemon little. CREATE OR REPLACE, because the triggers hold on to these.
+-- The whole of what a writer pays: one insert and one try-lock. The usual write leaves by EXIT before anything else is
+-- set up: each variable, and each further expression, costs every writer. A WHEN of the trigger would cost more than all the rest
+-- together, for PostgreSQL reads a stored condition anew for every statement. Looking once too often costs the daemon
+-- little. What the column's name or type no longer fits is caught in here, and the insert stays outside, where it needs
+-- no subtransaction of its own. CREATE OR REPLACE, because the triggers hold on to these.
 CREATE OR REPLACE FUNCTION creditsd.capture_insert()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
-DECLARE
-    marked {user_id_type};
 BEGIN
+    <<unusual>>
     BEGIN
-        marked := NEW.{user_id};
-    EXCEPTION
-        WHEN OTHERS THEN
-            PERFORM creditsd.mark_everyone();
-    END;
-    IF marked IS NOT NULL{and_marked_fits} THEN
-        INSERT INTO creditsd.changes (user_id)
-        VALUES (marked);
-    END IF;{log_unfit}
+        BEGIN
+            EXIT unusual WHEN NEW.{user_id}::{user_id_type} IS NOT NULL{and_new_fits};{log_new_unfit}
+        EXCEPTION
+            WHEN OTHERS THEN
+                PERFORM creditsd.mark_everyone();
+        END;
+        {ring}
+        RETURN NULL;
+    END unusual;
+    INSERT INTO creditsd.changes (user_id)
+    VALUES (NEW.{user_id}::{user_id_type});
     {ring}
-    RETURN NULL;
+    RETURN NEW;
 END
 $function$;
 
@@ -33,27 +36,28 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
-DECLARE
-    marked {user_id_type};
-    left_behind {user_id_type};
 BEGIN
+    <<unusual>>
     BEGIN
-        marked := NEW.{user_id};
-        left_behind := OLD.{user_id};
-    EXCEPTION
-        WHEN OTHERS THEN
-            PERFORM creditsd.mark_everyone();
-    END;
-    IF marked IS NOT NULL{and_marked_fits} THEN
+        BEGIN
+            EXIT unusual WHEN OLD.{user_id}::{user_id_type} = NEW.{user_id}::{user_id_type}{and_new_fits};{log_new_unfit}
+        EXCEPTION
+            WHEN OTHERS THEN
+                PERFORM creditsd.mark_everyone();
+                {ring}
+                RETURN NULL;
+        END;
         INSERT INTO creditsd.changes (user_id)
-        VALUES (marked);
-    END IF;{log_unfit}
-    IF (left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL)){and_left_behind_fits} THEN
-        INSERT INTO creditsd.changes (user_id)
-        VALUES (left_behind);
-    END IF;
+        SELECT marked
+        FROM unnest(ARRAY[NEW.{user_id}, OLD.{user_id}]::{user_id_type}[]) AS marked
+        WHERE marked IS NOT NULL{and_marked_fits};
+        {ring}
+        RETURN NULL;
+    END unusual;
+    INSERT INTO creditsd.changes (user_id)
+    VALUES (NEW.{user_id}::{user_id_type});
     {ring}
-    RETURN NULL;
+    RETURN NEW;
 END
 $function$;
 
@@ -66,19 +70,20 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
-DECLARE
-    marked {user_id_type};
 BEGIN
+    <<unusual>>
     BEGIN
-        marked := OLD.{user_id};
-    EXCEPTION
-        WHEN OTHERS THEN
-            PERFORM creditsd.mark_everyone();
-    END;
-    IF marked IS NOT NULL{and_marked_fits} THEN
-        INSERT INTO creditsd.changes (user_id)
-        VALUES (marked);
-    END IF;{log_unfit}
+        BEGIN
+            EXIT unusual WHEN OLD.{user_id}::{user_id_type} IS NOT NULL{and_old_fits};
+        EXCEPTION
+            WHEN OTHERS THEN
+                PERFORM creditsd.mark_everyone();
+        END;
+        {ring}
+        RETURN NULL;
+    END unusual;
+    INSERT INTO creditsd.changes (user_id)
+    VALUES (OLD.{user_id}::{user_id_type});
     {ring}
     RETURN NULL;
 END

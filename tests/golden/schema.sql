@@ -61,19 +61,23 @@ CREATE FUNCTION creditsd.capture_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-DECLARE
-    marked uuid;
 BEGIN
+    <<unusual>>
     BEGIN
-        marked := OLD."user_id";
-    EXCEPTION
-        WHEN OTHERS THEN
-            PERFORM creditsd.mark_everyone();
-    END;
-    IF marked IS NOT NULL THEN
-        INSERT INTO creditsd.changes (user_id)
-        VALUES (marked);
+        BEGIN
+            EXIT unusual WHEN OLD."user_id"::uuid IS NOT NULL;
+        EXCEPTION
+            WHEN OTHERS THEN
+                PERFORM creditsd.mark_everyone();
+        END;
+        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NOTIFY creditsd;
     END IF;
+        RETURN NULL;
+    END unusual;
+    INSERT INTO creditsd.changes (user_id)
+    VALUES (OLD."user_id"::uuid);
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
@@ -86,19 +90,23 @@ CREATE FUNCTION creditsd.capture_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-DECLARE
-    marked uuid;
 BEGIN
+    <<unusual>>
     BEGIN
-        marked := NEW."user_id";
-    EXCEPTION
-        WHEN OTHERS THEN
-            PERFORM creditsd.mark_everyone();
-    END;
-    IF marked IS NOT NULL THEN
-        INSERT INTO creditsd.changes (user_id)
-        VALUES (marked);
+        BEGIN
+            EXIT unusual WHEN NEW."user_id"::uuid IS NOT NULL;
+        EXCEPTION
+            WHEN OTHERS THEN
+                PERFORM creditsd.mark_everyone();
+        END;
+        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NOTIFY creditsd;
     END IF;
+        RETURN NULL;
+    END unusual;
+    INSERT INTO creditsd.changes (user_id)
+    VALUES (NEW."user_id"::uuid);
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
@@ -126,25 +134,32 @@ CREATE FUNCTION creditsd.capture_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-DECLARE
-    marked uuid;
-    left_behind uuid;
 BEGIN
+    <<unusual>>
     BEGIN
-        marked := NEW."user_id";
-        left_behind := OLD."user_id";
-    EXCEPTION
-        WHEN OTHERS THEN
-            PERFORM creditsd.mark_everyone();
-    END;
-    IF marked IS NOT NULL THEN
-        INSERT INTO creditsd.changes (user_id)
-        VALUES (marked);
+        BEGIN
+            EXIT unusual WHEN OLD."user_id"::uuid = NEW."user_id"::uuid;
+        EXCEPTION
+            WHEN OTHERS THEN
+                PERFORM creditsd.mark_everyone();
+                -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NOTIFY creditsd;
     END IF;
-    IF (left_behind <> marked OR (left_behind IS NOT NULL AND marked IS NULL)) THEN
+                RETURN NULL;
+        END;
         INSERT INTO creditsd.changes (user_id)
-        VALUES (left_behind);
+        SELECT marked
+        FROM unnest(ARRAY[NEW."user_id", OLD."user_id"]::uuid[]) AS marked
+        WHERE marked IS NOT NULL;
+        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NOTIFY creditsd;
     END IF;
+        RETURN NULL;
+    END unusual;
+    INSERT INTO creditsd.changes (user_id)
+    VALUES (NEW."user_id"::uuid);
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;

@@ -1,0 +1,127 @@
+"""The capture triggers alone: whom each write marks, and that no write fails because of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.conftest import Database
+from tests.integration.line import OTHER, USER, installed
+
+THIRD = "00000000-0000-0000-0000-000000000003"
+ROW = "INSERT INTO user_credits (user_id, credits, status) VALUES ('{}', 5, 'active')"
+SPENT = "UPDATE user_credits SET credits = 6 WHERE id = 1"
+BOTH = f"VALUES ('{USER}'::uuid, 5, 'active'), ('{OTHER}', 5, 'active')"
+UPSERT = "ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, credits = 9"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Whom the changes name, and how often everyone was marked."""
+
+    users: list[str]
+    everyone: int = 0
+
+
+def taken(database: Database) -> Marks:
+    """Read all marks, and take them away."""
+    users = sorted({str(user_id) for (user_id,) in database.run("DELETE FROM creditsd.changes RETURNING user_id")})
+    return Marks(users, len(database.run("DELETE FROM creditsd.resyncs RETURNING cause")))
+
+
+@pytest.fixture
+async def table(reference_table: Database) -> Database:
+    """The table with a row of USER (id 1) and one of OTHER (id 2), and no mark."""
+    await installed(reference_table)
+    reference_table.run(ROW.format(USER))
+    reference_table.run(ROW.format(OTHER))
+    taken(reference_table)
+    return reference_table
+
+
+@pytest.mark.parametrize(
+    ("written", "marked"),
+    [
+        (ROW.format(THIRD), [THIRD]),
+        (SPENT, [USER]),
+        (f"UPDATE user_credits SET user_id = '{THIRD}' WHERE id = 1", [USER, THIRD]),
+        ("UPDATE user_credits SET credits = 6 WHERE id > 2", []),
+        ("UPDATE user_credits SET credits = credits", [USER, OTHER]),
+        ("DELETE FROM user_credits WHERE id = 2", [OTHER]),
+        (
+            f"INSERT INTO user_credits (id, user_id, credits, status) VALUES (1, '{THIRD}', 1, 'active') {UPSERT}",
+            [USER, THIRD],
+        ),
+        (
+            f"INSERT INTO user_credits (id, user_id, credits, status) VALUES (9, '{THIRD}', 1, 'active') {UPSERT}",
+            [THIRD],
+        ),
+        (f"INSERT INTO user_credits (user_id, credits, status) SELECT * FROM ({BOTH}) AS v", [USER, OTHER]),
+        (f"BEGIN; {SPENT}; SAVEPOINT s; DELETE FROM user_credits WHERE id = 2; ROLLBACK TO s; COMMIT", [USER]),
+        (f"BEGIN ISOLATION LEVEL REPEATABLE READ; {SPENT}; COMMIT", [USER]),
+        (f"BEGIN ISOLATION LEVEL SERIALIZABLE; {SPENT}; COMMIT", [USER]),
+        (f"BEGIN; SET LOCAL session_replication_role = replica; {SPENT}; COMMIT", [USER]),
+        ("BEGIN; SET CONSTRAINTS ALL DEFERRED; UPDATE user_credits SET credits = 6 WHERE id = 2; COMMIT", [OTHER]),
+        ("BEGIN; UPDATE user_credits SET credits = 6; ROLLBACK", []),
+        ("WITH gone AS (DELETE FROM user_credits RETURNING user_id) SELECT * FROM gone", [USER, OTHER]),
+    ],
+)
+def test_a_write_marks_whose_rows_it_touched_and_nobody_else(table: Database, written: str, marked: list[str]) -> None:
+    table.psql(written)
+    assert taken(table) == Marks(sorted(marked))
+
+
+def test_merge_and_copy_mark_as_other_writes_do(table: Database) -> None:
+    table.psql(f"COPY user_credits (user_id, credits, status) FROM STDIN;\n{THIRD}\t5\tactive\n\\.\n")
+    assert taken(table) == Marks([THIRD])
+    if table.server.version >= 15:
+        table.run(
+            f"MERGE INTO user_credits AS c USING (VALUES ('{THIRD}'::uuid), ('{OTHER}')) AS v (user_id) "
+            "ON c.user_id = v.user_id "
+            "WHEN MATCHED AND c.id = 2 THEN DELETE WHEN MATCHED THEN UPDATE SET credits = 7"
+        )
+        assert taken(table) == Marks([OTHER, THIRD])
+
+
+def test_whoever_moves_to_or_from_nobody_is_marked_once(table: Database) -> None:
+    table.run("ALTER TABLE user_credits ALTER COLUMN user_id DROP NOT NULL")
+    table.run("UPDATE user_credits SET user_id = NULL WHERE id = 1")
+    assert taken(table) == Marks([USER])
+    table.run("UPDATE user_credits SET credits = 7 WHERE id = 1")
+    assert taken(table) == Marks([])
+    table.run(f"UPDATE user_credits SET user_id = '{THIRD}' WHERE id = 1")
+    assert taken(table) == Marks([THIRD])
+    table.run(
+        "UPDATE user_credits SET user_id = NULL; DELETE FROM user_credits; INSERT INTO user_credits VALUES (DEFAULT)"
+    )
+    assert taken(table).users == sorted([OTHER, THIRD])
+
+
+ALTERED = {
+    "renamed": ("RENAME COLUMN user_id TO owner_id", "membership"),
+    "dropped": ("DROP COLUMN user_id", "membership"),
+    "another type": ("ALTER COLUMN user_id TYPE text USING user_id || '-x'", "user_id"),
+    "another column": ("DROP COLUMN user_id, ADD COLUMN user_id jsonb DEFAULT '{}'", "membership"),
+}
+
+
+@pytest.mark.parametrize("altered", ALTERED)
+async def test_a_column_that_is_no_more_what_it_was_marks_everyone_and_fails_no_write(
+    table: Database, altered: str
+) -> None:
+    alteration, column = ALTERED[altered]
+    async with table.connect() as old:  # has plans of the time before
+        for written in (SPENT, ROW.format(THIRD), "DELETE FROM user_credits WHERE id > 2"):
+            await old.execute(written.encode())
+        table.run(f"ALTER TABLE user_credits {alteration}")
+        taken(table)
+        async with table.connect() as new:
+            for session in (old, new):
+                for written in (
+                    SPENT,
+                    f"INSERT INTO user_credits ({column}) VALUES ('x')",
+                    "DELETE FROM user_credits WHERE id > 2",
+                ):
+                    await session.execute(written.encode())
+                    assert taken(table) == Marks([], everyone=1), written
