@@ -16,7 +16,8 @@ EX_UNAVAILABLE = 69
 def forget(user_id: UserId, json: Json = False) -> None:
     """Erase a user from creditsd's tables and from every sink that can take back what it was told.
 
-    Delete the user's own rows first: they are the application's, and their next change would bring the total back.
+    Delete the user's own rows first: they are the application's, and their next change, or a sweep, would bring the
+    total back.
     Says what could not be reached; exits 69 when a sink did not answer that could have forgotten.
     """
 
@@ -31,5 +32,6 @@ def forget(user_id: UserId, json: Json = False) -> None:
         render.forgotten(console, found)
     if found.remaining:
         rows = "1 row" if found.remaining == 1 else f"{found.remaining} rows"
-        say(f"the application's table still has {rows} of this user: the next change brings the total back", note=True)
+        still = f"the application's table still has {rows} of this user"
+        say(f"{still}: the next change, or a sweep, brings the total back", note=True)
     raise typer.Exit(EX_UNAVAILABLE if found.unreachable else 0)

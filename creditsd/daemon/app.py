@@ -40,7 +40,9 @@ from creditsd.postgres import budget, connections
 from creditsd.postgres.connections import Pool
 from creditsd.schema.watch import TableWatch
 from creditsd.sinks import Sink
+from creditsd.totals import sweep
 from creditsd.totals.republish import RecentlyPublished
+from creditsd.totals.sweep import Sweep
 
 log = structlog.get_logger()
 
@@ -100,7 +102,8 @@ class Daemon:
         )
         surface.measure(self._pipeline, self._pool)
         polls.tell(self._publishers.poll)
-        opener = Opener(settings, self._pool, self._tell, self._state, polls, line, timings)
+        swept = _sweep(settings, line, timings.sweep)
+        opener = Opener(settings, self._pool, self._tell, self._state, polls, swept, timings)
         self._election = Election(
             settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
         )
@@ -227,6 +230,20 @@ class Daemon:
         self._election.resign()
         await ended([line], max(deadline, time.monotonic() + self._timings.close_seconds))
         log.info("daemon.stopped")
+
+
+def _sweep(settings: Settings, metrics: LineMetrics, timings: sweep.Timings) -> Sweep | None:
+    """Make the sweep, unless it is off."""
+    if not settings.sweep_hours:
+        return None
+    return Sweep(
+        settings.policy,
+        hours=settings.sweep_hours,
+        page_users=settings.max_batch_users,
+        rings=settings.wakeup == "doorbell",
+        metrics=metrics,
+        timings=timings,
+    )
 
 
 def _publishing(

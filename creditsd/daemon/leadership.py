@@ -18,10 +18,9 @@ from creditsd.daemon.lock_watch import LockWatch
 from creditsd.daemon.polls import Polls
 from creditsd.daemon.state import DaemonState
 from creditsd.daemon.tasks import ended
-from creditsd.metrics.counters import LineMetrics
 from creditsd.postgres.connections import Connection, Pool, translated
 from creditsd.postgres.pooler import server_pid
-from creditsd.totals import history_partitions, sweep
+from creditsd.totals import history_partitions
 from creditsd.totals.history_partitions import HistoryPartitions
 from creditsd.totals.recompute import Recomputer
 from creditsd.totals.sweep import Sweep
@@ -53,10 +52,6 @@ class Times(Protocol):
         """When to open and drop partitions."""
 
     @property
-    def sweep(self) -> sweep.Timings:
-        """How slowly to compare everyone."""
-
-    @property
     def locks(self) -> lock_watch.Timings:
         """When to look who holds our locks."""
 
@@ -77,7 +72,7 @@ class Opener:
     told: Callable[[str], None]
     state: DaemonState
     polls: Polls
-    metrics: LineMetrics
+    sweep: Sweep | None
     timings: Times
 
     @asynccontextmanager
@@ -98,25 +93,16 @@ class Opener:
             with translated():
                 pid = await server_pid(session)
             locks = LockWatch(pid, self.state, lambda: bell.state, self.timings.locks)
-            jobs: Sequence[Job] = (ChangePurger(reader, self.timings.purger), partitions, locks, *self._sweep())
-            beside = [tasks.create_task(each) for each in (*bell.beside(), *(job.run(self.pool) for job in jobs))]
+            jobs: Sequence[Job] = (ChangePurger(reader, self.timings.purger), partitions, locks)
+            running = [*bell.beside(), *(job.run(self.pool) for job in jobs)]
+            if self.sweep is not None:
+                running.append(self.sweep.run(self.pool, at_rest=self._at_rest, pause=self.polls.pause))
+            beside = [tasks.create_task(each) for each in running]
             try:
                 yield Leadership(session, reader, recomputer, bell)
             finally:
                 await ended(beside)
 
-    def _sweep(self) -> Sequence[Sweep]:
-        """Make the sweep, unless it is off."""
-        settings = self.settings
-        if not settings.sweep_hours:
-            return ()
-        made = Sweep(
-            settings.policy,
-            settings.sweep_hours,
-            settings.max_batch_users,
-            at_rest=lambda: self.state.now == "leading",
-            told=self.metrics.drifted,
-            timings=self.timings.sweep,
-            pause=self.polls.pause,
-        )
-        return (made,)
+    def _at_rest(self) -> bool:
+        """Whether everyone was recomputed, and nothing else goes through them now."""
+        return self.state.now == "leading"

@@ -46,6 +46,7 @@ class LineMetrics:
         self._changes = Counter("creditsd_changes_read", "Changes that were read.", registry=registry)
         self._users = Counter("creditsd_users_recomputed", "Users recomputed for a change.", registry=registry)
         self._totals = Counter("creditsd_totals_stored", "New totals, by cause.", ["cause"], registry=registry)
+        self._compared = Counter("creditsd_users_compared", "Users that a sweep compared.", registry=registry)
         self._drift = Counter(
             "creditsd_drift",
             "Totals that a sweep found to be other than the table's, by kind.",
@@ -73,6 +74,10 @@ class LineMetrics:
             self._changes.inc(changes)
             self._users.inc(users)
             self._drains.observe(seconds)
+
+    def swept(self, users: int) -> None:
+        """Count users that a sweep has compared."""
+        self._compared.inc(users)
 
     def drifted(self, kind: str, users: int) -> None:
         """Count users whose total was other than the table's though nothing said so."""

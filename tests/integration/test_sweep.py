@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,11 +12,13 @@ from typing import Any
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
+from creditsd.postgres import connections
 from creditsd.totals import sweep
 from tests.conftest import Database, eventually
 from tests.integration.line import MemorySink, installed, user
 from tests.integration.running import QUICK, running, until
 
+ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, 5, 'active')"
 OFTEN = replace(QUICK, sweep=sweep.Timings(share=0.5, page_seconds=0.01))
 HOURS = 1e-6
 
@@ -72,3 +75,63 @@ async def test_nobody_has_drifted_whose_change_is_only_not_read_yet(reference_ta
                         await writer.execute("UPDATE user_credits SET credits = credits + 1 WHERE user_id = %s", [each])
                     await asyncio.sleep(0)
     assert drifts(logs) == set()
+
+
+async def test_who_cannot_be_kept_or_summed_up_is_passed_by_and_the_others_are_not(database: Database) -> None:
+    database.run("CREATE TABLE user_credits (user_id text, credits numeric, status text)")
+    settings = await installed(database, max_batch_users=5, sweep_hours=HOURS)
+    dice = random.Random(9)
+    long = "".join(chr(dice.randrange(33, 127)) for _ in range(9000))
+    for name in ("a", "b", "c", "m", "x", "y", "z", long):
+        database.run(ADD, [name])
+    sink = MemorySink()
+    with capture_logs() as logs:
+        async with running(settings, sink, timings=OFTEN) as daemon:
+            await sink.until(lambda: len(sink.newest) == 7)
+            database.run("UPDATE user_credits SET credits = repeat('9', 131072)::numeric WHERE user_id = 'm'")
+            database.run(
+                "INSERT INTO user_credits SELECT u.* FROM user_credits AS u, generate_series(1, 11) WHERE user_id = 'm'"
+            )
+            told = sink.newest["z"].version
+            database.run("UPDATE creditsd.balances SET credits = 7 WHERE user_id = 'z'")
+            await sink.until(lambda: sink.newest["z"].version > told)
+            assert daemon.state == "leading"
+    assert [each for each in logs if each["event"] in ("balances.sweep_failed", "daemon.interrupted")] == []
+
+
+async def test_a_sweep_goes_on_where_a_leadership_ended(reference_table: Database) -> None:
+    settings = await installed(reference_table, max_batch_users=10)
+    users = [user(number) for number in range(25)]
+    reference_table.run(GIVE, [users])
+    async with running(settings) as daemon:
+        await until(daemon, "state", "leading")
+    counts = Counts()
+    one = sweep.Sweep(settings.policy, hours=1, page_users=10, rings=False, metrics=counts, timings=OFTEN.sweep)
+    pool = connections.pool(settings.dsn, purpose="test", max_size=1)
+    async with pool:
+        for compared in (10, 20, 25):
+            job = asyncio.create_task(one.run(pool, at_rest=lambda: True, pause=asyncio.sleep))
+            await counts.until(compared)
+            job.cancel()
+            await asyncio.wait([job])
+    assert counts.compared == 25
+
+
+class Counts:
+    """Counts what a sweep compares, and has it wait where it was waited for."""
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self._changed = asyncio.Event()
+
+    def swept(self, users: int) -> None:
+        self.compared += users
+        self._changed.set()
+
+    def drifted(self, kind: str, users: int) -> None:
+        raise AssertionError((kind, users))
+
+    async def until(self, compared: int) -> None:
+        while self.compared < compared:
+            await self._changed.wait()
+            self._changed.clear()
