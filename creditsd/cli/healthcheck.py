@@ -22,12 +22,13 @@ def healthcheck(
     """Exit with 0 where /readyz of the daemon on this machine would say 200, and with 69 where not.
 
     Where HTTP is off, the database is asked instead: whether a daemon leads, on whichever machine, and sees every
-    change.
+    change. With --live nobody is asked then, and it exits with 0.
     """
     settings = invocation.settings()
     address = settings.http.address
     if address is None:
-        answer = finish(_led(settings))
+        off = Answer(True, "HTTP is off (http.listen is empty), so nobody can say whether it is alive")
+        answer = off if live else finish(_led(settings))
     else:
         found = probe(address, "/livez" if live else "/readyz")
         answer = found or Answer(False, f"no daemon of this machine answers at {settings.http.listen}")

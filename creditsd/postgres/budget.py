@@ -14,4 +14,5 @@ DOORBELL = 2  # one that listens, one that holds the lock while the daemon sleep
 def connections_needed(settings: Settings) -> int:
     """Return how many connections one daemon with these settings opens at most."""
     doorbell = DOORBELL if settings.wakeup == "doorbell" else 0
-    return PUBLISHER + READER + OPERATOR + LEADER + doorbell
+    sinks = sum(each.scheme == "supabase" for each in settings.sinks)  # each a connection, mostly to this server
+    return sinks + PUBLISHER + READER + OPERATOR + LEADER + doorbell

@@ -128,10 +128,10 @@ class Doubtful(Sink, Protocol):
 
 
 @runtime_checkable
-class ConnectingLate(Sink, Protocol):
-    """A sink whose `open` connects to nobody: whether its receiver is there, the first delivery tells."""
+class Untried(Sink, Protocol):
+    """A sink whose receiver cannot be tried by `open` without a trace; `untried` says why."""
 
-    connects_late: bool
+    untried: str
 
 
 def told_only_of(sink: Sink) -> Sequence[Type]:

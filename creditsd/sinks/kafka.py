@@ -82,6 +82,7 @@ class KafkaSink:
     """Appends to a topic. It cannot be queried by key: the consumer, or compaction, keeps the newest."""
 
     max_batch = MAX_BATCH
+    untried = "to connect may make the topic where there is none"
 
     def __init__(self, name: str, servers: str, settings: dict[str, Any], options: Options) -> None:
         self._label = f"sink {name}: {servers}"

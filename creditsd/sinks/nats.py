@@ -42,6 +42,7 @@ class NatsSink:
     """
 
     max_batch = MAX_BATCH
+    untried = "to connect would make the stream where there is none"
 
     def __init__(self, server: broker.NatsBroker, options: Options) -> None:
         self._server = server

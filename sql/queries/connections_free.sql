@@ -1,9 +1,12 @@
--- How many connections this role may still open here, how many of ours are open, and which limit is the nearest.
+-- How many connections this role may still open here beside this one, how many of a daemon's are open, and which limit is the nearest.
 WITH sessions AS (
     SELECT a.datid, a.usesysid, a.application_name
     FROM pg_stat_activity AS a
-    WHERE a.usesysid IS NOT NULL
-    AND a.datid IS NOT NULL
+    WHERE a.datid IS NOT NULL
+    AND a.usesysid IS NOT NULL
+    AND a.leader_pid IS NULL
+    AND a.backend_type IS DISTINCT FROM 'walsender'
+    AND a.pid <> pg_backend_pid()
 ),
 limits (name, most, used) AS (
     SELECT

@@ -97,9 +97,9 @@ async def test_a_right_that_is_missing_is_named_with_the_command_that_grants_it(
         assert finding(done, "rights")["hint"] == f"run `creditsd install --role {role}` as the table's owner"
         database.run(f"ALTER ROLE {role} CONNECTION LIMIT 5")
         found = finding(await installed.creditsd("doctor", CREDITSD_DSN=dsn), "connections")
-        assert found["said"] == "a daemon opens 13 at most, and 4 are free"
+        assert found["said"] == "a daemon opens 13 at most, and 5 are free"
         assert (
-            found["hint"] == f"raise CONNECTION LIMIT of the role {role}, or have others open fewer: 9 more are needed"
+            found["hint"] == f"raise CONNECTION LIMIT of the role {role}, or have others open fewer: 8 more are needed"
         )
     finally:
         database.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
@@ -118,6 +118,20 @@ async def test_rows_that_surprise_are_named(installed: Operator) -> None:
     )
     done = await installed.creditsd("doctor")
     assert finding(done, "rows", "problem")["said"] == f"set aside, because not summed: 1 user, e.g. {ONE}"
+
+
+async def test_rows_that_cannot_be_summed_up_hide_nothing_else(installed: Operator) -> None:
+    installed.database.run("ALTER TABLE user_credits ALTER COLUMN credits TYPE numeric")
+    assert (await installed.creditsd("install")).code == 0
+    most = "repeat('9', 131072)::numeric"
+    installed.database.run(
+        "INSERT INTO user_credits (user_id, credits, status, plan_type) "
+        f"SELECT %s, {most}, 'expired', 'one_time' FROM generate_series(1, 11)",
+        [ONE],
+    )
+    done = await installed.creditsd("doctor")
+    assert "cannot be summed up" in finding(done, "rows", "problem")["said"]
+    assert finding(done, "rights")["level"] == "good"
 
 
 async def test_a_publication_of_all_tables_is_told_and_one_of_the_balances_is_not(installed: Operator) -> None:
@@ -210,6 +224,8 @@ async def test_a_health_check_says_what_readyz_would(installed: Operator, tmp_pa
 
 
 async def test_a_health_check_asks_the_database_where_http_is_off(installed: Operator, tmp_path: Path) -> None:
+    unknown = await installed.creditsd("healthcheck", "--live", CREDITSD_DSN="host=127.0.0.1 port=1")
+    assert (unknown.code, "HTTP is off" in unknown.err) == (0, True)
     nobody = await installed.creditsd("healthcheck")
     assert (nobody.code, "Nobody leads" in nobody.err) == (UNAVAILABLE, True)
     async with running(tmp_path, env=installed.env) as daemon:

@@ -11,7 +11,7 @@ from creditsd.admin.sinks import list_sinks
 from creditsd.config.settings import Settings, SinkSettings
 from creditsd.domain.errors import CreditsdError, SinkUnavailable
 from creditsd.postgres.connections import Connection
-from creditsd.sinks import ConnectingLate, Doubtful, make
+from creditsd.sinks import Doubtful, Untried, make
 
 OPEN_SECONDS = 10.0
 
@@ -44,6 +44,8 @@ async def _opened(settings: SinkSettings) -> Sequence[Finding]:
     except CreditsdError as error:
         return [failed(about, error)]
     doubts = [note(about, each) for each in sink.doubts] if isinstance(sink, Doubtful) else []
+    if isinstance(sink, Untried):
+        return [note(about, sink.untried, f"creditsd sinks test {settings.name}"), *doubts]
     try:
         async with asyncio.timeout(OPEN_SECONDS):
             await sink.open()
@@ -55,9 +57,4 @@ async def _opened(settings: SinkSettings) -> Sequence[Finding]:
     finally:
         with contextlib.suppress(SinkUnavailable):
             await sink.close()
-    if isinstance(sink, ConnectingLate):
-        return [
-            note(about, "not tried, for that would deliver something", f"creditsd sinks test {settings.name}"),
-            *doubts,
-        ]
     return [good(about, "it can be reached"), *doubts]

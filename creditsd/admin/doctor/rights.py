@@ -1,4 +1,4 @@
-"""What the role of `dsn` lacks of the rights that the daemon needs."""
+"""What the roles of `dsn` and `listen_dsn` lack of the rights that the daemon needs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from collections.abc import Sequence
 from creditsd.admin.doctor.finding import Finding, good, problem
 from creditsd.config.settings import Settings
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, rows
+from creditsd.postgres.connections import Connection, connected, row
 
 NAMED = 3
 
 
-async def examine(connection: Connection, _: Settings) -> Sequence[Finding]:
-    """Look for what sql/grants.sql grants and this role does not have."""
-    lacking = [str(name) for (name,) in await rows(connection, sql_files.sql("queries/rights_lacking"))]
-    role = connection.info.user
+async def examine(connection: Connection, settings: Settings) -> Sequence[Finding]:
+    """Look for what sql/grants.sql grants and these roles do not have; the leader comes by `listen_dsn`."""
+    found = dict([await _lacking(connection)])
+    if settings.listen_dsn:
+        async with connected(settings.direct_dsn, purpose="doctor", direct=True) as direct:
+            found |= dict([await _lacking(direct)])
+    return [_said(role, lacking) for role, lacking in found.items()]
+
+
+async def _lacking(connection: Connection) -> tuple[str, Sequence[str]]:
+    found = await row(connection, sql_files.sql("queries/rights_lacking"))
+    assert found is not None
+    return found[0], found[1] or []
+
+
+def _said(role: str, lacking: Sequence[str]) -> Finding:
     if not lacking:
-        return [good("rights", f"{role} has all that the daemon needs")]
+        return good("rights", f"{role} has all that the daemon needs")
     more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
     hint = f"run `creditsd install --role {role}` as the table's owner"
-    return [problem("rights", f"{role} lacks {', '.join(lacking[:NAMED])}{more}", hint)]
+    return problem("rights", f"{role} lacks {', '.join(lacking[:NAMED])}{more}", hint)

@@ -12,7 +12,7 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import CreditsdError, DatabaseUnavailable
 from creditsd.domain.total import digits
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, row, rows, translated
+from creditsd.postgres.connections import Connection, row, rows, summed, translated
 from creditsd.schema import install as schema
 from creditsd.schema.installation import Stops, compare
 from creditsd.schema.source_table import SourceTable
@@ -61,7 +61,7 @@ async def examine_publications(connection: Connection, _: Settings) -> Sequence[
 async def _left_over(connection: Connection, settings: Settings) -> Sequence[Finding]:
     words = {"expire_empty": settings.expire_empty, "expired_status": settings.source.expired_status}
     try:
-        with translated():
+        with translated(), summed("one of several"):
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL statement_timeout TO '{ROWS_SECONDS}s'")
                 found = await row(connection, sql_files.sql("queries/rows_left_over"), words)

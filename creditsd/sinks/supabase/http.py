@@ -41,7 +41,7 @@ class ByHttp:
     """Posts to Realtime's endpoint, which answers 429 when a project sends too many messages."""
 
     max_batch = MAX_BATCH
-    connects_late = True
+    untried = "nothing connects before the first delivery"
 
     def __init__(self, name: str, url: yarl.URL, options: Options, trust: ssl.SSLContext | None) -> None:
         self._url = url / _PATH

@@ -35,7 +35,7 @@ class WebhookSink:
     """Delivers to one endpoint. A total may arrive twice or late: `version` and `webhook-id` tell."""
 
     max_batch = MAX_BATCH
-    connects_late = True
+    untried = "nothing connects before the first delivery"
 
     def __init__(
         self, name: str, url: yarl.URL, signers: Sequence[Signer], options: Options, trust: ssl.SSLContext | None
