@@ -80,7 +80,9 @@ class Pipeline:
         self._clock = ServerClock(timings.clock_tolerance_seconds)
         self._ending = False
         self._said_coarse = False
-        self._through = True  # the last drain left nothing unread
+        self.rings = settings.wakeup == "doorbell"
+        self._caught_up = True  # the last drain left nothing unread
+        self._pass_began: float | None = None  # of the pass under way, which is of many pages
         self._through_at = time.monotonic()
         self.leadership: Leadership | None = None
 
@@ -96,8 +98,8 @@ class Pipeline:
 
     @property
     def behind_seconds(self) -> float:
-        """How old the oldest change may be that is not recomputed yet; 0 at rest, with all of them read."""
-        at_rest = self._through and not self._state.busy_seconds
+        """How old the oldest change may be that is not recomputed yet, since we lead; 0 where all of them are."""
+        at_rest = self._caught_up and not self._state.busy_seconds
         return 0.0 if at_rest or self.leadership is None else time.monotonic() - self._through_at
 
     @property
@@ -126,7 +128,7 @@ class Pipeline:
                 reason="pg_control_system or pg_current_wal_insert_lsn is refused: a failover is known by its restart",
             )
         self.leadership, self._clock = leadership, ServerClock(self._timings.clock_tolerance_seconds)
-        self._through, self._through_at = True, time.monotonic()
+        self._caught_up, self._pass_began, self._through_at = True, None, time.monotonic()
         self.watch.begin()
         resyncing = resumption.resyncing
         try:
@@ -138,6 +140,7 @@ class Pipeline:
             await leadership.change_reader.save()
         finally:
             self.leadership = None
+            self._metrics.queue_usage.set(0)
             self.watch.end()
             self._note_divergences()
             self._state.rest()
@@ -221,9 +224,7 @@ class Pipeline:
         began = time.monotonic()
         drained = await leadership.change_reader.drain(limit)
         ended, page = time.monotonic(), drained.page
-        self._through = not page["full"]
-        if self._through:
-            self._through_at = began  # later changes it may not have seen
+        self._note_page(began, full=page["full"])
         self._rates.read(page["changes"])
         self._metrics.drained(changes=page["changes"], users=page["users"], seconds=ended - began)
         self._hand_over(drained.totals)
@@ -240,6 +241,14 @@ class Pipeline:
             self._hand_over(recomputed.totals)
             page["due_seconds"] = recomputed.page["due_seconds"]
         return page
+
+    def _note_page(self, began: float, *, full: bool) -> None:
+        """Note how far the reader is: a pass reads, in many pages, what its first one could see."""
+        pass_began = began if self._pass_began is None else self._pass_began
+        self._caught_up = not full and self._pass_began is None
+        self._pass_began = pass_began if full else None
+        if not full:
+            self._through_at = pass_began
 
     async def _resync(self, leadership: Leadership) -> float | None:
         """Recompute a page of everyone; return in how many seconds time alone changes a total."""

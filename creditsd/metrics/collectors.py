@@ -54,6 +54,10 @@ class MeasuredLine(Protocol):
     """What is measured of the line."""
 
     @property
+    def rings(self) -> bool:
+        """Whether it is to be woken by a bell."""
+
+    @property
     def state(self) -> str:
         """What the daemon does."""
 
@@ -154,7 +158,13 @@ class DaemonCollector:
         leader = Gauge("creditsd_leader", "Whether this daemon leads.", registry=registry)
         leader.set_function(self._leads)
         _one_of(registry, "creditsd_state", "What this daemon does.", STATES, lambda: line.state)
-        _one_of(registry, "creditsd_doorbell_state", "How it wakes.", DOORBELL_STATES, lambda: line.doorbell or "none")
+        _one_of(
+            registry,
+            "creditsd_doorbell_state",
+            "How it wakes.",
+            DOORBELL_STATES,
+            lambda: (line.doorbell if line.rings else None) or "none",
+        )
         watched = "Whether every change of the table is seen: 0 while somebody must mend what could hide one."
         Gauge("creditsd_table_watched", watched, registry=registry).set_function(lambda: float(line.table_watched))
         oldest = "How old the oldest change may be that is not recomputed yet; 0 where there is none."

@@ -27,6 +27,7 @@ class AtRest:
     """A line with nothing to do."""
 
     state: str = "leading"
+    rings: bool = True
     doorbell: str | None = None
     table_watched: bool = True
     behind_seconds: float = 0.0
