@@ -20,6 +20,7 @@ from creditsd.config import sources
 from creditsd.config.redact import is_secret, redact
 from creditsd.config.types import (
     ApiKey,
+    Claim,
     Column,
     ColumnOrNone,
     Credits,
@@ -35,6 +36,7 @@ from creditsd.config.types import (
     SinkName,
     SinkUrl,
     Word,
+    parse_claim,
     parse_relation,
 )
 from creditsd.domain.errors import ConfigError, InputError
@@ -116,7 +118,14 @@ class TokenSettings(_Section):
     jwks_url: HttpUrl = ""
     jwt_audience: str = ""
     jwt_issuer: str = ""
+    jwt_authorized_parties: list[Word] = []
+    jwt_user_claim: Claim = "sub"
     jwt_leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+
+    @property
+    def user_claim(self) -> tuple[str, ...]:
+        """The steps into a token's claims that lead to the user's id."""
+        return parse_claim(self.jwt_user_claim)
 
 
 class HttpSettings(TokenSettings):

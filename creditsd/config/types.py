@@ -15,6 +15,7 @@ _UNQUOTED = r"[^\W\d][\w$]*"
 _QUOTED = r'"(?:[^"\0]|"")+"'
 _RELATION = re.compile(rf"(?:({_UNQUOTED}|{_QUOTED})\s*\.\s*)?({_UNQUOTED}|{_QUOTED})")
 _UPPER_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+_NO_USER = frozenset({"iss", "aud", "azp", "exp", "nbf", "iat", "jti"})  # of the registered claims
 _NAME_BYTES = 63  # PostgreSQL cuts longer names off, silently
 
 
@@ -40,6 +41,24 @@ def _identifier(name: str) -> str:
 
 def _relation(text: str) -> str:
     parse_relation(text)
+    return text
+
+
+def parse_claim(text: str) -> tuple[str, ...]:
+    """Split the name of a token's claim into the steps that lead to it: each dot leads into an object.
+
+    A claim that is called like a URL, as services call those of their own, is one step with its dots.
+    """
+    path = (text,) if "://" in text else tuple(text.split("."))
+    if "\0" in text or any(not each or each != each.strip() for each in path):
+        raise ValueError("must be the name of a claim, e.g. sub, org_id, app_metadata.org or https://example.com/org")
+    if text in _NO_USER:
+        raise ValueError(f"names no user: {text} says something else of a token")
+    return path
+
+
+def _claim(text: str) -> str:
+    parse_claim(text)
     return text
 
 
@@ -114,6 +133,7 @@ Word = Annotated[str, Field(min_length=1)]
 ApiKey = Annotated[str, Field(min_length=1), AfterValidator(_api_key)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
+Claim = Annotated[str, AfterValidator(_claim)]
 Relation = Annotated[str, AfterValidator(_relation)]
 Listen = Annotated[str, AfterValidator(_listen)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]

@@ -48,7 +48,7 @@ log = structlog.get_logger()
 
 RELOADED = reload.Scope(
     changes=frozenset({"sinks", "http", "log"}),
-    fixed=frozenset({"http.listen"}),
+    fixed=frozenset({"http.listen", "http.jwt_user_claim"}),  # the latter is installed, too
     unused=frozenset({"role", "reader", "lock_timeout_seconds", "lock_wait_seconds", "serve"}),
 )
 

@@ -143,13 +143,13 @@ class Auth:
         if verifier is None or "X-API-Key" in request.headers:
             raise RequestRefused.unauthorized("this API key is not known here", "invalid_token")
         token = await verifier.verify(credential)
-        return Caller(f"user {token.user_id}", token.user_id, token.expires_at, admitted_by=verifier)
+        return Caller(f"user {token.subject}", token.user_id, token.expires_at, admitted_by=verifier)
 
     def _own(self, user_id: str) -> str:
         try:
             return self._hub.canonical(user_id)
         except InputError as error:
-            raise self._denied(f"this token's sub is none of our users: {error}") from None
+            raise self._denied(f"this token's {self._settings.jwt_user_claim} is none of our users: {error}") from None
 
     def _denied(self, error: str) -> RequestRefused:
         self._metrics.auth_failures.labels("403").inc()

@@ -17,15 +17,18 @@ from creditsd.http.key_timings import KeyTimings
 
 log = structlog.get_logger()
 
-ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 LONGEST_BYTES = 1 << 20
 
-_KINDS: Mapping[tuple[str, str | None], str] = {
-    ("RSA", None): "RS256",
-    ("EC", "P-256"): "ES256",
-    ("OKP", "Ed25519"): "EdDSA",
+# What a key may verify, by its type and curve: the first, where it does not say itself by its alg.
+_VERIFIES: Mapping[tuple[str, str | None], Sequence[str]] = {
+    ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("EC", "P-521"): ("ES512",),
+    ("OKP", "Ed25519"): ("EdDSA",),
 }
+ALGORITHMS = tuple(each for algorithms in _VERIFIES.values() for each in algorithms)
 
 
 class Jwks:
@@ -55,7 +58,7 @@ class Jwks:
                 503, "the keys that tokens are verified by cannot be read now", self._timings.retry_seconds
             )
         if found is None:
-            raise RequestRefused.unauthorized("the token is signed by a key that is not known here", "invalid_token")
+            raise RequestRefused.unauthorized(self._why_not(algorithm, kid), "invalid_token")
         return found.key
 
     async def close(self) -> None:
@@ -71,6 +74,15 @@ class Jwks:
     def _find(self, algorithm: str, kid: str | None) -> jwt.PyJWK | None:
         fitting = [each for each in self._keys if each.algorithm_name == algorithm and kid in (None, each.key_id)]
         return fitting[0] if len(fitting) == 1 or (fitting and kid is not None) else None
+
+    def _why_not(self, algorithm: str, kid: str | None) -> str:
+        """Say why no key verifies a token. What is published is no secret; what the token says is not quoted."""
+        same = [each.algorithm_name for each in self._keys if kid is not None and each.key_id == kid]
+        if same:
+            return f"the token is signed by {algorithm}, and its key (kid) is published for {', '.join(same)}"
+        if kid is None and sum(each.algorithm_name == algorithm for each in self._keys) > 1:
+            return f"the token does not name its key (kid), and several are published for {algorithm}"
+        return "the token is signed by an unknown key: http.jwks_url publishes none that fits its alg and kid"
 
     async def _refresh(self, *, wait: bool) -> None:
         """Fetch the keys, unless that was tried a moment ago; without `wait` also unless a fetch is under way."""
@@ -119,13 +131,15 @@ def _usable(body: bytes) -> list[jwt.PyJWK]:
         except (jwt.PyJWTError, ValueError, TypeError):
             log.debug("keys.skipped", reason="a key that cannot be read")
     if not found:
-        raise ValueError(f"it has no key of {', '.join(ALGORITHMS)}")
+        raise ValueError(f"it has no key that verifies {', '.join(ALGORITHMS)}")
     return found
 
 
 def _algorithm(key: Mapping[str, Any]) -> str | None:
-    """Return the algorithm a published key verifies; None for those we do not accept."""
+    """Return the one algorithm a published key verifies; None for those we do not accept."""
     kind, curve = key.get("kty"), key.get("crv")
-    algorithm = _KINDS.get((str(kind), None if kind == "RSA" else str(curve)))
-    fits = key.get("use", "sig") == "sig" and key.get("alg", algorithm) == algorithm
-    return algorithm if fits else None
+    possible = _VERIFIES.get((str(kind), None if kind == "RSA" else str(curve)), ())
+    if not possible or key.get("use", "sig") != "sig":
+        return None
+    algorithm = key.get("alg", possible[0])
+    return algorithm if algorithm in possible else None

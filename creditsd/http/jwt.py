@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import jwt
 import structlog
-from jwt.exceptions import InvalidSubjectError
 
 from creditsd.config.settings import HttpSettings
+from creditsd.http import claims
 from creditsd.http.errors import RequestRefused
 from creditsd.http.jwks import ALGORITHMS, Jwks
 from creditsd.http.key_timings import KeyTimings
@@ -25,10 +25,8 @@ LAST_SECOND = 1 << 40  # of what a token may call its end; later is never
 _WRONG: list[tuple[type[jwt.PyJWTError], str]] = [
     (jwt.ExpiredSignatureError, "the token has expired: sign in again"),
     (jwt.ImmatureSignatureError, "the token is not valid yet: compare the clocks"),
-    (jwt.InvalidAudienceError, "the token is meant for somebody else (aud)"),
-    (jwt.InvalidIssuerError, "the token comes from somebody else (iss)"),
-    (InvalidSubjectError, "the token names no user (sub)"),
-    (jwt.MissingRequiredClaimError, "the token lacks exp, sub, or an aud or iss that is asked for"),
+    (jwt.InvalidAudienceError, "the token has the wrong audience: its aud is not http.jwt_audience"),
+    (jwt.InvalidIssuerError, "the token has the wrong issuer: its iss is not http.jwt_issuer"),
     (jwt.InvalidSignatureError, "the token's signature is wrong"),
 ]
 _NO_TOKEN = "this is neither an API key that is known here nor a token that can be read"  # noqa: S105  says so
@@ -36,9 +34,11 @@ _NO_TOKEN = "this is neither an API key that is known here nor a token that can 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """The user a token belongs to, and when it expires, in seconds since 1970."""
+    """Whose credits a token opens, who sent it, and when it expires, in seconds since 1970."""
 
     user_id: str
+    subject: str
+    """One person, where `user_id` may be the organization that many belong to."""
     expires_at: float
 
 
@@ -54,9 +54,10 @@ class JwtVerifier:
         issuer = urlsplit(settings.jwks_url)
         if issuer.scheme == "http" and issuer.hostname not in ("localhost", "127.0.0.1", "::1"):
             log.warning("access.keys_read_in_clear", hint="let http.jwks_url begin with https://")
+        self._user_claim = settings.user_claim
         wanted = {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
-        required = ["exp", "sub", *(name for name, value in wanted.items() if value)]
-        self._options: Any = {"require": required, "verify_aud": bool(settings.jwt_audience)}
+        required = ["exp", *(name for name, value in wanted.items() if value)]
+        self._options: Any = {"require": required, "verify_aud": bool(settings.jwt_audience), "verify_sub": False}
 
     async def close(self) -> None:
         """Close the connection to the JWKS endpoint."""
@@ -68,7 +69,7 @@ class JwtVerifier:
         algorithm, kid = _header(token)
         key = await self._key(algorithm, kid)
         try:
-            claims: dict[str, Any] = jwt.decode(
+            signed: dict[str, Any] = jwt.decode(
                 token,
                 key,
                 algorithms=[algorithm],
@@ -78,14 +79,14 @@ class JwtVerifier:
                 options=self._options,
             )
         except jwt.PyJWTError as error:
-            line = next((line for kind, line in _WRONG if isinstance(error, kind)), _NO_TOKEN)
-            raise RequestRefused.unauthorized(line, "invalid_token") from None
+            raise RequestRefused.unauthorized(_wrong(error), "invalid_token") from None
         except (ValueError, TypeError, OverflowError, RecursionError):  # whatever a stranger puts into JSON
             raise RequestRefused.unauthorized(_NO_TOKEN, "invalid_token") from None
-        if not claims["sub"]:
-            raise RequestRefused.unauthorized("the token names no user (sub)", "invalid_token")
-        ends = min(int(claims["exp"]), LAST_SECOND)
-        return VerifiedToken(claims["sub"], ends + self._settings.jwt_leeway_seconds)
+        claims.check_party(signed, self._settings.jwt_authorized_parties)
+        user_id = claims.user_id(signed, self._user_claim)
+        subject = claims.text(signed.get("sub")) or user_id
+        ends = min(int(signed["exp"]), LAST_SECOND)
+        return VerifiedToken(user_id, subject, ends + self._settings.jwt_leeway_seconds)
 
     async def _key(self, algorithm: str, kid: str | None) -> Any:
         """Return the key that may verify a token of this algorithm.
@@ -101,6 +102,13 @@ class JwtVerifier:
         raise RequestRefused.unauthorized(
             f"the token is signed in a way that is not accepted here, which is {', '.join(accepted)}", "invalid_token"
         )
+
+
+def _wrong(error: jwt.PyJWTError) -> str:
+    """Say what a token lacks."""
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return claims.missing(error.claim)
+    return next((line for kind, line in _WRONG if isinstance(error, kind)), _NO_TOKEN)
 
 
 def _header(token: str) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -190,11 +191,16 @@ def repeatable(source: SourceTable, settings: Settings) -> list[str]:
     ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
     capture = sql_files.filled("capture/functions", **source.fragments(), ring=sql.SQL(sql_files.sql(ring).strip()))
     return [
-        *(source.filled(f"functions/{name}") for name in FUNCTIONS),
+        *(source.filled(f"functions/{name}", user_claim=_step_by_step(settings.http.user_claim)) for name in FUNCTIONS),
         capture,
         sql_files.sql("capture/rights"),
         source.filled("capture/owner"),
     ]
+
+
+def _step_by_step(claim: Sequence[str]) -> sql.Composable:
+    """Write the steps from the claims to the one that names the user; each leads into an object, and never a list."""
+    return sql.SQL("").join(sql.SQL(" -> {}").format(sql.Literal(step)) for step in claim)
 
 
 def digest(source: SourceTable, settings: Settings) -> str:

@@ -6,14 +6,18 @@ LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
+DECLARE
+    claim jsonb;
 BEGIN
-    RETURN (NULLIF(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::{user_id_type};
+    claim := NULLIF(current_setting('request.jwt.claims', true), '')::jsonb{user_claim};
+    -- An object or a list names nobody, where ids are text, too.
+    RETURN CASE WHEN jsonb_typeof(claim) IN ('string', 'number') THEN NULLIF(claim #>> '{{}}', '') END::{user_id_type};
 EXCEPTION
-    -- Claims that are no JSON, or nested without end, and a sub that is no id of this type: nobody is signed in.
+    -- Claims that are no JSON, or nested without end, and a claim that is no id of this type: nobody is signed in.
     WHEN data_exception OR program_limit_exceeded THEN
         RETURN NULL;
 END
 $function$;
 
 COMMENT ON FUNCTION creditsd.signed_in IS
-'The signed-in user: sub of request.jwt.claims, as PostgREST and Supabase set it; null where nobody is, and never an error.';
+'The signed-in user: the claim of request.jwt.claims, as PostgREST and Supabase set it, that http.jwt_user_claim named at install; null where nobody is, and never an error.';

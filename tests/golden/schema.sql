@@ -1250,15 +1250,19 @@ CREATE FUNCTION creditsd.signed_in() RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    claim jsonb;
 BEGIN
-    RETURN (NULLIF(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid;
+    claim := NULLIF(current_setting('request.jwt.claims', true), '')::jsonb -> 'sub';
+    -- An object or a list names nobody, where ids are text, too.
+    RETURN CASE WHEN jsonb_typeof(claim) IN ('string', 'number') THEN NULLIF(claim #>> '{}', '') END::uuid;
 EXCEPTION
-    -- Claims that are no JSON, or nested without end, and a sub that is no id of this type: nobody is signed in.
+    -- Claims that are no JSON, or nested without end, and a claim that is no id of this type: nobody is signed in.
     WHEN data_exception OR program_limit_exceeded THEN
         RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: sub of request.jwt.claims, as PostgREST and Supabase set it; null where nobody is, and never an error.';
+COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: the claim of request.jwt.claims, as PostgREST and Supabase set it, that http.jwt_user_claim named at install; null where nobody is, and never an error.';
 CREATE FUNCTION creditsd.source_rows(asked uuid DEFAULT NULL::uuid) RETURNS TABLE(user_id uuid, credits numeric, status text, active boolean, plan_type text, subscription boolean, one_time boolean, empty boolean, membership text, subscription_id text, expires_at timestamp with time zone, created_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'

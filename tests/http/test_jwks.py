@@ -22,7 +22,13 @@ from tests.http.asking import ONE, SECRET, Asking, Shelf, served, token
 RSA = rsa.generate_private_key(65537, 2048)
 OTHER_RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
+EC384 = ec.generate_private_key(ec.SECP384R1())
+EC521 = ec.generate_private_key(ec.SECP521R1())
 ED = ed25519.Ed25519PrivateKey.generate()
+KINDS = {
+    **{f"{family}{bits}": RSA for family in ("RS", "PS") for bits in (256, 384, 512)},
+    "ES256": EC, "ES384": EC384, "ES512": EC521, "EdDSA": ED,
+}  # fmt: skip
 
 
 def published(key: Any, algorithm: str, **facts: Any) -> dict[str, Any]:
@@ -113,6 +119,40 @@ async def test_each_kind_of_key_verifies_its_own_kind_of_token() -> None:
         assert await status(client, token(key=RSA, algorithm="PS256", headers={"kid": "RS256"})) == 401
         assert await status(client, token(key=RSA, algorithm="RS512", headers={"kid": "RS256"})) == 401
         assert issuer.asked == 1, "once for all of them: strangers can make up any kid"
+
+
+async def test_a_key_verifies_the_one_algorithm_it_is_published_for_whatever_a_token_says() -> None:
+    for name, key in KINDS.items():
+        async with signing(published(key, name, kid="k", alg=name), requests_per_second_per_caller=0) as (_, client):
+            for said in [each for each, fits in KINDS.items() if fits is key]:
+                answer = await client.read(ONE, token(key=key, algorithm=said, headers={"kid": "k"}))
+                assert answer.status == (200 if said == name else 401), (name, said)
+                if said != name:
+                    assert answer.error == f"the token is signed by {said}, and its key (kid) is published for {name}"
+
+
+@pytest.mark.parametrize(
+    ("key", "alg"),
+    [(RSA, "ES256"), (RSA, "HS256"), (RSA, "RSA-OAEP"), (RSA, "none"), (RSA, ["RS256"]), (EC, "ES384"), (EC, "RS256")],
+)
+async def test_a_key_whose_alg_does_not_fit_its_kind_verifies_nothing(key: Any, alg: Any) -> None:
+    family = "RS256" if key is RSA else "ES256"
+    other = published(ED, "EdDSA", kid="other")
+    async with signing(published(key, family, kid="k") | {"alg": alg}, other) as (_, client):
+        assert await status(client, token(key=ED, algorithm="EdDSA")) == 200
+        for said in [name for name, fits in KINDS.items() if fits is key]:
+            assert await status(client, token(key=key, algorithm=said, headers={"kid": "k"})) == 401
+
+
+async def test_what_is_wrong_with_the_key_of_a_token_is_said() -> None:
+    keys = [published(RSA, "RS256", kid="one"), published(OTHER_RSA, "RS256", kid="two")]
+    async with signing(*keys) as (_, client):
+        unknown = await client.read(ONE, token(key=RSA, algorithm="RS256", headers={"kid": "three"}))
+        assert unknown.error.startswith("the token is signed by an unknown key")
+        nameless = await client.read(ONE, token(key=RSA, algorithm="RS256"))
+        assert nameless.error == "the token does not name its key (kid), and several are published for RS256"
+        hmac = await client.read(ONE, token())
+        assert "is not accepted here, which is RS256, RS384" in hmac.error
 
 
 def confused(public: Any, kid: str) -> list[str]:

@@ -16,6 +16,7 @@ from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import connected
 from creditsd.schema import install as schema
+from creditsd.schema.installation import compare
 from creditsd.schema.source_table import SourceTable
 from tests.conftest import Database, eventually
 from tests.integration.line import USER, MemorySink, as_role, configured, installed
@@ -93,6 +94,66 @@ async def test_a_signed_in_user_reads_their_own_row_by_its_key_and_no_other(
         for claims in (*NOBODY, json.dumps({"sub": none})):
             await reader.claim(claims)
             assert await reader.read() == [], claims[:80]
+
+
+CLAIMED: dict[str, tuple[dict[str, object], list[dict[str, object]]]] = {
+    "org_id": ({"org_id": "{id}"}, [{"sub": "{id}"}, {"org_id": ["{id}"]}, {"org_id": {"org_id": "{id}"}}]),
+    "app_metadata.org": (
+        {"app_metadata": {"org": "{id}"}, "sub": "somebody else"},
+        [{"app_metadata.org": "{id}"}, {"app_metadata": "{id}"}, {"app_metadata": [{"org": "{id}"}]}, {"org": "{id}"}],
+    ),
+    "https://example.com/it's.org": (
+        {"https://example.com/it's.org": "{id}"},
+        [{"https://example": {"com/it's": {"org": "{id}"}}}],
+    ),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMED)
+@pytest.mark.parametrize("kind", ["uuid", "text"])
+async def test_the_claim_that_the_settings_name_is_whom_row_level_security_lets_read(
+    database: Database, role: str, kind: str, claim: str
+) -> None:
+    right, wrong = CLAIMED[claim]
+    await installed(having(database, kind), reader=role, http={"jwt_user_claim": claim})
+    fill(database, kind)
+    user_id = IDS[kind][1]
+    async with Reader.opened(database, role) as reader:
+        await reader.claim(json.dumps(right).replace("{id}", user_id))
+        assert await reader.read() == [user_id]
+        for claims in wrong:
+            await reader.claim(json.dumps(claims).replace("{id}", user_id))
+            assert await reader.read() == [], claims
+
+
+async def test_a_list_or_an_object_is_nobody_where_ids_are_text(database: Database, role: str) -> None:
+    await installed(having(database, "text"), reader=role)
+    ids = ['{"a": 1}', "[1]", "true", "null", "", " user", "7"]
+    database.run(FILL.format(id="(%s::text[])[n]", users=len(ids)), [ids])
+    async with Reader.opened(database, role) as reader:
+        for sub in ({"a": 1}, [1], True, None, "", "user"):
+            await reader.claim(json.dumps({"sub": sub}))
+            assert await reader.read() == [], sub
+        for mine in (" user", "7", 7):
+            await reader.claim(json.dumps({"sub": mine}))
+            assert await reader.read() == [str(mine)]
+
+
+async def test_another_claim_than_the_installed_one_is_said_until_it_is_installed(
+    reference_table: Database, role: str
+) -> None:
+    settings = await installed(reference_table, reader=role)
+    other = configured(reference_table, reader=role, http={"jwt_user_claim": "org_id"})
+    async with connected(settings.dsn, purpose="test") as connection:
+        assert (await compare(connection, settings)).divergences == []
+        found = [str(each) for each in (await compare(connection, other)).divergences]
+        assert found == ["the table or the settings differ from what is installed: run `creditsd install`"]
+    assert (await schema.install(other)).done
+    assert (await schema.install(other)).done == []
+    async with Reader.opened(reference_table, role) as reader:
+        reference_table.run(FILL.format(id=IDS["uuid"][0], users=2))
+        await reader.claim(json.dumps({"sub": USER, "org_id": IDS["uuid"][1]}))
+        assert await reader.read() == [IDS["uuid"][1]], "the grant and the policy are as they were"
 
 
 async def test_who_reads_may_not_write_and_sees_nothing_else(reference_table: Database, role: str) -> None:
