@@ -15,6 +15,10 @@ _UNQUOTED = r"[^\W\d][\w$]*"
 _QUOTED = r'"(?:[^"\0]|"")+"'
 _RELATION = re.compile(rf"(?:({_UNQUOTED}|{_QUOTED})\s*\.\s*)?({_UNQUOTED}|{_QUOTED})")
 _UPPER_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+_LABEL = "[a-z0-9_-]+"
+_WILD_ORIGIN = re.compile(
+    rf"[a-z][a-z0-9+.-]*://(?:{_LABEL}\.)*[a-z0-9_-]*\*[a-z0-9_-]*\.({_LABEL}(?:\.{_LABEL})*)(?::[0-9]{{1,5}})?"
+)
 _NO_USER = frozenset({"iss", "aud", "azp", "exp", "nbf", "iat", "jti"})  # of the registered claims
 _NAME_BYTES = 63  # PostgreSQL cuts longer names off, silently
 
@@ -93,8 +97,21 @@ def _api_key(text: str) -> str:
 
 
 def _origin(text: str) -> str:
+    if "*" in text and text != "*":
+        return _wild_origin(text)
     if text != "*" and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+", text) is None:
         raise ValueError("must be an origin as browsers send it, e.g. https://app.example.com, or *")
+    return text
+
+
+def _wild_origin(text: str) -> str:
+    """Check an origin with a `*`: only people who may name hosts below a domain of yours are to gain by it."""
+    written = _WILD_ORIGIN.fullmatch(text)
+    if written is None:
+        raise ValueError("may have one * inside one label of its host, in small letters: https://*.preview.example.com")
+    domain = written[1]
+    if "." not in domain or domain.rpartition(".")[2].isdigit():
+        raise ValueError("needs a domain of your own, of two labels or more, behind the one with the *")
     return text
 
 

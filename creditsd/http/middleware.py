@@ -9,6 +9,7 @@ from aiohttp import web
 
 from creditsd.config.settings import HttpSettings
 from creditsd.domain.errors import DatabaseUnavailable, InputError, RowsError, SchemaError, SinkUnavailable
+from creditsd.http.allowed_origins import AllowedOrigins
 from creditsd.http.client_ip import TrustedProxies
 from creditsd.http.errors import RequestRefused, error_response
 from creditsd.http.hub import Closing
@@ -38,7 +39,7 @@ class Middleware:
         """Take other origins, proxies and limits."""
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._buckets.limit(settings.requests_per_second_per_address)
-        self._origins = frozenset(settings.cors_origins)
+        self._origins = AllowedOrigins(settings.cors_origins)
 
     def attach(self, application: web.Application) -> None:
         """Add it to an application."""
@@ -98,7 +99,7 @@ class Middleware:
         return web.Response(status=204, headers=headers)
 
     def _allows(self, request: web.Request) -> bool:
-        return bool(self._origins & {"*", request.headers.get("Origin", "")})
+        return self._origins.allows(request.headers.get("Origin", ""))
 
     async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
         """Set the headers of every answer. No cookie opens anything here, so CORS credentials need not be allowed."""
@@ -114,7 +115,7 @@ class Middleware:
             return
         headers.add("Vary", "Origin")
         if "Origin" in request.headers and self._allows(request):
-            origin = "*" if "*" in self._origins else request.headers["Origin"]
+            origin = "*" if self._origins.everyone else request.headers["Origin"]
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Expose-Headers"] = "Retry-After, WWW-Authenticate"
 

@@ -243,6 +243,11 @@ def test_a_misspelt_credential_names_the_right_one(tmp_path: Path, monkeypatch: 
             "a..b",
             "JWT_USER_CLAIM = 'a..b': must be the name of a claim, e.g. sub",
         ),
+        (
+            "HTTP__CORS_ORIGINS",
+            "https://*",
+            "CORS_ORIGINS.1 = 'https://*': may have one * inside one label of its host",
+        ),
         ("HTTP__JWT_USER_CLAIM", "", "must be the name of a claim"),
         ("HTTP__JWT_USER_CLAIM", "aud", "names no user"),
         ("HTTP__JWT_AUTHORIZED_PARTIES", "a,,b", "JWT_AUTHORIZED_PARTIES.2 = '': String should have at least 1"),
