@@ -141,6 +141,7 @@ class HttpSettings(TokenSettings):
     requests_per_second_per_address: Rate = 200.0
     requests_per_second_per_caller: Rate = 100.0
     trusted_proxies: list[Network] = []
+    trusted_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
     metrics_public: bool = True
 
     @property

@@ -37,7 +37,7 @@ class Middleware:
 
     def follow(self, settings: HttpSettings) -> None:
         """Take other origins, proxies and limits."""
-        self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._proxies = TrustedProxies(settings.trusted_proxies, settings.trusted_header)
         self._buckets.limit(settings.requests_per_second_per_address)
         self._origins = AllowedOrigins(settings.cors_origins)
 
