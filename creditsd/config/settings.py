@@ -14,39 +14,32 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from creditsd.config import sources
+from creditsd.config.http_settings import HttpSettings
 from creditsd.config.redact import is_secret, redact
 from creditsd.config.types import (
-    ApiKey,
-    Claim,
+    SECTION,
     Column,
     ColumnOrNone,
     Credits,
     Dsn,
     FeedUrl,
-    HttpUrl,
-    Listen,
-    Network,
-    Origin,
-    Rate,
     Relation,
     Seconds,
     SinkName,
     SinkUrl,
     Word,
-    parse_claim,
     parse_relation,
 )
 from creditsd.domain.errors import ConfigError, InputError
 
 DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
-SECRET_BYTES = 32  # of a key or a secret: a shorter one can be guessed
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SECTION
 
 
 class ColumnSettings(_Section):
@@ -109,61 +102,6 @@ class SinkSettings(_Section):
         more = {key: value for key, value in data.items() if key not in cls.model_fields}
         named = {key: value for key, value in data.items() if key in ("name", "url", "mode")}
         return named | {"options": {**options, **more} if isinstance(options, Mapping) else options}
-
-
-class TokenSettings(_Section):
-    """Who is believed to be signed in."""
-
-    jwt_secret: Annotated[str, Field(repr=False)] = ""
-    jwks_url: HttpUrl = ""
-    jwt_audience: str = ""
-    jwt_issuer: str = ""
-    jwt_authorized_parties: list[Word] = []
-    jwt_user_claim: Claim = "sub"
-    jwt_leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
-
-    @property
-    def user_claim(self) -> tuple[str, ...]:
-        """The steps into a token's claims that lead to the user's id."""
-        return parse_claim(self.jwt_user_claim)
-
-
-class HttpSettings(TokenSettings):
-    """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
-
-    listen: Listen = "127.0.0.1:8321"
-    api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
-    operator_keys: Annotated[list[ApiKey], Field(repr=False)] = []
-    cors_origins: list[Origin] = []
-    heartbeat_seconds: Seconds = 15.0
-    max_streams: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
-    max_streams_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    requests_per_second_per_address: Rate = 200.0
-    requests_per_second_per_caller: Rate = 100.0
-    trusted_proxies: list[Network] = []
-    trusted_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
-    metrics_public: bool = True
-
-    @property
-    def tokens(self) -> dict[str, Any]:
-        """What users' tokens are verified by."""
-        return self.model_dump(include=set(TokenSettings.model_fields))
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Where to listen as (host, port), an IPv6 host without its brackets; None is off."""
-        host, _, port = self.listen.rpartition(":")
-        return (host.removeprefix("[").removesuffix("]"), int(port)) if self.listen else None
-
-    @property
-    def short_secrets(self) -> list[str]:
-        """The names of the keys and secrets that are short enough to be guessed."""
-        secrets = {
-            "http.jwt_secret": [self.jwt_secret] if self.jwt_secret else [],
-            "http.api_keys": self.api_keys,
-            "http.operator_keys": self.operator_keys,
-        }
-        return [name for name, given in secrets.items() if any(len(each.encode()) < SECRET_BYTES for each in given)]
 
 
 class ServeSettings(_Section):
@@ -330,7 +268,7 @@ class Settings(RuleSettings, PaceSettings, DatabaseSettings):
 
 def redacted(settings: Settings) -> dict[str, Any]:
     """Return the settings as they would be written, for people to see, every secret redacted: all but the sinks."""
-    shown: dict[str, Any] = redact("settings", settings.model_dump(exclude={"sinks"}))
+    shown: dict[str, Any] = redact("settings", settings.model_dump(exclude={"sinks"}, exclude_none=True))
     return shown
 
 
@@ -372,7 +310,7 @@ def _known() -> sources.Known:
 
 def _leaves(section: type[BaseModel], above: sources.Key = ()) -> Iterator[tuple[sources.Key, Any]]:
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _leaves(field.annotation, (*above, name))
         else:
             yield (*above, name), field.annotation
@@ -402,13 +340,14 @@ def _explain_one(item: dict[str, Any], gathered: sources.Gathered) -> str:
     key = next((key for key in gathered if location[: len(key)] == key), None)
     origin = gathered[key] if key else sources.SourcedValue(None, sources.in_toml(location))
     label = ".".join((origin.label, *_readable(location[len(key or location) :])))
-    if origin.secret or location[-1] in _NEVER_QUOTED or any(map(is_secret, location)):
+    if origin.secret or not _NEVER_QUOTED.isdisjoint(location) or any(map(is_secret, location)):
         return f"{label}: {what}"
     return f"{label} = {_shown(item['input'])}: {what}"
 
 
-# A broken DSN or URL cannot be redacted: nobody knows which part of it is the password; nor what options may hold.
-_NEVER_QUOTED = frozenset({"dsn", "listen_dsn", "url", "feed", "options"})
+# A broken DSN or URL cannot be redacted: nobody knows which part of it is the password; nor what options may hold, or
+# which misspelt word of a server's is its key.
+_NEVER_QUOTED = frozenset({"dsn", "listen_dsn", "url", "feed", "options", "servers"})
 
 
 def _readable(location: tuple[str, ...]) -> Iterator[str]:

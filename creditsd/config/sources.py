@@ -137,8 +137,15 @@ def _parse(known: Known, key: Key, value: Any, label: str, folder: Path) -> Any:
     if key == SINKS:
         return _sinks(_json_or(str.split, value, label), label, folder)
     if key in known.lists:
-        return _json_or(_comma_separated, value, label)
+        found = _json_or(_comma_separated, value, label)
+        if isinstance(found, list):
+            return [_entry(each, f"{label}[{number}]", folder) for number, each in enumerate(found, 1)]
+        return found
     return value
+
+
+def _entry(entry: Any, label: str, folder: Path) -> Any:
+    return _with_files(entry, label, folder) if isinstance(entry, dict) else entry
 
 
 def _comma_separated(text: str) -> list[str]:
@@ -174,16 +181,22 @@ def _sink(entry: Any, label: str, folder: Path) -> dict[str, Any]:
     table = {"url": entry} if isinstance(entry, str) else entry
     if not isinstance(table, dict):
         raise ConfigError(f"{label} must be a URL or a table with name and url")
-    sink: dict[str, Any] = {}
-    for option, value in table.items():
-        name = option.removesuffix("_file") or option
-        if name in sink or (name != option and name in table):
-            raise ConfigError(f"{label}: {name} and {name}_file are both set: keep one of them")
-        where = f"{label}.{option}"
-        sink[name] = value if name == option else read_secret(_path(value, where, folder), where)
+    sink = _with_files(table, label, folder)
     if not isinstance(sink.get("url"), str):
         raise ConfigError(f"{label}: url is missing, e.g. redis://localhost:6379/0")
     return sink
+
+
+def _with_files(table: dict[str, Any], label: str, folder: Path) -> dict[str, Any]:
+    """Put the text of a file in place of each key that names one."""
+    read: dict[str, Any] = {}
+    for option, value in table.items():
+        name = option.removesuffix("_file") or option
+        if name in read or (name != option and name in table):
+            raise ConfigError(f"{label}: {name} and {name}_file are both set: keep one of them")
+        where = f"{label}.{option}"
+        read[name] = value if name == option else read_secret(_path(value, where, folder), where)
+    return read
 
 
 def _free_name(url: str, taken: set[str]) -> str:

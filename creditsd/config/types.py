@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from decimal import Decimal
 from ipaddress import ip_network
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 _UNQUOTED = r"[^\W\d][\w$]*"
 _QUOTED = r'"(?:[^"\0]|"")+"'
@@ -96,6 +97,13 @@ def _api_key(text: str) -> str:
     return text
 
 
+def key_digest(key: str) -> bytes:
+    """Return the SHA-256 digest of a configured key, which may itself be written as `sha256:…`."""
+    if key.startswith("sha256:"):
+        return bytes.fromhex(key.removeprefix("sha256:"))
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
 def _origin(text: str) -> str:
     if "*" in text and text != "*":
         return _wild_origin(text)
@@ -139,6 +147,9 @@ def _feed_url(text: str) -> str:
         raise ValueError("must be a url, e.g. redis://localhost:6379/0")
     return text
 
+
+# Of every section of the settings: it takes no key it does not know, never changes, and quotes nothing it was given.
+SECTION = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
 ColumnOrNone = Annotated[str, AfterValidator(_identifier)]

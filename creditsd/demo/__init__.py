@@ -20,7 +20,8 @@ import uvloop
 from rich.console import Console
 
 from creditsd.config import log
-from creditsd.config.settings import HttpSettings, LogSettings, Settings
+from creditsd.config.http_settings import HttpSettings
+from creditsd.config.settings import LogSettings, Settings
 from creditsd.daemon.app import Daemon
 from creditsd.demo.board import Board
 from creditsd.demo.commits import Commits

@@ -11,7 +11,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from creditsd.http.auth import Auth, Caller
 from creditsd.http.errors import RequestRefused
 from creditsd.http.hub import Hub, Listener

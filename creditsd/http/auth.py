@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
 from aiohttp import web
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from creditsd.domain.errors import InputError
+from creditsd.http.api_keys import ApiKeys
 from creditsd.http.errors import RequestRefused
 from creditsd.http.hub import Hub
 from creditsd.http.key_timings import KeyTimings
@@ -21,10 +18,6 @@ from creditsd.metrics.counters import HttpMetrics
 
 if TYPE_CHECKING:
     from creditsd.http.jwt import JwtVerifier
-
-log = structlog.get_logger()
-
-SHORT_BYTES = 16  # of an API key
 
 _NOTHING_OPENS = (
     "nobody's credits are told here yet: set CREDITSD_HTTP__API_KEYS for servers, or CREDITSD_HTTP__JWT_SECRET or "
@@ -58,15 +51,14 @@ class Auth:
         self._timings = timings or KeyTimings()
         self._settings = settings
         self._verifier = _verifier(settings, self._timings)
-        self._digests = _digests(settings)
-        self._names: dict[bytes, str] = {}
-        self._buckets = RateLimit(settings.requests_per_second_per_caller)
+        self._servers = ApiKeys(settings)
+        self._users = RateLimit(settings.requests_per_second_per_caller)
 
     async def follow(self, settings: HttpSettings) -> None:
         """Let in by other keys from now on."""
         before, self._settings = self._settings, settings
-        self._digests = _digests(settings)
-        self._buckets.limit(settings.requests_per_second_per_caller)
+        self._servers.follow(settings)
+        self._users.limit(settings.requests_per_second_per_caller)
         if settings.tokens != before.tokens:
             gone, self._verifier = self._verifier, _verifier(settings, self._timings)
             if gone is not None:
@@ -74,7 +66,7 @@ class Auth:
 
     def admits(self, caller: Caller) -> bool:
         """Whether what a caller was let in by still lets anybody in."""
-        return caller.admitted_by in (*self._digests, self._verifier)
+        return caller.admitted_by in self._servers or caller.admitted_by is self._verifier
 
     async def close(self) -> None:
         """Close the connection to the JWKS endpoint."""
@@ -88,15 +80,24 @@ class Auth:
         except RequestRefused as refused:
             self._metrics.auth_failures.labels(str(refused.status)).inc()
             raise
-        wait = self._buckets.take(caller.name)
+        key = caller.admitted_by
+        limit = self._servers.server(key).limit if isinstance(key, bytes) else self._users
+        wait = limit.take(caller.name)
         if wait:
             self._metrics.limited.labels("caller").inc()
             raise RequestRefused.later(429, "too many requests of this caller: slow down", wait)
         return caller
 
+    def is_server(self, request: web.Request) -> bool:
+        """Tell whether a request carries an API key that is known here."""
+        try:
+            return self._servers.find(sent(request)) is not None
+        except RequestRefused:
+            return False
+
     async def server(self, request: web.Request) -> Caller:
         """Authenticate a server. Raises RequestRefused: 403 for a user, and where no API key is configured."""
-        if not self._digests:
+        if not self._servers:
             raise self._denied(_NO_SERVERS)
         caller = await self.caller(request)
         if caller.user_id is not None:
@@ -109,7 +110,7 @@ class Auth:
         Raises RequestRefused: 403 for a server, and where no token can be verified.
         """
         if self._verifier is None:
-            raise self._denied(_NO_USERS if self._digests else _NOTHING_OPENS)
+            raise self._denied(_NO_USERS if self._servers else _NOTHING_OPENS)
         caller = await self.caller(request)
         if caller.user_id is None:
             raise self._denied("an API key belongs to no user: ask /v1/users/{id}/credits")
@@ -120,7 +121,7 @@ class Auth:
 
         Raises RequestRefused: 403 for another user's, 400 for what cannot be a user's id.
         """
-        if self._verifier is None and not self._digests:
+        if self._verifier is None and not self._servers:
             raise self._denied(_NOTHING_OPENS)
         caller = await self.caller(request)
         try:
@@ -135,10 +136,9 @@ class Auth:
 
     async def _identified(self, request: web.Request) -> Caller:
         credential = sent(request)
-        number = matching(credential, self._digests)
-        if number is not None:
-            key = self._digests[number - 1]  # which keeps its name, whatever keys come and go
-            return Caller(self._names.setdefault(key, f"key {len(self._names) + 1}"), admitted_by=key)
+        key = self._servers.find(credential)
+        if key is not None:
+            return Caller(self._servers.server(key).name, admitted_by=key)
         verifier = self._verifier
         if verifier is None or "X-API-Key" in request.headers:
             raise RequestRefused.unauthorized("this API key is not known here", "invalid_token")
@@ -168,27 +168,6 @@ def sent(request: web.Request) -> str:
     if not tokens or scheme.lower() != "bearer" or not token.strip():
         raise RequestRefused.unauthorized("send a key or token: Authorization: Bearer …, or X-API-Key: …")
     return token.strip()
-
-
-def digest(key: str) -> bytes:
-    """Return the SHA-256 digest of a configured key, which may itself be written as `sha256:…`."""
-    if key.startswith("sha256:"):
-        return bytes.fromhex(key.removeprefix("sha256:"))
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-
-
-def matching(credential: str, digests: Sequence[bytes]) -> int | None:
-    """Return which configured key was sent, counted from one; None if none was."""
-    mine = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).digest()
-    # Each is compared, in constant time: how long it took tells neither which nor how much of it was right.
-    found = [number for number, known in enumerate(digests, 1) if hmac.compare_digest(known, mine)]
-    return found[0] if found else None
-
-
-def _digests(settings: HttpSettings) -> Sequence[bytes]:
-    if any(len(key) < SHORT_BYTES for key in settings.api_keys):
-        log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
-    return [digest(key) for key in settings.api_keys]
 
 
 def _verifier(settings: HttpSettings, timings: KeyTimings) -> JwtVerifier | None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import jwt
 import structlog
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from creditsd.http import claims
 from creditsd.http.errors import RequestRefused
 from creditsd.http.jwks import ALGORITHMS, Jwks

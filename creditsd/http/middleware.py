@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from creditsd.domain.errors import DatabaseUnavailable, InputError, RowsError, SchemaError, SinkUnavailable
 from creditsd.http.allowed_origins import AllowedOrigins
+from creditsd.http.auth import Auth
 from creditsd.http.client_ip import TrustedProxies
 from creditsd.http.errors import RequestRefused, error_response
 from creditsd.http.hub import Closing
@@ -30,7 +31,8 @@ ASKED_HEADERS = "Authorization, X-API-Key, Last-Event-ID, Prefer, Cache-Control,
 class Middleware:
     """Limits, counts and marks every request and answer."""
 
-    def __init__(self, settings: HttpSettings, metrics: HttpMetrics) -> None:
+    def __init__(self, settings: HttpSettings, metrics: HttpMetrics, auth: Auth) -> None:
+        self._auth = auth
         self._metrics = metrics
         self._buckets = RateLimit(settings.requests_per_second_per_address)
         self.follow(settings)
@@ -80,7 +82,7 @@ class Middleware:
         return await handler(request)
 
     def _limit(self, request: web.Request) -> None:
-        if request.path in UNLIMITED:
+        if request.path in UNLIMITED or self._auth.is_server(request):  # which has a limit of its own
             return
         wait = self._buckets.take(self._proxies.client(request))
         if wait:

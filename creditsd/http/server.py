@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from creditsd.domain.errors import ConfigError
 from creditsd.http import reads, sse, tcp
 from creditsd.http.audience import Audience
@@ -85,7 +85,7 @@ class HttpServer:
         self._endpoint = MetricsEndpoint(self.auth, registry, public=settings.metrics_public)
         self._audience = Audience(settings, hub, self.metrics, self.auth)
         self._streams = sse.Streams(settings, self._audience, self.auth, self.metrics, timings.streams)
-        self._middleware = Middleware(settings, self.metrics)
+        self._middleware = Middleware(settings, self.metrics, self.auth)
         self._connections = tcp.OpenConnections(self.metrics, 0)
         self._parts: list[Part] = [
             Probes(health),

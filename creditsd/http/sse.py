@@ -16,7 +16,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from creditsd.http.audience import Audience
 from creditsd.http.auth import Auth, Caller
 from creditsd.http.hub import CloseReason, Listener

@@ -182,6 +182,8 @@ async def test_config_masks_what_is_secret(operator: Operator, tmp_path: Path) -
     file.write_text(
         'dsn = "postgresql://app:geheim1@db/app"\n[[sinks]]\nname = "hook"\nurl = "webhook+https://u:geheim2@x.example/"\n'
         'secret = "whsec_geheim3"\npasword = "geheim6"\n[http]\napi_keys = ["geheim4"]\njwt_secret = "geheim5"\n'
+        '[[http.servers]]\nname = "billing"\nkey = "geheim7"\n[[http.servers]]\nname = "shop"\nkey = "geheim8"\n'
+        "requests_per_second = 5\n"
     )
     env = environment(CREDITSD_CONFIG=str(file), CREDITSD_CAN_BUY="always")
     done = await creditsd("config", env=env)
@@ -191,6 +193,10 @@ async def test_config_masks_what_is_secret(operator: Operator, tmp_path: Path) -
     assert shown["can_buy"] == "always"
     assert shown["sinks"][0]["name"] == "hook"
     assert "db/app" in shown["dsn"]
+    assert shown["http"]["servers"] == [
+        {"name": "billing", "key": "***"},
+        {"name": "shop", "key": "***", "requests_per_second": 5.0},
+    ]
     assert shown["sinks"][0]["pasword"] == "***"
     assert "unknown option 'pasword'" in done.err
 

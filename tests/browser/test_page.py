@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from playwright.async_api import Browser, Page
 
-from creditsd.config.settings import HttpSettings, Settings
+from creditsd.config.http_settings import HttpSettings
+from creditsd.config.settings import Settings
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.operator import Timings

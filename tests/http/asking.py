@@ -14,7 +14,7 @@ import aiohttp
 import jwt
 from yarl import URL
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from creditsd.domain.user_id import canonical
 from creditsd.http.hub import Current, Hub
 from creditsd.http.server import OTHER_CONNECTIONS, HttpServer, Timings

@@ -11,7 +11,7 @@ import jwt
 import pytest
 from pydantic import ValidationError
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from tests.http.asking import ONE, SECRET, TWO, Asking, Shelf, bearer, served, token
 
 ME = "/v1/me/credits"

@@ -9,7 +9,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 from pydantic import ValidationError
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from creditsd.http.client_ip import TrustedProxies
 from tests.http.asking import Shelf, served
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from creditsd.config.settings import HttpSettings
+from creditsd.config.http_settings import HttpSettings
 from tests.http.asking import Shelf, bearer, served, token
 
 

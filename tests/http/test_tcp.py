@@ -160,7 +160,7 @@ async def test_thousands_of_attempts_leave_memory_as_it_was() -> None:
         assert counted(surface, "streams_open") == 0
         assert not shelf.hub.users
         assert not surface.hub._watched
-        surface.auth._buckets._buckets.clear()
+        surface.auth._users._buckets.clear()
         assert (await client.get("/livez")).status == 200
 
 

@@ -102,6 +102,47 @@ def test_a_file_of_several_secrets_has_one_a_line(setenv: Any, tmp_path: Path) -
     assert load(None).http.api_keys == ["a key of the first", "a key of the second"]
 
 
+def test_servers_are_tables_in_the_file_and_json_elsewhere_and_their_keys_may_be_files(
+    toml: Any, setenv: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "billing.key").write_text("hidden\n")
+    text = '[[http.servers]]\nname = "billing"\nkey_file = "billing.key"\nrequests_per_second = 500\n'
+    settings = load(toml(text + '[[http.servers]]\nname = "shop"\nkey = "hunter2"'))
+    assert [(each.name, each.key, each.requests_per_second) for each in settings.http.servers] == [
+        ("billing", "hidden", 500),
+        ("shop", "hunter2", None),
+    ]
+    assert redacted(settings)["http"]["servers"][1] == {"name": "shop", "key": "***"}
+    assert "hunter2" not in repr(settings)
+    setenv(HTTP__SERVERS=json.dumps([{"name": "shop", "key_file": str(tmp_path / "billing.key")}]))
+    assert [each.key for each in load(None).http.servers] == ["hidden"]
+
+
+@pytest.mark.parametrize(
+    ("servers", "says"),
+    [
+        ("hunter2", "CREDITSD_HTTP__SERVERS.1: must be a valid dictionary"),
+        ('[{"name": "a", "kei": "hunter2"}]', "CREDITSD_HTTP__SERVERS.1.kei: Extra inputs are not permitted"),
+        ('[{"name": "a", "key": ["hunter2"]}]', "CREDITSD_HTTP__SERVERS.1.key: must be a valid string"),
+        ('[{"name": "a", "key": "hunter2", "key_file": "x"}]', "key and key_file are both set"),
+        (
+            '[{"name": "a", "key_file": "/no/such/file"}]',
+            "CREDITSD_HTTP__SERVERS[1].key_file: cannot read /no/such/file",
+        ),
+        (
+            '[{"name": "a", "key": "hunter2"}, {"name": "b", "key": "hunter2"}]',
+            "the key of http.servers 'b' is another's",
+        ),
+        ("[{", "CREDITSD_HTTP__SERVERS: broken JSON"),
+    ],
+)
+def test_a_wrong_server_is_one_clear_line_without_its_key(setenv: Any, servers: str, says: str) -> None:
+    setenv(HTTP__SERVERS=servers)
+    line = refused()
+    assert says in line
+    assert "hunter2" not in line
+
+
 def test_systemd_credentials_stand_between_file_and_environment(
     toml: Any, setenv: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

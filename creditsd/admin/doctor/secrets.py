@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from creditsd.admin.doctor.finding import Finding, good, note
-from creditsd.config.settings import SECRET_BYTES, Settings
+from creditsd.config.http_settings import SECRET_BYTES
+from creditsd.config.settings import Settings
 
 
 def examine(settings: Settings) -> Sequence[Finding]:

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
+from creditsd.config.http_settings import HttpSettings
 from creditsd.config.redact import redact_dsn
-from creditsd.config.settings import HttpSettings
+from creditsd.config.types import key_digest
 from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError
 from creditsd.domain.total import encode
-from creditsd.http.auth import digest, matching, sent
+from creditsd.http.api_keys import matching
+from creditsd.http.auth import sent
 from creditsd.http.errors import RequestRefused, answer
 from creditsd.http.operator import PageBeside, Timings
 from creditsd.http.operator.recent_totals import KEPT, RecentTotals, change
@@ -89,7 +91,7 @@ class OperatorRoutes:
 
     def follow(self, settings: HttpSettings) -> None:
         """Take other keys; who looks on by one of before looks on no more."""
-        self._digests = [digest(key) for key in settings.operator_keys]
+        self._digests = [key_digest(key) for key in settings.operator_keys]
 
     def close(self) -> None:
         """End every stream, and take no new one."""
