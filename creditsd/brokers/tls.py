@@ -16,15 +16,14 @@ def context(whose: str, ca: str, client_certificate: Path | None) -> ssl.SSLCont
         raise ConfigError(f"{whose}: ca is not a certificate in PEM") from None
     if client_certificate is not None:
         try:
-            made.load_cert_chain(client_certificate)
+            # Without a password OpenSSL would ask for one at the terminal, where a key needs it.
+            made.load_cert_chain(client_certificate, password="")
         except (ssl.SSLError, OSError):
-            raise ConfigError(f"{whose}: client_certificate is not a PEM file of certificate and key") from None
+            line = "client_certificate is not a PEM file of certificate and key, not encrypted"
+            raise ConfigError(f"{whose}: {line}") from None
     return made
 
 
-def trusting(ca_file: str) -> ssl.SSLContext | None:
-    """Trust the certificates in a file in place of the system's; None where no file is named. Raises ValueError."""
-    try:
-        return ssl.create_default_context(cafile=ca_file) if ca_file else None
-    except OSError as error:  # ssl.SSLError is one
-        raise ValueError(f"ca_file {ca_file}: {error.strerror or error}") from None
+def wanted(whose: str, ca: str, client_certificate: Path | None = None) -> ssl.SSLContext | None:
+    """Make a context where either is given, else None: the client's own will do. Raises ConfigError."""
+    return context(whose, ca, client_certificate) if ca or client_certificate is not None else None

@@ -195,7 +195,10 @@ def _with_files(table: dict[str, Any], label: str, folder: Path) -> dict[str, An
         if name in read or (name != option and name in table):
             raise ConfigError(f"{label}: {name} and {name}_file are both set: keep one of them")
         where = f"{label}.{option}"
-        read[name] = value if name == option else read_secret(_path(value, where, folder), where)
+        if name != option:
+            read[name] = read_secret(_path(value, where, folder), where)
+        else:
+            read[name] = _with_files(value, where, folder) if isinstance(value, dict) else value
     return read
 
 

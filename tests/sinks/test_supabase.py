@@ -310,7 +310,7 @@ async def test_a_certificate_that_nobody_trusts_is_told_and_one_that_is_named_is
     await runner.setup()
     await web.TCPSite(runner, "localhost", port, ssl_context=context).start()
     try:
-        for options, trusted in (({}, False), ({"ca_file": str(tmp_path / "ca.pem")}, True)):
+        for options, trusted in (({}, False), ({"ca": (tmp_path / "ca.pem").read_text()}, True)):
             settings = SinkSettings(
                 name="pages", url=f"supabase+https://localhost:{port}", options={"key": KEY} | options
             )
@@ -334,7 +334,7 @@ async def test_a_certificate_that_nobody_trusts_is_told_and_one_that_is_named_is
         ("supabase+https://p.supabase.co", {"key": "hunter2\nhunter2"}, "key is not a key"),
         ("supabase+https://p.supabase.co", {"key": "sb_publishable_hunter2"}, "key is the public one"),
         ("supabase+https://p.supabase.co", {"key": jwt("anon")}, "key is the public one"),
-        ("supabase+https://p.supabase.co", {"key": "a", "ca_file": "/nowhere"}, "ca_file /nowhere: No such file"),
+        ("supabase+https://p.supabase.co", {"key": "a", "ca": "hunter2"}, "ca is not a certificate in PEM"),
         ("supabase+https://u:hunter2@p.supabase.co", {"key": "a"}, "is not supabase+https://PROJECT.supabase.co"),
         ("supabase+https://p.supabase.co?key=hunter2", {"key": "a"}, "is not supabase+https://PROJECT.supabase.co"),
         ("supabase+https://", {"key": "a"}, "is not supabase+https://PROJECT.supabase.co"),

@@ -2,18 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
-from creditsd.config.settings import SinkSettings
-from creditsd.domain.errors import ConfigError, SinkUnavailable
-from creditsd.sinks import Sink, make
+from creditsd.domain.errors import SinkUnavailable
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import KEY, PASSWORD, SECRET, Receiver, always, opened
 
@@ -150,58 +143,3 @@ async def test_what_is_no_answer_of_http_counts_as_away_and_is_told_in_one_line(
     assert len(str(failure.value)) < 300
     assert "\n" not in str(failure.value)
     assert PASSWORD not in str(failure.value)
-
-
-@asynccontextmanager
-async def secure_endpoint(directory: Path) -> AsyncIterator[int]:
-    """An endpoint whose certificate nobody has signed, for 127.0.0.1; yields its port."""
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
-    new = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -subj /CN=here"
-    named = [*new.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    process = await asyncio.create_subprocess_exec(*named, stderr=asyncio.subprocess.DEVNULL)
-    assert await process.wait() == 0
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-
-
-def secure(port: int, **options: Any) -> Sink:
-    given = {"secret": SECRET, "allow_cidrs": ["127.0.0.1"]} | options
-    return make(SinkSettings(name="billing", url=f"webhook+https://127.0.0.1:{port}/x", options=given))
-
-
-async def test_a_wrong_certificate_is_told(tmp_path: Path) -> None:
-    async with secure_endpoint(tmp_path) as port:
-        sink = secure(port)
-        await sink.open()
-        with pytest.raises(SinkUnavailable, match="certificate"):
-            await sink.deliver([total()])
-        await sink.close()
-
-
-async def test_a_certificate_of_ca_file_is_trusted(tmp_path: Path) -> None:
-    async with secure_endpoint(tmp_path) as port:
-        sink = secure(port, ca_file=str(tmp_path / "certificate.pem"))
-        await sink.open()
-        assert list(await sink.deliver([total()])) == []
-        await sink.close()
-
-
-@pytest.mark.parametrize(("content", "says"), [(None, "No such file"), ("no certificate", "ca_file ")])
-def test_a_ca_file_that_holds_no_certificate_is_told(tmp_path: Path, content: str | None, says: str) -> None:
-    file = tmp_path / "ca.pem"
-    if content is not None:
-        file.write_text(content)
-    with pytest.raises(ConfigError, match=r"sink billing: ca_file .*ca\.pem: ") as failure:
-        secure(1, ca_file=str(file))
-    assert says in str(failure.value)

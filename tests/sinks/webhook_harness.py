@@ -80,8 +80,9 @@ class Receiver:
 
     def make(self, **options: Any) -> Sink:
         host = options.pop("host", "127.0.0.1")
+        login = options.pop("login", f"user:{PASSWORD}@")
         given: dict[str, Any] = {"secret": SECRET, "allow_cidrs": ["127.0.0.0/8", "::1/128"]} | options
-        url = f"webhook+http://user:{PASSWORD}@{host}:{self.port}/hooks/credits"
+        url = f"webhook+http://{login}{host}:{self.port}/hooks/credits"
         return make(SinkSettings(name="billing", url=url, options=given))
 
     async def _take(self, request: web.Request) -> web.StreamResponse:

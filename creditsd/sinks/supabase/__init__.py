@@ -13,7 +13,7 @@ import psycopg
 import yarl
 from psycopg.conninfo import conninfo_to_dict
 
-from creditsd.brokers.tls import trusting
+from creditsd.brokers import tls
 from creditsd.domain.errors import ConfigError
 from creditsd.sinks.supabase.database import ByDatabase
 from creditsd.sinks.supabase.http import ByHttp
@@ -30,7 +30,7 @@ def create(name: str, url: str, options: Options) -> ByDatabase | ByHttp:
         return ByHttp(name, _project(name, f"{transport}:{rest}"), options, _checked(name, options))
     if transport:
         raise ConfigError(f"sink {name}: {scheme} is not supported: use supabase, supabase+https or supabase+http")
-    if options.key or options.ca_file:
+    if options.key or options.ca:
         raise ConfigError(f"sink {name}: key and ca_file go with supabase+https; a database is given all in its url")
     dsn = f"postgresql:{rest}"
     with contextlib.suppress(psycopg.ProgrammingError, ValueError):  # its own text would quote the password
@@ -60,10 +60,7 @@ def _checked(name: str, options: Options) -> ssl.SSLContext | None:
     if key.startswith("sb_publishable_") or _role(key) in ("anon", "authenticated"):
         # It would be answered 202, and nothing sent: who may write to a private topic is asked for each message.
         raise ConfigError(f"sink {name}: key is the public one: private topics need sb_secret_… or service_role")
-    try:
-        return trusting(options.ca_file)
-    except ValueError as error:
-        raise ConfigError(f"sink {name}: {error}") from None
+    return tls.wanted(f"sink {name}", options.ca)
 
 
 def _role(key: str) -> Any:

@@ -9,6 +9,6 @@ class Options(BaseModel, extra="forbid"):
     """What can be set beside the url."""
 
     key: str = Field(default="", repr=False)
-    ca_file: str = ""
+    ca: str = ""
     timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)

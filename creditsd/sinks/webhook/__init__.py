@@ -8,9 +8,10 @@ import ipaddress
 import structlog
 import yarl
 
-from creditsd.brokers.tls import trusting
+from creditsd.brokers import tls
 from creditsd.domain.errors import ConfigError
 from creditsd.sinks.webhook import signing
+from creditsd.sinks.webhook.endpoint import Endpoint
 from creditsd.sinks.webhook.options import Options
 from creditsd.sinks.webhook.sink import WebhookSink
 from creditsd.sinks.webhook.ssrf_guard import SsrfGuard
@@ -35,12 +36,13 @@ def create(name: str, url: str, options: Options) -> WebhookSink:
         signers = [signing.signer(secret) for secret in options.signed_with]
         if options.proxy:
             _check_proxied(target, options)
-        trust = trusting(options.ca_file)
+        _check_login(target, options)
     except ValueError as error:
         raise ConfigError(f"sink {name}: {error}") from None
+    trust = tls.wanted(f"sink {name}", options.ca, options.client_certificate)
     if any(each.weak for each in signers):
         log.warning("webhook.secret_short", sink=name, wanted_bytes=signing.SECRET_BYTES)
-    return WebhookSink(name, target, signers, options, trust)
+    return WebhookSink(name, Endpoint(target, options, trust), signers, options)
 
 
 def _target(url: str) -> yarl.URL | None:
@@ -49,6 +51,14 @@ def _target(url: str) -> yarl.URL | None:
         if target.host and target.port:
             return target
     return None
+
+
+def _check_login(target: yarl.URL, options: Options) -> None:
+    """Refuse what could not be sent: two logins, or a certificate that nobody would ask for."""
+    if target.user is not None and any(name.lower() == "authorization" for name in options.headers):
+        raise ValueError("the url has a login and headers an Authorization: keep one of them")
+    if options.client_certificate is not None and target.scheme != "https":
+        raise ValueError("client_certificate needs webhook+https://: without TLS nobody asks for it")
 
 
 def _check_proxied(target: yarl.URL, options: Options) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field, IPvAnyNetwork, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, Field, FilePath, IPvAnyNetwork, PositiveFloat, PositiveInt, field_validator
 
 from creditsd.domain.events import Type
+from creditsd.sinks.webhook import headers
 
 
 class Options(BaseModel, extra="forbid"):
@@ -15,9 +16,11 @@ class Options(BaseModel, extra="forbid"):
     secret: str = Field(default="", repr=False)
     secrets: list[str] = Field(default=[], repr=False)
     events: list[Type] = Field(default=["credits.updated"], min_length=1)
+    headers: dict[str, str] = Field(default={}, repr=False)
     allow_cidrs: list[IPvAnyNetwork] = []
     proxy: str = Field(default="", repr=False)
-    ca_file: str = ""
+    ca: str = ""
+    client_certificate: FilePath | None = None
     timeout_seconds: PositiveFloat = Field(default=15.0, allow_inf_nan=False)
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
     concurrency: PositiveInt = 64
@@ -28,6 +31,16 @@ class Options(BaseModel, extra="forbid"):
     def _one_a_line(cls, given: Any) -> Any:
         """Take the text of a file, as `secrets_file` gives it, as one secret a line."""
         return [line.strip() for line in given.splitlines() if line.strip()] if isinstance(given, str) else given
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _a_file_of_them(cls, given: Any) -> Any:
+        return headers.parsed(given)
+
+    @field_validator("headers")
+    @classmethod
+    def _may_be_sent(cls, given: dict[str, str]) -> dict[str, str]:
+        return headers.checked(given)
 
     @property
     def signed_with(self) -> list[str]:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 from dataclasses import replace
 
-import aiohttp
 import structlog
-import yarl
 
-from creditsd.brokers import http
-from creditsd.brokers.connection_loss import loss_named
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
 from creditsd.sinks import Rejection, SinkBusy, SinkDisabled, SinkRefusing
 from creditsd.sinks.webhook import signing
-from creditsd.sinks.webhook.answers import ARRIVED, NO_ANSWER, Outcome, judged
+from creditsd.sinks.webhook.answers import ARRIVED, Outcome
 from creditsd.sinks.webhook.attempt import Attempt
+from creditsd.sinks.webhook.endpoint import Endpoint
 from creditsd.sinks.webhook.message import Message, MessageWriter
 from creditsd.sinks.webhook.options import Options
 from creditsd.sinks.webhook.pace import Pace
 from creditsd.sinks.webhook.signing import Signer
-from creditsd.sinks.webhook.ssrf_guard import SsrfGuard
 
 log = structlog.get_logger()
 
@@ -37,24 +32,15 @@ class WebhookSink:
     max_batch = MAX_BATCH
     untried = "nothing connects before the first delivery"
 
-    def __init__(
-        self, name: str, url: yarl.URL, signers: Sequence[Signer], options: Options, trust: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, name: str, endpoint: Endpoint, signers: Sequence[Signer], options: Options) -> None:
         self._name = name
-        self._url = url
-        self._label = f"sink {name}: {url.host}:{url.port}"
+        self._endpoint = endpoint
+        self._label = f"sink {name}: {endpoint.label}"
         self._signers = signers
         self._messages = MessageWriter(name, frozenset(options.events), signers)
-        self._options = options
+        self._pace = Pace(options.concurrency)
         self.events = options.events
         self.disable_after_seconds = options.disable_after_seconds
-        self._trust = trust
-        self._proxy = yarl.URL(options.proxy) if options.proxy else None
-        keys = [signing.bare(secret) for secret in options.signed_with]
-        passwords = (url.password, self._proxy.password if self._proxy else None)
-        self._secrets = [each for each in (*passwords, *keys) if each]
-        self._pace = Pace(options.concurrency)
-        self._session: aiohttp.ClientSession | None = None
 
     @property
     def doubts(self) -> Sequence[str]:
@@ -64,17 +50,7 @@ class WebhookSink:
 
     async def open(self) -> None:
         """Make the connection pool; nothing connects before the first delivery."""
-        await self.close()
-        options = self._options
-        connector = aiohttp.TCPConnector(
-            limit=options.concurrency,
-            # Behind a proxy there is one address we ever connect to, and it was chosen by whoever runs us.
-            socket_factory=None if self._proxy else SsrfGuard(options.allow_cidrs).socket,
-            ssl=self._trust or True,
-        )
-        # The time-out of the whole is our own, in _post: the client's costs a sixth of all a request costs.
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout_seconds)
-        self._session = http.session(connector, timeout)
+        await self._endpoint.open()
         for each in self._signers:
             if each.public_key is not None:
                 log.info("webhook.signed_by", sink=self._name, public_key=each.public_key)
@@ -86,14 +62,14 @@ class WebhookSink:
         SinkBusy or SinkRefusing, which say how many of it are through.
         Raises SinkDisabled when the endpoint is gone for good.
         """
-        if self._session is None:
+        if not self._endpoint.is_open:
             raise SinkUnavailable(f"{self._label}: is not open")
         at_once = self._pace.requests_at_once(len(totals))
         attempt = Attempt(iter(totals), self._messages.write, self._pace.patience(at_once))
         # The tasks end with this call, so the daemon's own group still is the only thing that lasts.
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
-                group.create_task(self._post_in_turn(self._session, attempt))
+                group.create_task(self._post_in_turn(attempt))
         self._pace.learn(attempt)
         return self._judge(totals, attempt)
 
@@ -103,42 +79,26 @@ class WebhookSink:
 
     async def close(self) -> None:
         """Close the connections, waiting 2 s at most."""
-        session, self._session = self._session, None
-        await http.close(session)
+        await self._endpoint.close()
 
-    async def _post_in_turn(self, session: aiohttp.ClientSession, attempt: Attempt) -> None:
+    async def _post_in_turn(self, attempt: Attempt) -> None:
         """POST one user after the other, beside others that do the same."""
         while messages := attempt.next():
-            outcome = await self._post_all(session, messages, attempt)
+            outcome = await self._post_all(messages, attempt)
             attempt.note(messages[0].total, outcome)
 
-    async def _post_all(self, session: aiohttp.ClientSession, messages: Sequence[Message], attempt: Attempt) -> Outcome:
+    async def _post_all(self, messages: Sequence[Message], attempt: Attempt) -> Outcome:
         """POST one user's until one does not arrive, or nothing more is to be sent."""
         accepted: list[Event] = []
         for each in messages:
             if accepted and attempt.failed is not None and attempt.over:
                 outcome = replace(attempt.failed, kind="unavailable")
             else:
-                outcome = await self._post(session, self._messages.fresh(each))
+                outcome = await self._endpoint.post(self._messages.fresh(each))
             if outcome.kind != "arrived":
                 return replace(outcome, accepted=tuple(accepted))
             accepted.append(each.event)
         return ARRIVED
-
-    async def _post(self, session: aiohttp.ClientSession, message: Message) -> Outcome:
-        try:
-            with loss_named():
-                async with (
-                    asyncio.timeout(self._options.timeout_seconds),
-                    session.post(
-                        self._url, data=message.body, headers=message.headers, allow_redirects=False, proxy=self._proxy
-                    ) as response,
-                ):
-                    return await judged(response, self._secrets)
-        except TimeoutError:
-            return NO_ANSWER
-        except http.FAILURES as error:
-            return Outcome("unavailable", http.failure(error, self._secrets))
 
     def _judge(self, totals: Sequence[Total], attempt: Attempt) -> Sequence[Rejection]:
         """Return who was refused. Raises SinkBusy or SinkDisabled where it is the endpoint that took nothing more."""
