@@ -49,16 +49,20 @@ class Attempt:
             failed is not None and (self.answered or failed.kind == "gone" or self.asked >= self.patience)
         )
 
+    def more(self) -> bool:
+        """Tell whether there is somebody left to send to; what is theirs is then written."""
+        if self.over:
+            return False
+        if not self.written:
+            self.written.extend((each, self.write(each)) for each in islice(self.waiting, _WRITTEN_TOGETHER))
+        return bool(self.written)
+
     def next(self) -> Sequence[Message]:
         """Return the messages of the next user, to be sent in order; nothing at the end, or once the batch is over.
 
         Totals that bring nothing this endpoint was to be told are through without a request.
         """
-        while not self.over:
-            if not self.written:
-                self.written.extend((each, self.write(each)) for each in islice(self.waiting, _WRITTEN_TOGETHER))
-                if not self.written:
-                    break
+        while self.more():
             self.begun += 1
             total, messages = self.written.popleft()
             if messages:

@@ -24,6 +24,7 @@ class Options(BaseModel, extra="forbid"):
     timeout_seconds: PositiveFloat = Field(default=15.0, allow_inf_nan=False)
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
     concurrency: PositiveInt = 64
+    per_second: float | None = Field(default=None, ge=0.01, le=1_000_000, allow_inf_nan=False)
     disable_after_seconds: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
 
     @field_validator("secrets", mode="before")

@@ -19,6 +19,7 @@ from creditsd.sinks.webhook.endpoint import Endpoint
 from creditsd.sinks.webhook.message import Message, MessageWriter
 from creditsd.sinks.webhook.options import Options
 from creditsd.sinks.webhook.pace import Pace
+from creditsd.sinks.webhook.rate import Rate
 from creditsd.sinks.webhook.signing import Signer
 
 log = structlog.get_logger()
@@ -29,7 +30,6 @@ MAX_BATCH = 1024
 class WebhookSink:
     """Delivers to one endpoint. A total may arrive twice or late: `version` and `webhook-id` tell."""
 
-    max_batch = MAX_BATCH
     untried = "nothing connects before the first delivery"
 
     def __init__(self, name: str, endpoint: Endpoint, signers: Sequence[Signer], options: Options) -> None:
@@ -39,6 +39,7 @@ class WebhookSink:
         self._signers = signers
         self._messages = MessageWriter(name, frozenset(options.events), signers)
         self._pace = Pace(options.concurrency)
+        self._rate = None if options.per_second is None else Rate(options.per_second)
         self.events = options.events
         self.disable_after_seconds = options.disable_after_seconds
 
@@ -47,6 +48,11 @@ class WebhookSink:
         """Say whether a secret is shorter than the specification asks for."""
         short = f"a secret is short enough to be guessed: let it be {signing.SECRET_BYTES} random bytes or more"
         return [short] if any(each.weak for each in self._signers) else []
+
+    @property
+    def max_batch(self) -> int:
+        """The most totals one `deliver` takes."""
+        return MAX_BATCH if self._rate is None else min(MAX_BATCH, self._rate.requests_in_a_batch)
 
     async def open(self) -> None:
         """Make the connection pool; nothing connects before the first delivery."""
@@ -83,9 +89,18 @@ class WebhookSink:
 
     async def _post_in_turn(self, attempt: Attempt) -> None:
         """POST one user after the other, beside others that do the same."""
-        while messages := attempt.next():
+        while messages := await self._next(attempt):
             outcome = await self._post_all(messages, attempt)
             attempt.note(messages[0].total, outcome)
+
+    async def _next(self, attempt: Attempt) -> Sequence[Message]:
+        """Take the next user's messages, when it is their turn."""
+        if self._rate is None:
+            return attempt.next()
+        async with self._rate.in_line():
+            if attempt.more():
+                await self._rate.turn()
+            return attempt.next()
 
     async def _post_all(self, messages: Sequence[Message], attempt: Attempt) -> Outcome:
         """POST one user's until one does not arrive, or nothing more is to be sent."""
@@ -94,6 +109,8 @@ class WebhookSink:
             if accepted and attempt.failed is not None and attempt.over:
                 outcome = replace(attempt.failed, kind="unavailable")
             else:
+                if self._rate is not None and each is not messages[0]:  # which had its turn
+                    await self._rate.turn()
                 outcome = await self._endpoint.post(self._messages.fresh(each))
             if outcome.kind != "arrived":
                 return replace(outcome, accepted=tuple(accepted))
