@@ -13,7 +13,7 @@ from creditsd.delivery.sink_health import SinkHealth
 from creditsd.delivery.sink_row import SinkRow
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import Pool, transaction
-from creditsd.sinks import Rejection, SinkBusy, SinkRefusing
+from creditsd.sinks import Rejection, SinkBusy, SinkRefusing, SinkTroubled
 
 log = structlog.get_logger()
 
@@ -104,6 +104,8 @@ class Handover:
         try:
             refused = await self._sink.deliver(part)
         except SinkBusy as busy:
+            if isinstance(busy, SinkTroubled) and (upto is not None or self._health.ill):
+                raise SinkBusy(str(busy), busy.retry_after_seconds) from busy  # all of them stay where they are
             if busy.through:
                 through = part[: busy.through]
                 await self._settle(through, busy.refused, None if upto is None else through[-1].version, busy=True)

@@ -62,6 +62,10 @@ class SinkRefusing(SinkBusy):
     """So many users in a row were refused that it may be everyone: the rest of the batch was not sent."""
 
 
+class SinkTroubled(SinkRefusing):
+    """Nobody's total was taken, and by its own words the fault is the receiver's: whoever it met has no part in it."""
+
+
 class SinkDisabled(SinkUnavailable):
     """The receiver wants nothing any more (410): nothing is tried until a person enables the sink."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from creditsd.config.settings import Settings
@@ -30,6 +32,7 @@ from tests.integration.publishing import (
     sink_opened,
     waiting,
 )
+from tests.sinks.webhook_harness import Receiver, accept, always
 
 
 async def test_a_sink_that_is_down_stands_still_and_stops_nobody(
@@ -185,6 +188,60 @@ async def test_a_sink_that_broke_in_the_middle_of_a_page_is_probed_with_one_tota
         await eventually(waiting(installation), lambda left: left == 0)
     assert sorted(sink.newest) == [user(number) for number in range(10)]
     assert publisher.error is None
+
+
+async def test_whoever_met_a_receiver_that_is_ill_has_no_part_in_it_and_is_told_when_it_is_well(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    for number in range(10):
+        installation.run(ADD, [user(number), 1])
+    await line.settle()
+    receiver = Receiver()
+    await receiver.start()
+    receiver.answer = always(521, "origin is down")
+    try:
+        async with publishing(receiver.make(), newest=await newest(line)) as publisher:
+            await receiver.asked(15)
+            assert "answered 521: origin is down" in str(publisher.error)
+            assert await waiting(installation)() == 0
+            assert installation.run("SELECT cursor FROM creditsd.sinks") == [(0,)]
+            receiver.answer = accept
+            await current(publisher)
+            assert publisher.error is None
+            assert {each.data["user_id"] for each in receiver.deliveries[15:]} >= {user(number) for number in range(10)}
+            assert await waiting(installation)() == 0
+    finally:
+        await receiver.stop()
+
+
+async def test_those_who_break_a_receiver_again_at_their_next_try_do_not_make_it_ill(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    ill = {user(number) for number in range(6)}
+    receiver = Receiver()
+    await receiver.start()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=500 if json.loads(await request.read())["data"]["user_id"] in ill else 200)
+
+    receiver.answer = answer
+    try:
+        with capture_logs() as logs:
+            async with publishing(receiver.make(concurrency=1)) as publisher:
+                for number in range(6):
+                    installation.run(ADD, [user(number), 1])
+                    installation.run(ADD, [user(100 + number), 1])
+                    publisher.offer(await line.settle())
+                await current(publisher)
+
+                async def tried() -> int:
+                    query = "SELECT CASE WHEN count(*) = 6 THEN min(attempt) ELSE 0 END FROM creditsd.deliveries"
+                    return int(installation.run(query)[0][0])
+
+                await eventually(tried, lambda least: least >= 3)
+        assert "publisher.paused" not in [each["event"] for each in logs]
+    finally:
+        await receiver.stop()
 
 
 async def test_few_who_are_refused_do_not_keep_a_sink_ill_that_was_away(

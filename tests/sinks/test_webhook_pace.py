@@ -154,12 +154,12 @@ async def test_a_receiver_that_refuses_everyone_from_the_middle_of_a_batch_on_is
     receiver: Receiver,
 ) -> None:
     async def breaking(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=200 if len(receiver.deliveries) <= 100 else 500, text="out of order")
+        return web.Response(status=200 if len(receiver.deliveries) <= 100 else 401, text="out of order")
 
     receiver.answer = breaking
     totals = [total(f"u{i}") for i in range(1024)]
     async with opened(receiver, concurrency=16) as sink:
-        with pytest.raises(SinkRefusing, match=r"by now, e\.g\. answered 500: out of order") as failure:
+        with pytest.raises(SinkRefusing, match=r"by now, e\.g\. answered 401: out of order") as failure:
             await sink.deliver(totals)
     asked = {each.data["user_id"] for each in receiver.deliveries}
     assert asked == {each.user_id for each in totals[: failure.value.through]}

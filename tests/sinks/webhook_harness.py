@@ -56,6 +56,7 @@ class Receiver:
         self._runner: web.AppRunner | None = None
         self._handling: set[asyncio.Task[Any]] = set()
         self._ending = asyncio.Event()
+        self._came = asyncio.Event()
 
     async def start(self) -> None:
         self._ending.clear()
@@ -72,6 +73,13 @@ class Receiver:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    async def asked(self, requests: int) -> None:
+        """Wait until so many have come in all."""
+        async with asyncio.timeout(60):
+            while len(self.deliveries) < requests:
+                self._came.clear()
+                await self._came.wait()
 
     async def silence(self, _: web.Request) -> web.StreamResponse:
         """An answer that does not come."""
@@ -96,6 +104,7 @@ class Receiver:
         try:
             body = await request.read()
             self.deliveries.append(Delivery(dict(request.headers), body))
+            self._came.set()
             return await self.answer(request)
         finally:
             self.at_once -= 1

@@ -17,11 +17,18 @@ from creditsd.domain.events import Event
 TRY_LATER = frozenset({429, 502, 503, 504})
 
 
+Kind = Literal["arrived", "refused", "unavailable", "troubled", "gone"]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended: `arrived`, `refused` (its fault), `unavailable` (the receiver's), or `gone` for good."""
+    """How one attempt ended.
 
-    kind: Literal["arrived", "refused", "unavailable", "gone"]
+    `arrived`, `refused` (its fault), `unavailable` (the receiver's), `troubled` (either's: the receiver broke over
+    it), or `gone` for good.
+    """
+
+    kind: Kind
     reason: str = ""
     status: int | None = None
     retry_after_seconds: float | None = None
@@ -41,7 +48,10 @@ async def judged(response: aiohttp.ClientResponse, secrets: Sequence[str]) -> Ou
     return Outcome(_kind(status), http.said(status, body, secrets)[:REASON_LENGTH], status, pause)
 
 
-def _kind(status: int) -> Literal["unavailable", "refused", "gone"]:
+def _kind(status: int) -> Kind:
     if status == HTTPStatus.GONE:
         return "gone"
-    return "unavailable" if status in TRY_LATER else "refused"
+    if status in TRY_LATER:
+        return "unavailable"
+    # Of 5xx, those that no standard knows too: Cloudflare's 520 to 527 and 530 are of what stands behind it.
+    return "troubled" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"

@@ -19,6 +19,9 @@ _WRITTEN_TOGETHER = 16
 # broke in the middle of it is not to be sent the other thousand. Requests that are on their way come on top.
 _REFUSED_IN_A_ROW = 20
 
+# So many users who met a 5xx one after the other say that the receiver is ill; one may be what it cannot digest.
+_TROUBLED_IN_A_ROW = 4
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -28,6 +31,8 @@ class Attempt:
     write: Callable[[Total], Sequence[Message]]
     patience: int
     """So many requests must have found nobody before the endpoint counts as away."""
+    troubled: set[str] = field(default_factory=set)
+    """Who met a 5xx since the receiver last took or refused something; the batches of an endpoint share it."""
     written: deque[tuple[Total, Sequence[Message]]] = field(default_factory=deque)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     begun: int = 0
@@ -80,13 +85,31 @@ class Attempt:
                 self.failed = outcome
             case "unavailable":
                 self.failed = self.failed or outcome
-            case "refused":
-                self.answered = True
-                # What comes in late, once it is over, takes nothing back.
-                self.refused_in_a_row = 0 if outcome.accepted and not self.refusing else self.refused_in_a_row + 1
+            case "troubled" if not outcome.accepted:
+                self._count_refusal()
+                self._count_trouble(total.user_id, outcome)
+            case "refused" | "troubled":
+                self._heard(accepted=bool(outcome.accepted))
             case _:
-                self.answered = True
-                self.refused_in_a_row = self.refused_in_a_row if self.refusing else 0
+                self._heard(accepted=True)
+
+    def _heard(self, *, accepted: bool) -> None:
+        """Note that the receiver works: it took something, or said that it will not."""
+        self.answered = True
+        self.troubled.clear()
+        if not accepted:
+            self._count_refusal()
+        elif not self.refusing:  # what comes in late, once it is over, takes nothing back
+            self.refused_in_a_row = 0
+
+    def _count_refusal(self) -> None:
+        self.refused_in_a_row += 1
+
+    def _count_trouble(self, user_id: str, outcome: Outcome) -> None:
+        if len(self.troubled) < _TROUBLED_IN_A_ROW:
+            self.troubled.add(user_id)
+        if len(self.troubled) >= _TROUBLED_IN_A_ROW:
+            self.failed = self.failed or outcome
 
     def rejections(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         """Return those of the batch that have begun and did not arrive."""
@@ -98,5 +121,5 @@ class Attempt:
 
     def pause_seconds(self) -> float | None:
         """Return how long the endpoint asks to be left alone: the longest of what it said."""
-        failed = (each for each in self.outcomes.values() if each.kind == "unavailable")
+        failed = (each for each in self.outcomes.values() if each.kind in ("unavailable", "troubled"))
         return max((each.retry_after_seconds for each in failed if each.retry_after_seconds is not None), default=None)

@@ -18,6 +18,7 @@ class Pace:
         self._most = float(concurrency)
         self._width = self._most
         self._misses = 0
+        self.troubled: set[str] = set()
 
     def requests_at_once(self, totals: int) -> int:
         """Return how many requests to send at once for so many totals."""

@@ -11,7 +11,7 @@ import structlog
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
-from creditsd.sinks import Rejection, SinkBusy, SinkDisabled, SinkRefusing
+from creditsd.sinks import Rejection, SinkBusy, SinkDisabled, SinkRefusing, SinkTroubled
 from creditsd.sinks.webhook import signing
 from creditsd.sinks.webhook.answers import ARRIVED, Outcome
 from creditsd.sinks.webhook.attempt import Attempt
@@ -65,13 +65,13 @@ class WebhookSink:
         """POST what is owed of each total: of many users at once, of one user one event after the other.
 
         The first answer that asks for patience ends the batch, and so do refusals of many users in a row: raises
-        SinkBusy or SinkRefusing, which say how many of it are through.
+        SinkBusy, SinkRefusing or SinkTroubled, which say how many of it are through.
         Raises SinkDisabled when the endpoint is gone for good.
         """
         if not self._endpoint.is_open:
             raise SinkUnavailable(f"{self._label}: is not open")
         at_once = self._pace.requests_at_once(len(totals))
-        attempt = Attempt(iter(totals), self._messages.write, self._pace.patience(at_once))
+        attempt = Attempt(iter(totals), self._messages.write, self._pace.patience(at_once), self._pace.troubled)
         # The tasks end with this call, so the daemon's own group still is the only thing that lasts.
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
@@ -129,6 +129,8 @@ class WebhookSink:
         if failed.kind == "gone":
             raise SinkDisabled(f"{self._label}: {failed.reason}")
         pause = attempt.pause_seconds()
+        if not attempt.answered and failed.kind == "troubled":
+            raise SinkTroubled(f"{self._label}: {failed.reason}", pause, through=attempt.begun, refused=refused)
         if not attempt.answered:
             raise SinkBusy(f"{self._label}: {failed.reason}", pause)
         if attempt.begun == len(totals) and pause is None:
