@@ -148,6 +148,41 @@ async def test_a_refused_step_holds_back_its_own_user_alone(
     assert sink.steps[OTHER] == [1, 2, 3, 4, 5]
 
 
+async def test_steps_in_batches_arrive_in_order_and_the_one_at_fault_holds_back_its_own_user_alone(
+    installation: Database, line: Line, publishing: Publishing, receiver: Receiver
+) -> None:
+    refused, taken = {USER}, defaultdict[str, list[int]](list)
+
+    async def answer(request: web.Request) -> web.Response:
+        there = json.loads(await request.read())["data"]["totals"]
+        if any(each["user_id"] in refused for each in there):
+            return web.Response(status=422)
+        for each in there:
+            taken[each["user_id"]].append(each["credits"])
+        return web.Response(status=204)
+
+    async def steps_of(user_id: str) -> list[int]:
+        return once(taken[user_id])
+
+    receiver.answer = answer
+    others = [user(number) for number in range(2, 6)]
+    for _ in range(3):
+        await step(installation, line, USER, *others)
+    async with publishing(receiver.make(batch=3), newest=await newest(line), every=True):
+        for each in others:
+            await eventually(partial(steps_of, each), lambda found: found == [1, 2, 3])
+        assert waiting(installation)[0][0] == USER
+        refused.clear()
+        await eventually(partial(steps_of, USER), lambda found: found == [1, 2, 3])
+        await nothing_waits(installation)
+    assert all(
+        len({total["user_id"] for total in each.data["totals"]}) == len(each.data["totals"])
+        for each in receiver.deliveries
+    )
+    assert {each.document["type"] for each in receiver.deliveries} == {"credits.batch"}
+    assert max(len(each.data["totals"]) for each in receiver.deliveries) == 3
+
+
 async def test_whatever_dies_in_the_middle_no_step_is_lost_or_out_of_order(
     installation: Database, line: Line, publishing: Publishing
 ) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Protocol
 
 from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 from creditsd.sinks.webhook.answers import ARRIVED, Outcome
-from creditsd.sinks.webhook.message import Message
-
-# Signing a few at a time costs a third of signing each as it is sent: the processor finds everything at hand.
-_WRITTEN_TOGETHER = 16
+from creditsd.sinks.webhook.message import Parcel
 
 # So many users refused one after the other, with nobody's total accepted in between, end the batch: a receiver that
 # broke in the middle of it is not to be sent the other thousand. Requests that are on their way come on top.
@@ -23,17 +21,28 @@ _REFUSED_IN_A_ROW = 20
 _TROUBLED_IN_A_ROW = 4
 
 
+class Writer(Protocol):
+    """Makes parcels of totals, so many `together`; they contain these totals in their order."""
+
+    @property
+    def together(self) -> int:
+        """How many totals to write at a time."""
+
+    def parcels(self, totals: Iterable[Total]) -> Iterable[Parcel]:
+        """Write what goes out for these totals."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """The totals of one batch. They begin in order, so those that have begun are always the first of the batch."""
 
     waiting: Iterator[Total]
-    write: Callable[[Total], Sequence[Message]]
+    writer: Writer
     patience: int
     """So many requests must have found nobody before the endpoint counts as away."""
     troubled: set[str] = field(default_factory=set)
     """Who met a 5xx since the receiver last took or refused something; the batches of an endpoint share it."""
-    written: deque[tuple[Total, Sequence[Message]]] = field(default_factory=deque)
+    written: deque[Parcel] = field(default_factory=deque)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     begun: int = 0
     asked: int = 0
@@ -58,27 +67,27 @@ class Attempt:
         """Tell whether there is somebody left to send to; what is theirs is then written."""
         if self.over:
             return False
-        if not self.written:
-            self.written.extend((each, self.write(each)) for each in islice(self.waiting, _WRITTEN_TOGETHER))
+        while not self.written and (taken := list(islice(self.waiting, self.writer.together))):
+            self.written.extend(self.writer.parcels(taken))
         return bool(self.written)
 
-    def next(self) -> Sequence[Message]:
-        """Return the messages of the next user, to be sent in order; nothing at the end, or once the batch is over.
+    def next(self) -> Parcel | None:
+        """Return what to send next, message by message; None at the end, or once the batch is over.
 
         Totals that bring nothing this endpoint was to be told are through without a request.
         """
         while self.more():
-            self.begun += 1
-            total, messages = self.written.popleft()
-            if messages:
+            parcel = self.written.popleft()
+            self.begun += len(parcel.totals)
+            if parcel.messages:
                 self.asked += 1
-                return messages
-            self.outcomes[total.user_id] = ARRIVED
-        return ()
+                return parcel
+            self._record(parcel, ARRIVED)
+        return None
 
-    def note(self, total: Total, outcome: Outcome) -> None:
-        """Record the outcome of one user's messages."""
-        self.outcomes[total.user_id] = outcome
+    def note(self, parcel: Parcel, outcome: Outcome) -> None:
+        """Record the outcome of a parcel, which counts for all in it."""
+        self._record(parcel, outcome)
         self.answered = self.answered or bool(outcome.accepted)
         match outcome.kind:
             case "gone":
@@ -87,11 +96,14 @@ class Attempt:
                 self.failed = self.failed or outcome
             case "troubled" if not outcome.accepted:
                 self._count_refusal()
-                self._count_trouble(total.user_id, outcome)
+                self._count_trouble(parcel, outcome)
             case "refused" | "troubled":
                 self._heard(accepted=bool(outcome.accepted))
             case _:
                 self._heard(accepted=True)
+
+    def _record(self, parcel: Parcel, outcome: Outcome) -> None:
+        self.outcomes.update((each.user_id, outcome) for each in parcel.totals)
 
     def _heard(self, *, accepted: bool) -> None:
         """Note that the receiver works: it took something, or said that it will not."""
@@ -105,9 +117,9 @@ class Attempt:
     def _count_refusal(self) -> None:
         self.refused_in_a_row += 1
 
-    def _count_trouble(self, user_id: str, outcome: Outcome) -> None:
+    def _count_trouble(self, parcel: Parcel, outcome: Outcome) -> None:
         if len(self.troubled) < _TROUBLED_IN_A_ROW:
-            self.troubled.add(user_id)
+            self.troubled.update(each.user_id for each in parcel.totals)
         if len(self.troubled) >= _TROUBLED_IN_A_ROW:
             self.failed = self.failed or outcome
 

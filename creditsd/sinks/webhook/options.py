@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, FilePath, IPvAnyNetwork, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    FilePath,
+    IPvAnyNetwork,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from creditsd.domain.events import Type
 from creditsd.sinks.webhook import headers
@@ -24,6 +33,7 @@ class Options(BaseModel, extra="forbid"):
     timeout_seconds: PositiveFloat = Field(default=15.0, allow_inf_nan=False)
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
     concurrency: PositiveInt = 64
+    batch: int | None = Field(default=None, ge=2, le=1000)
     per_second: float | None = Field(default=None, ge=0.01, le=1_000_000, allow_inf_nan=False)
     disable_after_seconds: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
 
@@ -42,6 +52,12 @@ class Options(BaseModel, extra="forbid"):
     @classmethod
     def _may_be_sent(cls, given: dict[str, str]) -> dict[str, str]:
         return headers.checked(given)
+
+    @model_validator(mode="after")
+    def _totals_alone_are_batched(self) -> Self:
+        if self.batch is not None and self.events != ["credits.updated"]:
+            raise ValueError("batch is of totals alone: give other events a sink of their own")
+        return self
 
     @property
     def signed_with(self) -> list[str]:

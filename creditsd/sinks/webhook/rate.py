@@ -29,6 +29,10 @@ class Rate:
         async with self._line:
             yield
 
+    async def free(self) -> None:
+        """Wait until a request would have its turn at once."""
+        await asyncio.sleep(max(0.0, self._free_at - time.monotonic()))
+
     async def turn(self) -> None:
         """Wait until one more request may be sent."""
         now = time.monotonic()

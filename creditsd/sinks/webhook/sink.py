@@ -15,8 +15,9 @@ from creditsd.sinks import Rejection, SinkBusy, SinkDisabled, SinkRefusing, Sink
 from creditsd.sinks.webhook import signing
 from creditsd.sinks.webhook.answers import ARRIVED, Outcome
 from creditsd.sinks.webhook.attempt import Attempt
+from creditsd.sinks.webhook.batch import BatchWriter
 from creditsd.sinks.webhook.endpoint import Endpoint
-from creditsd.sinks.webhook.message import Message, MessageWriter
+from creditsd.sinks.webhook.message import Message, MessageWriter, Parcel
 from creditsd.sinks.webhook.options import Options
 from creditsd.sinks.webhook.pace import Pace
 from creditsd.sinks.webhook.rate import Rate
@@ -37,7 +38,8 @@ class WebhookSink:
         self._endpoint = endpoint
         self._label = f"sink {name}: {endpoint.label}"
         self._signers = signers
-        self._messages = MessageWriter(name, frozenset(options.events), signers)
+        self._batches = None if options.batch is None else BatchWriter(name, options.batch, signers)
+        self._writer = self._batches or MessageWriter(name, frozenset(options.events), signers)
         self._pace = Pace(options.concurrency)
         self._rate = None if options.per_second is None else Rate(options.per_second)
         self.events = options.events
@@ -52,7 +54,10 @@ class WebhookSink:
     @property
     def max_batch(self) -> int:
         """The most totals one `deliver` takes."""
-        return MAX_BATCH if self._rate is None else min(MAX_BATCH, self._rate.requests_in_a_batch)
+        if self._rate is None:
+            return MAX_BATCH
+        users_each = 1 if self._batches is None else self._batches.together
+        return min(MAX_BATCH, self._rate.requests_in_a_batch * users_each)
 
     async def open(self) -> None:
         """Make the connection pool; nothing connects before the first delivery."""
@@ -70,13 +75,15 @@ class WebhookSink:
         """
         if not self._endpoint.is_open:
             raise SinkUnavailable(f"{self._label}: is not open")
-        at_once = self._pace.requests_at_once(len(totals))
-        attempt = Attempt(iter(totals), self._messages.write, self._pace.patience(at_once), self._pace.troubled)
+        at_once = self._pace.requests_at_once(self._writer.requests(totals))
+        attempt = Attempt(iter(totals), self._writer, self._pace.patience(at_once), self._pace.troubled)
         # The tasks end with this call, so the daemon's own group still is the only thing that lasts.
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
                 group.create_task(self._post_in_turn(attempt))
         self._pace.learn(attempt)
+        if self._batches is not None and attempt.answered:
+            self._batches.learn(attempt.outcomes)
         return self._judge(totals, attempt)
 
     async def held(self, user_id: str) -> int | None:  # noqa: ARG002  the protocol's signature
@@ -89,33 +96,49 @@ class WebhookSink:
 
     async def _post_in_turn(self, attempt: Attempt) -> None:
         """POST one user after the other, beside others that do the same."""
-        while messages := await self._next(attempt):
-            outcome = await self._post_all(messages, attempt)
-            attempt.note(messages[0].total, outcome)
+        while (parcel := await self._next(attempt)) is not None:
+            await self._post_parcel(parcel, attempt)
 
-    async def _next(self, attempt: Attempt) -> Sequence[Message]:
-        """Take the next user's messages, when it is their turn."""
+    async def _next(self, attempt: Attempt) -> Parcel | None:
+        """Take what is next, when it is its turn."""
         if self._rate is None:
             return attempt.next()
         async with self._rate.in_line():
             if attempt.more():
-                await self._rate.turn()
+                await self._rate.free()
             return attempt.next()
 
-    async def _post_all(self, messages: Sequence[Message], attempt: Attempt) -> Outcome:
-        """POST one user's until one does not arrive, or nothing more is to be sent."""
+    async def _post_parcel(self, parcel: Parcel, attempt: Attempt) -> None:
+        """POST a parcel; of many users that are refused each half by itself, until it is known whose fault it is."""
+        outcome = await self._post_all(parcel, attempt)
+        if self._batches is None or len(parcel.totals) == 1 or outcome.kind not in ("refused", "troubled"):
+            attempt.note(parcel, outcome)
+            return
+        for half in self._batches.halves(parcel):
+            if attempt.over:
+                attempt.note(half, outcome)
+            else:
+                attempt.asked += 1
+                await self._post_parcel(half, attempt)
+
+    async def _post_all(self, parcel: Parcel, attempt: Attempt) -> Outcome:
+        """POST messages until one does not arrive, or nothing more is to be sent."""
         accepted: list[Event] = []
-        for each in messages:
+        for each in parcel.messages:
             if accepted and attempt.failed is not None and attempt.over:
                 outcome = replace(attempt.failed, kind="unavailable")
             else:
-                if self._rate is not None and each is not messages[0]:  # which had its turn
-                    await self._rate.turn()
-                outcome = await self._endpoint.post(self._messages.fresh(each))
+                outcome = await self._post(each)
             if outcome.kind != "arrived":
                 return replace(outcome, accepted=tuple(accepted))
-            accepted.append(each.event)
+            if each.event is not None:
+                accepted.append(each.event)
         return ARRIVED
+
+    async def _post(self, message: Message) -> Outcome:
+        if self._rate is not None:
+            await self._rate.turn()
+        return await self._endpoint.post(self._writer.fresh(message))
 
     def _judge(self, totals: Sequence[Total], attempt: Attempt) -> Sequence[Rejection]:
         """Return who was refused. Raises SinkBusy or SinkDisabled where it is the endpoint that took nothing more."""
