@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from creditsd.config.http_settings import HttpSettings
-from tests.http.asking import KEY, ONE, Asking, Shelf, counted, served, token
+from tests.http.asking import KEY, ONE, Asking, Shelf, counted, http, served, token
 
 BILLING, REPORTS = "the key of billing, long enough", "the key of reports, long enough"
 
@@ -63,6 +63,19 @@ async def test_a_key_that_is_guessed_counts_for_its_address() -> None:
         assert await statuses(client, BILLING, 1) == [200]
         both = await client.get("/v1/me/credits", X_API_Key="a guess", Authorization=f"Bearer {BILLING}")
         assert both.status == 429
+
+
+async def test_other_servers_and_limits_are_taken_while_it_runs_and_what_was_used_stays_used() -> None:
+    async with served(Shelf(), servers=servers(billing=1), requests_per_second_per_address=0) as (surface, client):
+        assert 429 in await statuses(client, BILLING)
+        kept = http(servers=servers(billing=1, reports=0), requests_per_second_per_address=0)
+        await surface.follow(HttpSettings.model_validate(kept))
+        assert (await client.read(ONE, BILLING)).status == 429, "a reload gives nobody more"
+        assert set(await statuses(client, REPORTS)) == {200}
+        wider = http(servers=servers(billing=0), requests_per_second_per_address=0)
+        await surface.follow(HttpSettings.model_validate(wider))
+        assert set(await statuses(client, BILLING)) == {200}
+        assert await statuses(client, REPORTS, 1) == [401]
 
 
 @pytest.mark.parametrize(

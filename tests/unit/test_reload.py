@@ -30,6 +30,8 @@ def test_every_setting_is_applied_or_takes_a_restart_or_is_none_of_the_daemons()
     assert RELOADED.applies("http.api_keys")
     assert not RELOADED.applies("http.listen")
     assert RELOADED.restarts("http.listen")
+    assert RELOADED.restarts("http.jwt_user_claim"), "which creditsd install puts into the database, too"
+    assert RELOADED.applies("http.servers")
     assert RELOADED.restarts("source.columns.user_id")
     assert not RELOADED.restarts("serve.feed")
 
