@@ -111,7 +111,7 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
     END IF;
-    RETURN NULL;
+    RETURN NEW;
 END
 $$;
 COMMENT ON FUNCTION creditsd.capture_insert() IS 'Marks the user of a new row.';
@@ -164,7 +164,7 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
         NOTIFY creditsd;
     END IF;
-    RETURN NULL;
+    RETURN NEW;
 END
 $$;
 COMMENT ON FUNCTION creditsd.capture_update() IS 'Marks the user of a changed row, and the one it was taken from.';
