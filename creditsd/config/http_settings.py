@@ -22,7 +22,9 @@ from creditsd.config.types import (
     parse_claim,
 )
 
-SECRET_BYTES = 32  # of a key or a secret: a shorter one can be guessed
+# What is shorter can be guessed.
+SECRET_BYTES = 32  # of a secret for HS256: as long as its digest
+KEY_BYTES = 16
 
 
 class _Section(BaseModel):
@@ -89,15 +91,19 @@ class HttpSettings(LimitSettings, TokenSettings):
         return self.model_dump(include=set(TokenSettings.model_fields))
 
     @property
-    def short_secrets(self) -> list[str]:
-        """The names of the keys and secrets that are short enough to be guessed."""
+    def short_secrets(self) -> dict[str, int]:
+        """The keys and secrets that are short enough to be guessed, each with the bytes that are wanted of it."""
         secrets = {
-            "http.jwt_secret": [self.jwt_secret] if self.jwt_secret else [],
-            "http.api_keys": self.api_keys,
-            "http.servers": [each.key for each in self.servers],
-            "http.operator_keys": self.operator_keys,
+            "http.jwt_secret": ([self.jwt_secret] if self.jwt_secret else [], SECRET_BYTES),
+            "http.api_keys": (self.api_keys, KEY_BYTES),
+            "http.servers": ([each.key for each in self.servers], KEY_BYTES),
+            "http.operator_keys": (self.operator_keys, KEY_BYTES),
         }
-        return [name for name, given in secrets.items() if any(len(each.encode()) < SECRET_BYTES for each in given)]
+        return {
+            name: wanted
+            for name, (given, wanted) in secrets.items()
+            if any(len(each.encode()) < wanted for each in given)
+        }
 
     @model_validator(mode="after")
     def _each_server_is_one(self) -> HttpSettings:

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from creditsd.config.http_settings import HttpSettings
+from creditsd.config.http_settings import KEY_BYTES, HttpSettings
 from creditsd.config.types import key_digest
 from creditsd.http.rate_limit import RateLimit
 
 log = structlog.get_logger()
-
-SHORT_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,8 @@ class ApiKeys:
             limit = before[digest].limit if digest in before else RateLimit(per_second)
             limit.limit(per_second)
             self._servers[digest] = Server(name, limit)
-        keys = [*settings.api_keys, *(each.key for each in settings.servers)]
-        if any(len(key) < SHORT_BYTES for key in keys):
-            log.warning("access.key_found_short", hint=f"make http.api_keys of at least {SHORT_BYTES} random bytes")
+        if {"http.api_keys", "http.servers"} & settings.short_secrets.keys():
+            log.warning("access.key_found_short", hint=f"make http.api_keys of at least {KEY_BYTES} random bytes")
 
     def find(self, credential: str) -> bytes | None:
         """Return the digest of the key that was sent; None if it is nobody's."""

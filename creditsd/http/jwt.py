@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import jwt
 import structlog
 
-from creditsd.config.http_settings import HttpSettings
+from creditsd.config.http_settings import SECRET_BYTES, HttpSettings
 from creditsd.http import claims
 from creditsd.http.errors import RequestRefused
 from creditsd.http.jwks import ALGORITHMS, Jwks
@@ -18,7 +18,6 @@ from creditsd.http.key_timings import KeyTimings
 
 log = structlog.get_logger()
 
-SHORT_BYTES = 32  # of a secret for HS256: shorter than its digest can be guessed
 LONGEST_CHARACTERS = 8000
 LAST_SECOND = 1 << 40  # of what a token may call its end; later is never
 
@@ -48,8 +47,8 @@ class JwtVerifier:
     def __init__(self, settings: HttpSettings, timings: KeyTimings) -> None:
         self._settings = settings
         self._keys = Jwks(settings.jwks_url, timings) if settings.jwks_url else None
-        if settings.jwt_secret and len(settings.jwt_secret.encode()) < SHORT_BYTES:
-            log.warning("access.secret_found_short", hint=f"let http.jwt_secret be {SHORT_BYTES} random bytes or more")
+        if settings.jwt_secret and len(settings.jwt_secret.encode()) < SECRET_BYTES:
+            log.warning("access.secret_found_short", hint=f"let http.jwt_secret be {SECRET_BYTES} random bytes or more")
             warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # said once is enough
         issuer = urlsplit(settings.jwks_url)
         if issuer.scheme == "http" and issuer.hostname not in ("localhost", "127.0.0.1", "::1"):

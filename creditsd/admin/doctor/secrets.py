@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from creditsd.admin.doctor.finding import Finding, good, note
-from creditsd.config.http_settings import SECRET_BYTES
 from creditsd.config.settings import Settings
 
 
@@ -14,6 +13,7 @@ def examine(settings: Settings) -> Sequence[Finding]:
     origin = settings.origin
     found = [good("settings", f"read from {origin.file}" if origin.file else "read from the environment alone")]
     found += [note("settings", f"{below} is not used: {above} is set as well") for above, below in origin.overrides]
-    hint = f"make it of {SECRET_BYTES} random bytes or more, e.g. openssl rand -base64 {SECRET_BYTES}"
-    found += [note("secrets", f"{name} is short enough to be guessed", hint) for name in settings.http.short_secrets]
+    for name, wanted in settings.http.short_secrets.items():
+        hint = f"make it of {wanted} random bytes or more, e.g. openssl rand -base64 {wanted}"
+        found.append(note("secrets", f"{name} is short enough to be guessed", hint))
     return found
