@@ -77,7 +77,6 @@ class Daemon:
             settings.dsn, purpose="publisher", max_size=budget.PUBLISHER, shared=settings.shared
         )
         rates, registry = Rates(), metrics()
-        line = LineMetrics(registry)
         self._publishers = Publishers(
             settings.sinks,
             extra,
@@ -85,28 +84,14 @@ class Daemon:
             leave_seconds=timings.leave_seconds,
             close_seconds=timings.close_seconds,
         )
-        self._surface = surface = Surface(
+        self._surface = Surface(
             settings, registry, rates, self.health, self._publishers, parts=parts, beside=beside, timings=timings
         )
-        self._pipeline = Pipeline(
-            settings,
-            [self._publishers, surface.source, surface.recent],
-            self._state,
-            backfill=Backfill(progress),
-            rates=rates,
-            metrics=line,
-            recent=RecentlyPublished(timings.republish),
-            watch=TableWatch(settings, timings.watch),
-            polls=(polls := Polls(settings.quiet_seconds)),
-            timings=timings.pipeline,
-        )
-        surface.measure(self._pipeline, self._pool)
+        line, polls = LineMetrics(registry), Polls(settings.quiet_seconds)
         polls.tell(self._publishers.poll)
-        swept = _sweep(settings, line, timings.sweep)
-        opener = Opener(settings, self._pool, self._tell, self._state, polls, swept, timings)
-        self._election = Election(
-            settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see
-        )
+        self._pipeline = self._make_pipeline(Backfill(progress), rates, line, polls)
+        self._surface.measure(self._pipeline, self._pool)
+        self._election = self._make_election(line, polls)
         self._reload = self._reloading(read) if read is not None else None
         self._stopping = asyncio.Event()
         self._introduced = False
@@ -183,6 +168,26 @@ class Daemon:
                 dead=dead,
             )
         )
+
+    def _make_pipeline(self, backfill: Backfill, rates: Rates, metrics: LineMetrics, polls: Polls) -> Pipeline:
+        return Pipeline(
+            self._settings,
+            [self._publishers, self._surface.source, self._surface.recent],
+            self._state,
+            backfill=backfill,
+            rates=rates,
+            metrics=metrics,
+            recent=RecentlyPublished(self._timings.totals.republish),
+            watch=TableWatch(self._settings, self._timings.watch),
+            polls=polls,
+            timings=self._timings.pipeline,
+        )
+
+    def _make_election(self, metrics: LineMetrics, polls: Polls) -> Election:
+        settings, timings = self._settings, self._timings
+        swept = _sweep(settings, metrics, timings.totals.sweep)
+        opener = Opener(settings, self._pool, self._tell, self._state, polls, swept, timings)
+        return Election(settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see)
 
     def _see(self, user_id_type: str) -> None:
         """Hear that the database is as it should be; the first time, the start has succeeded."""

@@ -20,7 +20,7 @@ from creditsd.daemon.state import DaemonState
 from creditsd.daemon.tasks import ended
 from creditsd.postgres.connections import Connection, Pool, translated
 from creditsd.postgres.pooler import server_pid
-from creditsd.totals import history_partitions
+from creditsd.totals import timings as totals
 from creditsd.totals.history_partitions import HistoryPartitions
 from creditsd.totals.recompute import Recomputer
 from creditsd.totals.sweep import Sweep
@@ -48,8 +48,8 @@ class Times(Protocol):
         """When to delete changes that are read."""
 
     @property
-    def partitions(self) -> history_partitions.Timings:
-        """When to open and drop partitions."""
+    def totals(self) -> totals.Timings:
+        """When to open and drop partitions, among others."""
 
     @property
     def locks(self) -> lock_watch.Timings:
@@ -82,7 +82,7 @@ class Opener:
         Raises a group with DatabaseUnavailable where any of its connections is lost.
         """
         settings = self.settings
-        partitions = HistoryPartitions(settings.history.days, self.timings.partitions, self.polls.pause)
+        partitions = HistoryPartitions(settings.history.days, self.timings.totals.partitions, self.polls.pause)
         await partitions.tidy(session)  # before the first step of today
         reader = ChangeReader(session, settings.policy)
         recomputer = Recomputer(session, settings.policy)

@@ -13,6 +13,7 @@ import structlog
 from creditsd.capture.change_reader import ChangeReader, Resumption
 from creditsd.config.settings import Settings
 from creditsd.daemon.backfill import Backfill
+from creditsd.daemon.lag import Lag
 from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.polls import Polls
 from creditsd.daemon.server_clock import ServerClock
@@ -80,10 +81,7 @@ class Pipeline:
         self._clock = ServerClock(timings.clock_tolerance_seconds)
         self._ending = False
         self._said_coarse = False
-        self.rings = settings.wakeup == "doorbell"
-        self._caught_up = True  # the last drain left nothing unread
-        self._pass_began: float | None = None  # of the pass under way, which is of many pages
-        self._through_at = time.monotonic()
+        self._lag = Lag()
         self.leadership: Leadership | None = None
 
     @property
@@ -97,10 +95,14 @@ class Pipeline:
         return self.leadership.doorbell.state if self.leadership is not None else None
 
     @property
+    def rings(self) -> bool:
+        """Whether it is to be woken by a bell."""
+        return self._settings.wakeup == "doorbell"
+
+    @property
     def behind_seconds(self) -> float:
         """How old the oldest change may be that is not recomputed yet, since we lead; 0 where all of them are."""
-        at_rest = self._caught_up and not self._state.busy_seconds
-        return 0.0 if at_rest or self.leadership is None else time.monotonic() - self._through_at
+        return 0.0 if self.leadership is None else self._lag.seconds(busy=self._state.busy_seconds > 0)
 
     @property
     def snapshot(self) -> str | None:
@@ -128,7 +130,7 @@ class Pipeline:
                 reason="pg_control_system or pg_current_wal_insert_lsn is refused: a failover is known by its restart",
             )
         self.leadership, self._clock = leadership, ServerClock(self._timings.clock_tolerance_seconds)
-        self._caught_up, self._pass_began, self._through_at = True, None, time.monotonic()
+        self._lag.begin()
         self.watch.begin()
         resyncing = resumption.resyncing
         try:
@@ -224,7 +226,7 @@ class Pipeline:
         began = time.monotonic()
         drained = await leadership.change_reader.drain(limit)
         ended, page = time.monotonic(), drained.page
-        self._note_page(began, full=page["full"])
+        self._lag.note(began, full=page["full"])
         self._rates.read(page["changes"])
         self._metrics.drained(changes=page["changes"], users=page["users"], seconds=ended - began)
         self._hand_over(drained.totals)
@@ -241,14 +243,6 @@ class Pipeline:
             self._hand_over(recomputed.totals)
             page["due_seconds"] = recomputed.page["due_seconds"]
         return page
-
-    def _note_page(self, began: float, *, full: bool) -> None:
-        """Note how far the reader is: a pass reads, in many pages, what its first one could see."""
-        pass_began = began if self._pass_began is None else self._pass_began
-        self._caught_up = not full and self._pass_began is None
-        self._pass_began = pass_began if full else None
-        if not full:
-            self._through_at = pass_began
 
     async def _resync(self, leadership: Leadership) -> float | None:
         """Recompute a page of everyone; return in how many seconds time alone changes a total."""

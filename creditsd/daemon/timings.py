@@ -10,7 +10,7 @@ from creditsd.delivery import timings as delivery
 from creditsd.http import database_source, operator, server
 from creditsd.metrics import collectors
 from creditsd.schema import watch
-from creditsd.totals import history_partitions, republish, sweep
+from creditsd.totals import timings as totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,7 @@ class Timings:
 
     doorbell: doorbell.Timings = field(default_factory=doorbell.Timings)
     purger: change_purger.Timings = field(default_factory=change_purger.Timings)
-    partitions: history_partitions.Timings = field(default_factory=history_partitions.Timings)
-    sweep: sweep.Timings = field(default_factory=sweep.Timings)
-    republish: republish.Timings = field(default_factory=republish.Timings)
+    totals: totals.Timings = field(default_factory=totals.Timings)
     election: election.Timings = field(default_factory=election.Timings)
     pipeline: pipeline.Timings = field(default_factory=pipeline.Timings)
     delivery: delivery.Timings = field(default_factory=delivery.Timings)

@@ -18,6 +18,7 @@ from creditsd.daemon.app import Daemon
 from creditsd.daemon.timings import Timings
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.totals import republish
+from creditsd.totals import timings as totals
 from tests.conftest import Database, eventually
 from tests.integration.line import OTHER, USER, MemorySink, configured, installed, user
 from tests.integration.play import ADD
@@ -108,7 +109,7 @@ async def test_a_daemon_that_died_too_tells_everyone_again(own_postgres: Callabl
 
 
 async def test_more_users_than_are_remembered_are_all_told_again(own_postgres: Callable[..., Postgres]) -> None:
-    few = Timings(republish=republish.Timings(recent_users=10))
+    few = Timings(totals=totals.Timings(republish=republish.Timings(recent_users=10)))
     async with replicated(own_postgres) as pair:
         sink = MemorySink()
         with capture_logs() as logs:

@@ -26,6 +26,7 @@ from creditsd.metrics import collectors
 from creditsd.schema import install as schema
 from creditsd.schema import watch
 from creditsd.totals import history_partitions
+from creditsd.totals import timings as totals
 from tests.conftest import Database, eventually
 from tests.http.asking import asking, http
 from tests.http.test_metrics import scraped
@@ -99,7 +100,7 @@ async def test_an_administrator_installs_for_another_role_once_a_member_of_it(
 LOOKING = Timings(
     doorbell=doorbell.Timings(heartbeat_seconds=0.1),
     purger=change_purger.Timings(pause_seconds=0.05),
-    partitions=history_partitions.Timings(tidy_seconds=0.1),
+    totals=totals.Timings(partitions=history_partitions.Timings(tidy_seconds=0.1)),
     delivery=replace(TIMINGS, look_seconds=0.1, save_seconds=0.1),
     election=election.Timings(standby_seconds=0.1),
     locks=lock_watch.Timings(look_seconds=0.05),

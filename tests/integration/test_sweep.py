@@ -14,12 +14,13 @@ from structlog.testing import capture_logs
 
 from creditsd.postgres import connections
 from creditsd.totals import sweep
+from creditsd.totals import timings as totals
 from tests.conftest import Database, eventually
 from tests.integration.line import MemorySink, installed, user
 from tests.integration.running import QUICK, running, until
 
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, 5, 'active')"
-OFTEN = replace(QUICK, sweep=sweep.Timings(share=0.5, page_seconds=0.01))
+OFTEN = replace(QUICK, totals=totals.Timings(sweep=sweep.Timings(share=0.5, page_seconds=0.01)))
 HOURS = 1e-6
 
 GIVE = "INSERT INTO user_credits (user_id, credits, status) SELECT u, 5, 'active' FROM unnest(%s::uuid[]) AS u"
@@ -106,7 +107,7 @@ async def test_a_sweep_goes_on_where_a_leadership_ended(reference_table: Databas
     async with running(settings) as daemon:
         await until(daemon, "state", "leading")
     counts = Counts()
-    one = sweep.Sweep(settings.policy, hours=1, page_users=10, rings=False, metrics=counts, timings=OFTEN.sweep)
+    one = sweep.Sweep(settings.policy, hours=1, page_users=10, rings=False, metrics=counts, timings=OFTEN.totals.sweep)
     pool = connections.pool(settings.dsn, purpose="test", max_size=1)
     async with pool:
         for compared in (10, 20, 25):
