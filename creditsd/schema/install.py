@@ -19,11 +19,11 @@ from creditsd.domain.errors import DatabaseUnavailable, NotAgreed, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, check_own, connected, row, rows, translated
 from creditsd.postgres.session import limit_lock_waits
-from creditsd.schema import grants, installation, triggers
+from creditsd.schema import grants, hints, installation, triggers
 from creditsd.schema.installation import Installation, missing, usable
 from creditsd.schema.source_table import SourceTable
 
-__all__ = ["Installation", "Installed", "install", "missing", "notes", "script", "uninstall", "usable"]
+__all__ = ["Installation", "Installed", "install", "missing", "script", "uninstall", "usable"]
 
 log = structlog.get_logger()
 
@@ -111,14 +111,7 @@ async def _patiently(
 
 
 async def _install(connection: Connection, settings: Settings, *, agreed: bool) -> Installed:
-    source = await SourceTable.inspect(connection, settings)
-    if not source.may_install:
-        raise SchemaError(
-            f"{settings.source.table} belongs to {source.owner}: run `creditsd install` as {source.owner}, "
-            "as a member of that role, or as a superuser"
-        )
-    for each in await installation.unseen(connection, source):
-        raise SchemaError(str(each))
+    source = await _installable(connection, settings)
     installed = await installation.found(connection)
     settings = _remembering(settings, installed)
     done: list[str] = []
@@ -143,7 +136,20 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
         await connection.execute(installation.note(source, settings).encode())
         done += [f"granted {settings.role} what the daemon needs"] if settings.role else []
     done += await grants.grant(connection, settings)
-    return Installed(done=done, notes=notes(source))
+    return Installed(done=done, notes=hints.of_table(source))
+
+
+async def _installable(connection: Connection, settings: Settings) -> SourceTable:
+    """Look the table up. Raises SchemaError where we may not install there, or could not see every change."""
+    source = await SourceTable.inspect(connection, settings)
+    if not source.may_install:
+        raise SchemaError(
+            f"{settings.source.table} belongs to {source.owner}: run `creditsd install` as {source.owner}, "
+            "as a member of that role, or as a superuser"
+        )
+    for each in await installation.unseen(connection, source):
+        raise SchemaError(str(each))
+    return source
 
 
 async def _same_table(connection: Connection, source: SourceTable) -> None:
@@ -266,31 +272,3 @@ def _never_free(settings: Settings, holder: str, *, turn: bool) -> str:
         f"the lock that lets one install at a time was not free for {settings.lock_wait_seconds:g} s{holder}: "
         "try again when that has ended, or end it"
     )
-
-
-def notes(source: SourceTable) -> list[str]:
-    """Say what works, but not as well as it could."""
-    table, columns = source.settings.table, source.settings.columns
-    found = [
-        f"{table} has no column {name!r}: {_WITHOUT[key]}"
-        for key, name in columns.model_dump().items()
-        if key in _WITHOUT and source.column(key) is None
-    ]
-    if source.zoneless:
-        names, zone = ", ".join(source.zoneless), source.settings.timezone
-        found.append(f"{names} of {table} says no time zone: read as {zone} (source.timezone)")
-    if not source.indexed:
-        found.append(
-            f"{table} has no index that begins with {columns.user_id}: every recompute reads the whole table; "
-            f"CREATE INDEX CONCURRENTLY ON {table} ({columns.user_id})"
-        )
-    return found
-
-
-_WITHOUT = {
-    "plan_type": "planType is none, no row is a subscription and none is expired when empty",
-    "membership": "membership is null",
-    "subscription_id": "subscription_id is null",
-    "expires_at": "no row ever ends",
-    "created_at": "which row is the newest is not known",
-}

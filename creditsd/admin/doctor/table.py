@@ -13,7 +13,7 @@ from creditsd.domain.errors import CreditsdError, DatabaseUnavailable
 from creditsd.domain.total import digits
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, rows, summed, translated
-from creditsd.schema import install as schema
+from creditsd.schema import hints
 from creditsd.schema.installation import Stops, compare
 from creditsd.schema.source_table import SourceTable
 
@@ -27,7 +27,7 @@ async def examine(connection: Connection, settings: Settings) -> Sequence[Findin
         return [problem("table", each.problem, each.hint) for each in compared.divergences]
     installed = compared.installed()
     said = f"every change of {settings.source.table} is seen; the schema is at migration {installed.migration}"
-    notes = schema.notes(await SourceTable.inspect(connection, settings))
+    notes = hints.of_table(await SourceTable.inspect(connection, settings))
     return [good("table", said), *(note("table", each) for each in notes)]
 
 
