@@ -13,5 +13,6 @@ SELECT
     {membership_value} AS membership,
     {subscription_id_value} AS subscription_id,
     {expires_at_value} AS expires_at,
-    {created_at_value} AS created_at
+    {created_at_value} AS created_at,
+    {starts_at_value} AS starts_at
 FROM {table} AS t

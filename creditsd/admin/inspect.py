@@ -51,6 +51,7 @@ class ExplainedRow:
     plan_type: str | None
     membership: str | None
     subscription_id: str | None
+    starts_at: datetime | None
     expires_at: datetime | None
     created_at: datetime | None
     counts: bool

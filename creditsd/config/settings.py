@@ -51,6 +51,7 @@ class ColumnSettings(_Section):
     plan_type: ColumnOrNone = "plan_type"
     membership: ColumnOrNone = "membership"
     subscription_id: ColumnOrNone = "subscription_id"
+    starts_at: ColumnOrNone = "starts_at"
     expires_at: ColumnOrNone = "expires_at"
     created_at: ColumnOrNone = "created_at"
 

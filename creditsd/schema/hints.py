@@ -1,7 +1,8 @@
-"""What an install tells a person of the table: what works, but could be better."""
+"""What an install tells a person of the table: what could be better, and what means something else from now on."""
 
 from __future__ import annotations
 
+from creditsd.schema.installation import Installation
 from creditsd.schema.source_table import SourceTable
 
 
@@ -22,6 +23,14 @@ def of_table(source: SourceTable) -> list[str]:
             f"CREATE INDEX CONCURRENTLY ON {table} ({columns.user_id})"
         )
     return notes
+
+
+def newly_read(source: SourceTable, installed: Installation) -> list[str]:
+    """Say what of the table means something from now on that meant nothing before."""
+    starts_at = source.column("starts_at")
+    if starts_at is None or installed.source.get("columns", {}).get("starts_at") == starts_at.name:
+        return []
+    return [f"rows of {source.settings.table} count from their {starts_at.name} on: everyone is recomputed"]
 
 
 _WITHOUT = {

@@ -126,6 +126,7 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
         await _replace(connection, source, settings, retyped=retyped)
         done += [f"gave user_id the type {source.user_id_type[0]}"] if retyped else []
         done.append("made the functions")
+        done += [] if installed is None else hints.newly_read(source, installed)
     put = await triggers.put_right(connection, source)
     done += put
     if (put or retyped) and installed is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from psycopg import sql
 
@@ -58,7 +59,8 @@ _INSTALL = "run `creditsd install`"
 class Installation:
     """What is installed: the newest migration, a digest of all the rest, the type of a user's id, the role granted.
 
-    `functions` condenses them as they were made; `functions_told`, whether the function is there that does it now.
+    `source` is the section of the settings it was made with; `functions` condenses our
+    functions as they were made; `functions_told`, whether the function is there that does it now.
     """
 
     migration: int
@@ -66,6 +68,7 @@ class Installation:
     user_id_type: str
     user_id_collation: str | None
     role: str
+    source: Mapping[str, Any]
     functions: str
     functions_told: bool
 

@@ -122,10 +122,10 @@ class SourceTable:
         amount = self._required("credits")
         if amount.base not in {*_WHOLE_TYPES, "numeric"}:
             raise self._wrong_type(amount, "integer, bigint or numeric")
-        for key in ("expires_at", "created_at"):
+        for key in _TIMES:
             column = self.column(key)
             if column is not None and column.base not in _TIME_TYPES:
-                raise self._wrong_type(column, "timestamp with time zone")
+                raise self._wrong_type(column, f'timestamp with time zone, or source.columns.{key} = "" to do without')
         if settings.expire_empty == "on":
             self._check_expired_status()
 
@@ -165,6 +165,7 @@ class SourceTable:
             "plan_type_value": self._text("plan_type"),
             "membership_value": self._text("membership"),
             "subscription_id_value": self._text("subscription_id"),
+            "starts_at_value": self._time("starts_at", beyond="'infinity'::timestamptz"),
             "expires_at_value": self._time("expires_at"),
             "created_at_value": self._time("created_at"),
             "active_statuses": sql.Literal(_array(words.active_statuses)),
@@ -224,24 +225,29 @@ class SourceTable:
             shortened.format(sql.SQL("written.words"), longest), value
         )
 
-    def _time(self, key: str) -> Fragment:
+    def _time(self, key: str, beyond: str = "NULL") -> Fragment:
         column = self.column(key)
         if column is None:
             return sql.SQL("NULL::timestamptz")
         value: Fragment = sql.SQL("t.{}").format(sql.Identifier(column.name))
         instant = _INSTANTS["day's end" if (key, column.base) == ("expires_at", "date") else column.base]
-        # Beyond the years that clients can hold, an end never comes, and a beginning always was. Compared as it is
+        # Beyond the years that clients can hold, nothing ever comes, and before them it always was. Compared as it is
         # written: PostgreSQL's dates reach further than its instants.
         return sql.SQL(
-            "CASE WHEN {0} >= '9999-12-31 00:00:00+00'::{1} THEN NULL "
-            "WHEN {0} < '0001-01-03 00:00:00+00'::{1} THEN '0001-01-02 00:00:00+00'::timestamptz "
-            "ELSE {2} END"
-        ).format(value, sql.SQL(column.base), sql.SQL(instant).format(value, sql.Literal(self.settings.timezone)))
+            "CASE WHEN {value} >= '9999-12-31 00:00:00+00'::{type} THEN {beyond} "
+            "WHEN {value} < '0001-01-03 00:00:00+00'::{type} THEN '0001-01-02 00:00:00+00'::timestamptz "
+            "ELSE {instant} END"
+        ).format(
+            value=value,
+            type=sql.SQL(column.base),
+            beyond=sql.SQL(beyond),
+            instant=sql.SQL(instant).format(value, sql.Literal(self.settings.timezone)),
+        )
 
     @property
     def zoneless(self) -> list[str]:
         """The columns of times that say no time zone."""
-        found = (self.column(key) for key in ("expires_at", "created_at"))
+        found = (self.column(key) for key in _TIMES)
         return [column.name for column in found if column is not None and column.base != "timestamptz"]
 
     def _check_user_id(self) -> None:
@@ -295,7 +301,8 @@ _INSTANTS: Mapping[str, str] = {
 LONGEST_WORDS = 1000  # bytes of what is published as it stands; what is longer is cut to so many characters
 _PUBLISHED = ("membership", "subscription_id")
 
-_OPTIONAL = ("plan_type", "membership", "subscription_id", "expires_at", "created_at")
+_TIMES = ("starts_at", "expires_at", "created_at")
+_OPTIONAL = ("plan_type", "membership", "subscription_id", *_TIMES)
 
 
 def _subquery(text: str) -> str:

@@ -3,6 +3,7 @@
 CREATE FUNCTION creditsd.counts(
     active boolean,
     empty boolean,
+    starts_at timestamptz,
     expires_at timestamptz,
     instant timestamptz,
     expire_empty text
@@ -13,6 +14,7 @@ IMMUTABLE
 PARALLEL SAFE
 RETURN (
     active
+    AND (starts_at IS NULL OR starts_at <= instant)
     AND (expires_at IS NULL OR expires_at > instant)
     AND NOT (empty AND expire_empty = 'on')
 ) IS TRUE;

@@ -25,6 +25,7 @@ BEGIN
         AND t.{status}::text = ANY ({active_statuses}::text[])
         AND {plan_type_value} = ANY ({one_time_types}::text[])
         AND {credits_value} = 0
+        AND ({starts_at_value} <= clock_timestamp()) IS NOT FALSE
         FOR UPDATE SKIP LOCKED
     ) AS empty;
     IF places IS NULL THEN

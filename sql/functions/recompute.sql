@@ -121,7 +121,7 @@ BEGIN
                 AND (computed.expires_at = ANY (stored.ends_told)) IS NOT TRUE
             ) IS TRUE;
             next_look := LEAST(
-                computed.ends_at,
+                computed.changes_at,
                 CASE WHEN computed.expires_at - soon > instant THEN computed.expires_at - soon END,
                 CASE WHEN waits THEN empty_from + make_interval(secs => empty_seconds) END,
                 -- Somebody holds the row, or the table refuses what we would write.

@@ -12,7 +12,8 @@ RETURNS TABLE (
     membership text,
     subscription_id text,
     expires_at timestamptz,
-    created_at timestamptz
+    created_at timestamptz,
+    starts_at timestamptz
 )
 LANGUAGE plpgsql
 STABLE
@@ -26,7 +27,8 @@ BEGIN
         RETURN QUERY
         SELECT
             line.user_id::{user_id_type}, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
-            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at
+            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at,
+            line.starts_at
         FROM (
 {source}
         ) AS line;
@@ -34,7 +36,8 @@ BEGIN
         RETURN QUERY
         SELECT
             line.user_id::{user_id_type}, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
-            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at
+            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at,
+            line.starts_at
         FROM (
 {source}
         ) AS line
@@ -59,7 +62,8 @@ SELECT
     line.membership,
     line.subscription_id,
     line.expires_at,
-    line.created_at
+    line.created_at,
+    line.starts_at
 FROM creditsd.source_rows() AS line;
 
 COMMENT ON VIEW creditsd.source IS

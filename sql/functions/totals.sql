@@ -9,12 +9,12 @@ CREATE TYPE creditsd.total AS (
     subscription_id text,
     membership text,
     expires_at timestamptz,
-    ends_at timestamptz,
+    changes_at timestamptz,
     empties bigint
 );
 
 COMMENT ON TYPE creditsd.total IS
-'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows with zero credits.';
+'A total as the rows give it. changes_at: when time next ends or begins a row; empties: active one-time rows with zero credits that have begun.';
 
 CREATE FUNCTION creditsd.totals(users {user_id_type}[], instant timestamptz, can_buy_policy text, expire_empty text)
 RETURNS SETOF creditsd.total
@@ -43,7 +43,7 @@ BEGIN
         (summed.first).subscription_id,
         (summed.first).membership,
         (summed.first).expires_at,
-        summed.ends_at,
+        summed.changes_at,
         coalesce(summed.empties, 0)
     FROM unnest(users) AS asked (user_id)
     LEFT JOIN (
@@ -64,15 +64,31 @@ BEGIN
             ))[1] AS first,
             sum(rated.credits) FILTER (WHERE rated.counts) AS credits,
             bool_or(rated.subscription) AS has_ever_had_subscription,
-            min(rated.expires_at) FILTER (WHERE rated.counts) AS ends_at,
-            count(*) FILTER (WHERE rated.active AND rated.empty) AS empties
+            min(
+                CASE
+                    WHEN rated.counts THEN rated.expires_at
+                    -- An empty row, too: once it has begun, it is to be expired. One that ends before it begins never counts.
+                    WHEN rated.starts_at > instant AND rated.starts_at < 'infinity' AND rated.active
+                        AND (rated.expires_at IS NULL OR rated.expires_at > rated.starts_at) THEN rated.starts_at
+                END
+            ) AS changes_at,
+            count(*) FILTER (WHERE rated.active AND rated.empty AND (rated.starts_at <= instant) IS NOT FALSE) AS empties
         FROM (
             -- Not an outer join: below one, the rows of users nobody asked for may be read in our words as well, and what they
             -- hold may raise an error. One sort for the whole batch finds every user's primary row; an ordered aggregate would
             -- sort once a user.
             SELECT
-                line.*,
-                creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
+                line.user_id,
+                line.credits,
+                line.active,
+                line.subscription,
+                line.one_time,
+                line.empty,
+                line.membership,
+                line.subscription_id,
+                line.starts_at,
+                line.expires_at,
+                creditsd.counts(line.active, line.empty, line.starts_at, line.expires_at, instant, expire_empty) AS counts
             FROM unnest(users) AS wanted (user_id)
             JOIN (
 {source}

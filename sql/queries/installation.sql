@@ -5,6 +5,7 @@ SELECT
     format_type(a.atttypid, -1) AS user_id_type,
     CASE WHEN a.attcollation <> t.typcollation THEN quote_ident(n.nspname) || '.' || quote_ident(c.collname) END AS user_id_collation,
     CASE WHEN EXISTS (SELECT FROM pg_roles AS o WHERE o.rolname = i.role) THEN i.role ELSE '' END AS role,
+    i.source,
     to_jsonb(i) ->> 'functions' AS functions, -- an older schema has no such column
     to_regprocedure('creditsd.functions_digest(boolean)') IS NOT NULL AS functions_told
 FROM creditsd.installation AS i

@@ -5,6 +5,7 @@ SELECT
     line.plan_type,
     line.membership,
     line.subscription_id,
+    CASE WHEN isfinite(line.starts_at) THEN line.starts_at END AS starts_at,
     line.expires_at,
     line.created_at,
     line.counts,
@@ -13,6 +14,10 @@ SELECT
         WHEN NOT line.active THEN 'its status ' || quote_literal(line.status) || ' is not an active one'
         WHEN line.expires_at <= now() THEN
             'it ended at ' || to_char(line.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
+        WHEN line.starts_at >= line.expires_at THEN 'it ends before it starts'
+        WHEN line.starts_at = 'infinity' THEN 'it never starts'
+        WHEN line.starts_at > now() THEN
+            'it starts at ' || to_char(line.starts_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
         WHEN NOT line.counts THEN 'it is a one-time plan without credits, about to be expired'
         WHEN line.credits IS NULL THEN 'it is active, but has no number of credits: it adds nothing'
         WHEN line.expires_at IS NULL THEN 'it is active and never ends'
@@ -28,7 +33,7 @@ FROM (
             false
         ) AS left_over
     FROM (
-        SELECT r.*, creditsd.counts(r.active, r.empty, r.expires_at, now(), %(expire_empty)s) AS counts
+        SELECT r.*, creditsd.counts(r.active, r.empty, r.starts_at, r.expires_at, now(), %(expire_empty)s) AS counts
         FROM creditsd.source_rows(%(user_id)s::text::creditsd.user_id) AS r
     ) AS found
 ) AS line

@@ -23,10 +23,10 @@ CREATE TYPE creditsd.total AS (
 	subscription_id text,
 	membership text,
 	expires_at timestamp with time zone,
-	ends_at timestamp with time zone,
+	changes_at timestamp with time zone,
 	empties bigint
 );
-COMMENT ON TYPE creditsd.total IS 'A total as the rows give it. ends_at: when the first counting row ends; empties: active one-time rows with zero credits.';
+COMMENT ON TYPE creditsd.total IS 'A total as the rows give it. changes_at: when time next ends or begins a row; empties: active one-time rows with zero credits that have begun.';
 CREATE DOMAIN creditsd.user_id AS uuid;
 COMMENT ON DOMAIN creditsd.user_id IS 'The type of a user''s id, as the application''s table has it.';
 CREATE FUNCTION creditsd.amount(credits smallint) RETURNS smallint
@@ -168,10 +168,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.capture_update() IS 'Marks the user of a changed row, and the one it was taken from.';
-CREATE FUNCTION creditsd.counts(active boolean, empty boolean, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) RETURNS boolean
+CREATE FUNCTION creditsd.counts(active boolean, empty boolean, starts_at timestamp with time zone, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((active AND ((expires_at IS NULL) OR (expires_at > instant)) AND (NOT (empty AND (expire_empty = 'on'::text)))) IS TRUE);
-COMMENT ON FUNCTION creditsd.counts(active boolean, empty boolean, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) IS 'Whether a row of the source counts at an instant. With expire_empty = on an empty one-time row has ceased to count before its status says so.';
+    RETURN ((active AND ((starts_at IS NULL) OR (starts_at <= instant)) AND ((expires_at IS NULL) OR (expires_at > instant)) AND (NOT (empty AND (expire_empty = 'on'::text)))) IS TRUE);
+COMMENT ON FUNCTION creditsd.counts(active boolean, empty boolean, starts_at timestamp with time zone, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) IS 'Whether a row of the source counts at an instant. With expire_empty = on an empty one-time row has ceased to count before its status says so.';
 CREATE TABLE creditsd.balances (
     user_id uuid NOT NULL,
     version bigint NOT NULL,
@@ -454,6 +454,7 @@ BEGIN
         AND t."status"::text = ANY ('{"active"}'::text[])
         AND t."plan_type"::text = ANY ('{"one_time"}'::text[])
         AND creditsd.amount(t."credits") = 0
+        AND (NULL::timestamptz <= clock_timestamp()) IS NOT FALSE
         FOR UPDATE SKIP LOCKED
     ) AS empty;
     IF places IS NULL THEN
@@ -951,7 +952,7 @@ BEGIN
                 AND (computed.expires_at = ANY (stored.ends_told)) IS NOT TRUE
             ) IS TRUE;
             next_look := LEAST(
-                computed.ends_at,
+                computed.changes_at,
                 CASE WHEN computed.expires_at - soon > instant THEN computed.expires_at - soon END,
                 CASE WHEN waits THEN empty_from + make_interval(secs => empty_seconds) END,
                 -- Somebody holds the row, or the table refuses what we would write.
@@ -1263,7 +1264,7 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: the claim of request.jwt.claims, as PostgREST and Supabase set it, that http.jwt_user_claim named at install; null where nobody is, and never an error.';
-CREATE FUNCTION creditsd.source_rows(asked uuid DEFAULT NULL::uuid) RETURNS TABLE(user_id uuid, credits numeric, status text, active boolean, plan_type text, subscription boolean, one_time boolean, empty boolean, membership text, subscription_id text, expires_at timestamp with time zone, created_at timestamp with time zone)
+CREATE FUNCTION creditsd.source_rows(asked uuid DEFAULT NULL::uuid) RETURNS TABLE(user_id uuid, credits numeric, status text, active boolean, plan_type text, subscription boolean, one_time boolean, empty boolean, membership text, subscription_id text, expires_at timestamp with time zone, created_at timestamp with time zone, starts_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
@@ -1274,7 +1275,8 @@ BEGIN
         RETURN QUERY
         SELECT
             line.user_id::uuid, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
-            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at
+            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at,
+            line.starts_at
         FROM (
                 SELECT
                     t."user_id" AS user_id,
@@ -1289,14 +1291,16 @@ BEGIN
                     CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
-                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at,
+                    NULL::timestamptz AS starts_at
                 FROM "public"."user_credits" AS t
         ) AS line;
     ELSE
         RETURN QUERY
         SELECT
             line.user_id::uuid, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
-            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at
+            line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at,
+            line.starts_at
         FROM (
                 SELECT
                     t."user_id" AS user_id,
@@ -1311,7 +1315,8 @@ BEGIN
                     CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
-                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at,
+                    NULL::timestamptz AS starts_at
                 FROM "public"."user_credits" AS t
         ) AS line
         WHERE line.user_id = asked;
@@ -1479,7 +1484,7 @@ BEGIN
         (summed.first).subscription_id,
         (summed.first).membership,
         (summed.first).expires_at,
-        summed.ends_at,
+        summed.changes_at,
         coalesce(summed.empties, 0)
     FROM unnest(users) AS asked (user_id)
     LEFT JOIN (
@@ -1500,15 +1505,31 @@ BEGIN
             ))[1] AS first,
             sum(rated.credits) FILTER (WHERE rated.counts) AS credits,
             bool_or(rated.subscription) AS has_ever_had_subscription,
-            min(rated.expires_at) FILTER (WHERE rated.counts) AS ends_at,
-            count(*) FILTER (WHERE rated.active AND rated.empty) AS empties
+            min(
+                CASE
+                    WHEN rated.counts THEN rated.expires_at
+                    -- An empty row, too: once it has begun, it is to be expired. One that ends before it begins never counts.
+                    WHEN rated.starts_at > instant AND rated.starts_at < 'infinity' AND rated.active
+                        AND (rated.expires_at IS NULL OR rated.expires_at > rated.starts_at) THEN rated.starts_at
+                END
+            ) AS changes_at,
+            count(*) FILTER (WHERE rated.active AND rated.empty AND (rated.starts_at <= instant) IS NOT FALSE) AS empties
         FROM (
             -- Not an outer join: below one, the rows of users nobody asked for may be read in our words as well, and what they
             -- hold may raise an error. One sort for the whole batch finds every user's primary row; an ordered aggregate would
             -- sort once a user.
             SELECT
-                line.*,
-                creditsd.counts(line.active, line.empty, line.expires_at, instant, expire_empty) AS counts
+                line.user_id,
+                line.credits,
+                line.active,
+                line.subscription,
+                line.one_time,
+                line.empty,
+                line.membership,
+                line.subscription_id,
+                line.starts_at,
+                line.expires_at,
+                creditsd.counts(line.active, line.empty, line.starts_at, line.expires_at, instant, expire_empty) AS counts
             FROM unnest(users) AS wanted (user_id)
             JOIN (
                 SELECT
@@ -1524,7 +1545,8 @@ BEGIN
                     CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
-                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at,
+                    NULL::timestamptz AS starts_at
                 FROM "public"."user_credits" AS t
             ) AS line ON line.user_id = wanted.user_id
             ORDER BY
@@ -1785,8 +1807,9 @@ CREATE VIEW creditsd.source AS
     membership,
     subscription_id,
     expires_at,
-    created_at
-   FROM creditsd.source_rows() line(user_id, credits, status, active, plan_type, subscription, one_time, empty, membership, subscription_id, expires_at, created_at);
+    created_at,
+    starts_at
+   FROM creditsd.source_rows() line(user_id, credits, status, active, plan_type, subscription, one_time, empty, membership, subscription_id, expires_at, created_at, starts_at);
 COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Reads the whole table; creditsd.source_rows(user_id) reads one user''s rows by an index. Nothing here keeps the application from altering its table.';
 CREATE TABLE public.user_credits (
     id bigint NOT NULL,
@@ -1866,7 +1889,7 @@ REVOKE ALL ON FUNCTION creditsd.capture_delete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_update() FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.counts(active boolean, empty boolean, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.counts(active boolean, empty boolean, starts_at timestamp with time zone, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;

@@ -70,7 +70,7 @@ async def test_an_end_that_is_brought_forward_or_put_off_is_kept(installation: D
 async def test_the_end_is_exclusive(installation: Database, settings: Settings) -> None:
     async with Line.settled(settings) as line:
         installation.run(ADD_UNTIL, [USER, 5, datetime(2030, 1, 1, tzinfo=UTC)])
-        query = "SELECT credits, ends_at FROM creditsd.totals(ARRAY[%s::uuid], %s, 'always', 'on')"
+        query = "SELECT credits, changes_at FROM creditsd.totals(ARRAY[%s::uuid], %s, 'always', 'on')"
         for instant, credits_ in (("2029-12-31 23:59:59.999999+00", 5), ("2030-01-01 00:00:00+00", 0)):
             rows = await (await line.connection.execute(query, [USER, instant])).fetchall()
             assert rows[0][0] == credits_

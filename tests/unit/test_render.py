@@ -57,7 +57,7 @@ SCREENS: dict[str, Callable[[Console], None]] = {
             NASTY_TOTAL,
             NASTY_TOTAL,
             [Problem(NASTY, NASTY, WHEN)],
-            [ExplainedRow(Decimal(1), NASTY, NASTY, NASTY, NASTY, None, None, True, NASTY, False)],
+            [ExplainedRow(Decimal(1), NASTY, NASTY, NASTY, NASTY, None, None, None, True, NASTY, False)],
             [(NASTY, NASTY)],
         ),
     ),
