@@ -4,7 +4,7 @@ SELECT
     t.{user_id} AS user_id,
     {credits_value} AS credits,
     t.{status}::text AS status,
-    (t.{status}::text = ANY ({active_statuses}::text[])) IS TRUE AS active,
+    (t.{status}::text = ANY ({active_statuses}::text[]){and_matches}) IS TRUE AS active,
     {plan_type_value} AS plan_type,
     ({plan_type_value} = ANY ({subscription_types}::text[])) IS TRUE AS subscription,
     ({plan_type_value} = ANY ({one_time_types}::text[])) IS TRUE AS one_time,
@@ -14,5 +14,6 @@ SELECT
     {subscription_id_value} AS subscription_id,
     {expires_at_value} AS expires_at,
     {created_at_value} AS created_at,
-    {starts_at_value} AS starts_at
+    {starts_at_value} AS starts_at,
+    {left_out} AS left_out
 FROM {table} AS t

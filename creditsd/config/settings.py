@@ -23,6 +23,7 @@ from creditsd.config.types import (
     SECTION,
     Column,
     ColumnOrNone,
+    Condition,
     Credits,
     Dsn,
     FeedUrl,
@@ -61,6 +62,7 @@ class SourceSettings(_Section):
 
     table: Relation = "public.user_credits"
     columns: ColumnSettings = ColumnSettings()
+    where: Condition = ""
     active_statuses: Annotated[list[Word], Field(min_length=1)] = ["active"]
     expired_status: Word = "expired"
     subscription_types: list[Word] = ["subscription"]

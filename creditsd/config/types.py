@@ -21,6 +21,7 @@ _WILD_ORIGIN = re.compile(
     rf"[a-z][a-z0-9+.-]*://(?:{_LABEL}\.)*[a-z0-9_-]*\*[a-z0-9_-]*\.({_LABEL}(?:\.{_LABEL})*)(?::[0-9]{{1,5}})?"
 )
 _NO_USER = frozenset({"iss", "aud", "azp", "exp", "nbf", "iat", "jti"})  # of the registered claims
+_CONDITION_CHARACTERS = 10_000
 _NAME_BYTES = 63  # PostgreSQL cuts longer names off, silently
 
 
@@ -148,11 +149,18 @@ def _feed_url(text: str) -> str:
     return text
 
 
+def _condition(text: str) -> str:
+    if "\0" in text or len(text) > _CONDITION_CHARACTERS:
+        raise ValueError(f"must be a condition in SQL of at most {_CONDITION_CHARACTERS} characters")
+    return text.strip()
+
+
 # Of every section of the settings: it takes no key it does not know, never changes, and quotes nothing it was given.
 SECTION = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
 ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
+Condition = Annotated[str, AfterValidator(_condition)]
 Dsn = Annotated[str, Field(repr=False), AfterValidator(_conninfo)]
 Credits = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from psycopg import errors
+
+from creditsd.domain.errors import DatabaseUnavailable
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Connection, row
 from creditsd.schema.installation import Installation
 from creditsd.schema.source_table import SourceTable
+
+LEFT_OUT_SECONDS = 1  # for which a look through the whole table may hold up the end of an install
 
 
 def of_table(source: SourceTable) -> list[str]:
@@ -27,10 +34,32 @@ def of_table(source: SourceTable) -> list[str]:
 
 def newly_read(source: SourceTable, installed: Installation) -> list[str]:
     """Say what of the table means something from now on that meant nothing before."""
+    table, where = source.settings.table, source.settings.where
+    said = []
     starts_at = source.column("starts_at")
-    if starts_at is None or installed.source.get("columns", {}).get("starts_at") == starts_at.name:
+    if starts_at is not None and installed.source.get("columns", {}).get("starts_at") != starts_at.name:
+        said.append(f"rows of {table} count from their {starts_at.name} on: everyone is recomputed")
+    if installed.source.get("where", "") != where:
+        which = f"another condition says which rows of {table} count" if where else f"no row of {table} is left out"
+        said.append(f"{which} (source.where): everyone is recomputed")
+    return said
+
+
+async def left_out(connection: Connection, source: SourceTable) -> list[str]:
+    """Say so where `source.where` leaves every row out; a table that tells it only slowly is not asked to the end."""
+    if not source.settings.where:
         return []
-    return [f"rows of {source.settings.table} count from their {starts_at.name} on: everyone is recomputed"]
+    try:
+        async with connection.transaction(force_rollback=True):
+            await connection.execute(f"SET LOCAL statement_timeout = '{LEFT_OUT_SECONDS:g}s'")
+            found = await row(connection, sql_files.sql("queries/nothing_matches"))
+    except DatabaseUnavailable as error:
+        if not isinstance(error.__cause__, errors.QueryCanceled):
+            raise
+        return []
+    if found is None or not found[0]:
+        return []
+    return [f"no row of {source.settings.table} matches source.where: nobody has any credits"]
 
 
 _WITHOUT = {

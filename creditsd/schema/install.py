@@ -64,6 +64,8 @@ async def script(settings: Settings) -> str:
     """Return the SQL that `install` would run on a database where nothing is installed."""
     async with connected(settings.dsn, purpose="install", shared=settings.shared) as connection:
         source = await SourceTable.inspect(connection, settings)
+        async with connection.transaction():
+            source = await source.with_condition(connection, "pg_temp")
         parts = [
             *(source.filled(name) for _, name in sql_files.migrations()),
             *installation.repeatable(source, settings),
@@ -115,11 +117,13 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
     installed = await installation.found(connection)
     settings = _remembering(settings, installed)
     done: list[str] = []
+    notes = hints.of_table(source)
     if installed is not None:
         installation.not_newer(installed)
         if not agreed:
             await _same_table(connection, source)
     done += await _migrate(connection, source, installed)
+    source = await source.with_condition(connection)
     retyped = installed is not None and source.user_id_type != (installed.user_id_type, installed.user_id_collation)
     changed = bool(done) or retyped or not await _as_made(connection, source, settings, installed)
     if changed:
@@ -127,6 +131,7 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
         done += [f"gave user_id the type {source.user_id_type[0]}"] if retyped else []
         done.append("made the functions")
         done += [] if installed is None else hints.newly_read(source, installed)
+        notes += await hints.left_out(connection, source)
     put = await triggers.put_right(connection, source)
     done += put
     if (put or retyped) and installed is not None:
@@ -137,7 +142,7 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
         await connection.execute(installation.note(source, settings).encode())
         done += [f"granted {settings.role} what the daemon needs"] if settings.role else []
     done += await grants.grant(connection, settings)
-    return Installed(done=done, notes=hints.of_table(source))
+    return Installed(done=done, notes=notes)
 
 
 async def _installable(connection: Connection, settings: Settings) -> SourceTable:
@@ -189,6 +194,8 @@ async def _as_made(
 ) -> bool:
     """Whether every function is the one that these settings ask for, and the owner's of the table."""
     if installed is None or installed.digest != installation.digest(source, settings):
+        return False
+    if installed.source.get("condition") != installation.condition(source):
         return False
     misowned = await row(connection, sql_files.sql("queries/misowned"), {"relation": source.oid})
     return misowned is None and await installation.functions_as_made(connection, installed)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -39,6 +39,7 @@ FUNCTIONS = (
     "due_seconds",
     "functions_digest",
     "fingerprint",
+    "nothing_matches",
     "heartbeat",
     "home",
     "begin_resync",
@@ -59,7 +60,7 @@ _INSTALL = "run `creditsd install`"
 class Installation:
     """What is installed: the newest migration, a digest of all the rest, the type of a user's id, the role granted.
 
-    `source` is the section of the settings it was made with; `functions` condenses our
+    `source` is the section of the settings it was made with, and how `source.where` was read; `functions` condenses our
     functions as they were made; `functions_told`, whether the function is there that does it now.
     """
 
@@ -142,6 +143,7 @@ async def compare(connection: Connection, settings: Settings) -> Comparison:
         return Comparison(installation, [divergence] if divergence is not None else [])
     divergences = [Divergence(each) for each in await triggers.faults(connection, source)]
     divergences += await unseen(connection, source)
+    divergences += _unread_by_condition(source, installation)
     if installation.digest != digest(source, settings):
         divergences.append(Divergence("the table or the settings differ from what is installed"))
     misowned = await row(connection, sql_files.sql("queries/misowned"), {"relation": source.oid})
@@ -208,8 +210,15 @@ def _step_by_step(claim: Sequence[str]) -> sql.Composable:
 
 def digest(source: SourceTable, settings: Settings) -> str:
     """Condense the SQL of functions and triggers: it differs exactly when `install` has something to do."""
-    text = "\n".join([*repeatable(source, settings), *triggers.definitions(source)])
+    # As source.where is written: to read it takes rights, and a table, that only an install has.
+    written = replace(source, condition=None)
+    text = "\n".join([*repeatable(written, settings), *triggers.definitions(written)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def condition(source: SourceTable) -> dict[str, Any] | None:
+    """Return what is noted of `source.where`: how it was read, and the columns it reads with their types."""
+    return None if source.condition is None else source.condition.document()
 
 
 def note(source: SourceTable, settings: Settings) -> str:
@@ -217,7 +226,7 @@ def note(source: SourceTable, settings: Settings) -> str:
     values = {
         "migration": sql_files.migrations()[-1][0],
         "digest": digest(source, settings),
-        "source": json.dumps(settings.source.model_dump(), sort_keys=True),
+        "source": json.dumps(settings.source.model_dump() | {"condition": condition(source)}, sort_keys=True),
         "role": settings.role,
     }
     literals = {name: sql.Literal(value) for name, value in values.items()}
@@ -236,6 +245,23 @@ def _unread(installation: Installation | None) -> Divergence | None:
         what = f"the schema is at migration {installation.migration}, this creditsd needs {newest}"
         return Divergence(what, stops=Stops.EVERYTHING)
     return None
+
+
+def _unread_by_condition(source: SourceTable, installation: Installation) -> list[Divergence]:
+    """Say which columns `source.where` no longer finds as it did; another `where` than is installed differs anyway."""
+    noted = installation.source.get("condition")
+    if noted is None or installation.source.get("where") != source.settings.where:
+        return []
+    found = []
+    for name, was in noted["columns"].items():
+        column = source.columns.get(name)
+        which = f"column {name} of {source.settings.table}, which source.where reads"
+        if column is None:
+            hint = "set source.where to a condition on what there is, and run `creditsd install`"
+            found.append(Divergence(f"{which}, is not there any more", hint=hint, stops=Stops.TOTALS))
+        elif column.type != was:
+            found.append(Divergence(f"{which}, is {column.type} and was {was}"))
+    return found
 
 
 def _retyped(source: SourceTable, installation: Installation | None) -> Divergence | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from psycopg import sql
@@ -15,6 +15,7 @@ from creditsd.domain.errors import ConfigError, SchemaError
 from creditsd.domain.user_id import LONGEST_BYTES
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, rows
+from creditsd.schema.row_condition import RowCondition
 
 MIN_SERVER_VERSION = 140000
 
@@ -60,7 +61,10 @@ class TableColumn:
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """The application's table: what it is, and the SQL fragments its columns become."""
+    """The application's table: what it is, and the SQL fragments its columns become.
+
+    `condition` is `source.where` once it is read; before that, the fragments say it as it was written.
+    """
 
     settings: SourceSettings
     oid: int
@@ -68,6 +72,7 @@ class SourceTable:
     may_install: bool
     indexed: bool
     columns: Mapping[str, TableColumn]
+    condition: RowCondition | None = None
 
     @classmethod
     async def inspect(cls, connection: Connection, settings: Settings) -> SourceTable:
@@ -129,6 +134,14 @@ class SourceTable:
         if settings.expire_empty == "on":
             self._check_expired_status()
 
+    async def with_condition(self, connection: Connection, schema: str = "creditsd") -> SourceTable:
+        """Return it with `source.where` as PostgreSQL reads it, in a schema where we may create. Raises ConfigError."""
+        if not self.settings.where:
+            return self
+        types = {name: column.type for name, column in self.columns.items()}
+        condition = await RowCondition.read(connection, self.settings, self.owner, types, schema=schema)
+        return replace(self, condition=condition)
+
     def column(self, key: str) -> TableColumn | None:
         """Return the column that plays a part in our words, or None where the table has none."""
         return self.columns.get(getattr(self.settings.columns, key))
@@ -152,7 +165,7 @@ class SourceTable:
             "owner_literal": sql.Literal(self.owner),
             "schema_literal": sql.Literal(words.relation[0]),
             "name_literal": sql.Literal(words.relation[1]),
-            "columns_literal": sql.Literal(_array([column.name for column in self._mapped()])),
+            "columns_literal": sql.Literal(_array(self._read())),
             "table_literal": sql.Literal(sql.Identifier(*words.relation).as_string(None)),
             "user_id": self._name("user_id"),
             "user_id_literal": sql.Literal(self._required("user_id").name),
@@ -168,6 +181,7 @@ class SourceTable:
             "starts_at_value": self._time("starts_at", beyond="'infinity'::timestamptz"),
             "expires_at_value": self._time("expires_at"),
             "created_at_value": self._time("created_at"),
+            **self._matches(),
             "active_statuses": sql.Literal(_array(words.active_statuses)),
             "subscription_types": sql.Literal(_array(words.subscription_types)),
             "one_time_types": sql.Literal(_array(words.one_time_types)),
@@ -175,8 +189,26 @@ class SourceTable:
         }
         return mapping | {"source": sql.SQL(_subquery(sql_files.filled("source", **mapping)))}
 
-    def _mapped(self) -> list[TableColumn]:
-        return [self.columns[name] for name in self.settings.columns.model_dump().values() if name in self.columns]
+    def _read(self) -> list[str]:
+        """Return the columns that totals are made of, each once."""
+        mapped = [name for name in self.settings.columns.model_dump().values() if name in self.columns]
+        return list(dict.fromkeys([*mapped, *(self.condition.columns if self.condition is not None else ())]))
+
+    def _matches(self) -> dict[str, Fragment]:
+        """Return what says of a row whether `source.where` holds; nothing is computed where it is not set."""
+        if not self.settings.where:
+            without = {"and_matches": "", "and_asked_for_matches": "", "left_out": "false"}
+            return {name: sql.SQL(text) for name, text in without.items()} | {"condition_literal": sql.Literal("")}
+        expression = sql.SQL(self.settings.where if self.condition is None else self.condition.expression)
+        return {
+            "and_matches": sql.SQL(" AND ({})").format(expression),
+            # Of whoever is not asked for, it may raise an error.
+            "and_asked_for_matches": sql.SQL(" AND CASE WHEN t.{} = ANY (expire_empty.users) THEN ({}) END").format(
+                self._name("user_id"), expression
+            ),
+            "left_out": sql.SQL("({}) IS NOT TRUE").format(expression),
+            "condition_literal": sql.Literal(expression.as_string(None)),
+        }
 
     def _fits(self) -> dict[str, Fragment]:
         """Return what keeps an id out of our indexes that is longer than they hold, so that the write passes."""

@@ -8,6 +8,7 @@ SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET lock_timeout = '100ms'
 AS $function$
+#variable_conflict use_column
 DECLARE
     relations oid[];
     places tid[];
@@ -21,11 +22,11 @@ BEGIN
     FROM (
         SELECT t.tableoid AS relation, t.ctid AS place, t.{user_id} AS user_id
         FROM {table} AS t
-        WHERE t.{user_id} = ANY (users)
+        WHERE t.{user_id} = ANY (expire_empty.users)
         AND t.{status}::text = ANY ({active_statuses}::text[])
         AND {plan_type_value} = ANY ({one_time_types}::text[])
         AND {credits_value} = 0
-        AND ({starts_at_value} <= clock_timestamp()) IS NOT FALSE
+        AND ({starts_at_value} <= clock_timestamp()) IS NOT FALSE{and_asked_for_matches}
         FOR UPDATE SKIP LOCKED
     ) AS empty;
     IF places IS NULL THEN
@@ -51,12 +52,12 @@ BEGIN
     -- Our own write marks nobody: whoever called sums these users up after it.
     DELETE FROM creditsd.changes AS c
     WHERE c.xid = pg_current_xact_id()
-    AND c.user_id = ANY (users);
+    AND c.user_id = ANY (expire_empty.users);
     RETURN refused;
 EXCEPTION
     WHEN OTHERS THEN
         RAISE WARNING 'creditsd could not expire empty one-time rows: %', SQLERRM;
-        RETURN users;
+        RETURN expire_empty.users;
 END
 $function$;
 

@@ -67,6 +67,8 @@ AS $function$
         FROM pg_attribute AS a
         WHERE a.attrelid = (SELECT s.oid FROM source AS s)
         AND a.attname = ANY ({columns_literal}::name[])
+        UNION ALL
+        SELECT concat_ws(' ', 'where', {condition_literal})
     )
     SELECT coalesce(md5(string_agg(f.fact, E'\n' ORDER BY f.fact) || creditsd.functions_digest(false)), '')
     FROM facts AS f

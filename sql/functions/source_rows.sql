@@ -13,7 +13,8 @@ RETURNS TABLE (
     subscription_id text,
     expires_at timestamptz,
     created_at timestamptz,
-    starts_at timestamptz
+    starts_at timestamptz,
+    left_out boolean
 )
 LANGUAGE plpgsql
 STABLE
@@ -28,7 +29,7 @@ BEGIN
         SELECT
             line.user_id::{user_id_type}, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
             line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at,
-            line.starts_at
+            line.starts_at, line.left_out
         FROM (
 {source}
         ) AS line;
@@ -37,7 +38,7 @@ BEGIN
         SELECT
             line.user_id::{user_id_type}, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
             line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at,
-            line.starts_at
+            line.starts_at, line.left_out
         FROM (
 {source}
         ) AS line
@@ -63,8 +64,9 @@ SELECT
     line.subscription_id,
     line.expires_at,
     line.created_at,
-    line.starts_at
+    line.starts_at,
+    line.left_out
 FROM creditsd.source_rows() AS line;
 
 COMMENT ON VIEW creditsd.source IS
-'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Reads the whole table; creditsd.source_rows(user_id) reads one user''s rows by an index. Nothing here keeps the application from altering its table.';
+'The table of credits in creditsd''s words: its columns, active (of an active status, and not left out), subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null, left_out (by source.where). Reads the whole table; creditsd.source_rows(user_id) reads one user''s rows by an index. Nothing here keeps the application from altering its table.';

@@ -27,6 +27,7 @@ SET row_security = off
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $function$
+#variable_conflict use_column
 BEGIN
     RETURN QUERY
     SELECT

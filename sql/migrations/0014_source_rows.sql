@@ -1,4 +1,5 @@
--- A row may begin later: creditsd.source_rows returns its start, too, and PostgreSQL adds no column to what a function returns. It is made anew after this; meanwhile the view reads nothing, so that whatever others have built on the view stays.
+-- A row may begin later, and a condition may leave it out: creditsd.source_rows returns both, and PostgreSQL adds no column to what a function
+-- returns. It is made anew after this; meanwhile the view reads nothing, so that whatever others have built on the view stays.
 DO $do$
 BEGIN
     IF to_regclass('creditsd.source') IS NOT NULL THEN

@@ -10,6 +10,7 @@ SELECT
     line.created_at,
     line.counts,
     CASE
+        WHEN line.left_out THEN 'it is left out by source.where'
         WHEN line.status IS NULL THEN 'it has no status'
         WHEN NOT line.active THEN 'its status ' || quote_literal(line.status) || ' is not an active one'
         WHEN line.expires_at <= now() THEN
@@ -28,7 +29,7 @@ FROM (
     SELECT
         found.*,
         coalesce(
-            found.one_time AND found.credits > 0 AND NOT found.counts
+            found.one_time AND found.credits > 0 AND NOT found.counts AND NOT found.left_out
             AND (found.status = %(expired_status)s OR found.active AND found.expires_at <= now()),
             false
         ) AS left_over

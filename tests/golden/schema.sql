@@ -437,6 +437,7 @@ CREATE FUNCTION creditsd.expire_empty(users uuid[]) RETURNS uuid[]
     SET enable_seqscan TO 'off'
     SET lock_timeout TO '100ms'
     AS $$
+#variable_conflict use_column
 DECLARE
     relations oid[];
     places tid[];
@@ -450,7 +451,7 @@ BEGIN
     FROM (
         SELECT t.tableoid AS relation, t.ctid AS place, t."user_id" AS user_id
         FROM "public"."user_credits" AS t
-        WHERE t."user_id" = ANY (users)
+        WHERE t."user_id" = ANY (expire_empty.users)
         AND t."status"::text = ANY ('{"active"}'::text[])
         AND t."plan_type"::text = ANY ('{"one_time"}'::text[])
         AND creditsd.amount(t."credits") = 0
@@ -480,12 +481,12 @@ BEGIN
     -- Our own write marks nobody: whoever called sums these users up after it.
     DELETE FROM creditsd.changes AS c
     WHERE c.xid = pg_current_xact_id()
-    AND c.user_id = ANY (users);
+    AND c.user_id = ANY (expire_empty.users);
     RETURN refused;
 EXCEPTION
     WHEN OTHERS THEN
         RAISE WARNING 'creditsd could not expire empty one-time rows: %', SQLERRM;
-        RETURN users;
+        RETURN expire_empty.users;
 END
 $$;
 COMMENT ON FUNCTION creditsd.expire_empty(users uuid[]) IS 'Sets the expired status on active one-time rows with zero credits, except those that somebody holds; returns the users of whom the table refused one, each noted in problems. Sum the users up afterwards: no change marks them.';
@@ -552,6 +553,8 @@ CREATE FUNCTION creditsd.fingerprint() RETURNS text
         FROM pg_attribute AS a
         WHERE a.attrelid = (SELECT s.oid FROM source AS s)
         AND a.attname = ANY ('{"user_id","credits","status","plan_type","membership","subscription_id","expires_at","created_at"}'::name[])
+        UNION ALL
+        SELECT concat_ws(' ', 'where', '')
     )
     SELECT coalesce(md5(string_agg(f.fact, E'\n' ORDER BY f.fact) || creditsd.functions_digest(false)), '')
     FROM facts AS f
@@ -737,6 +740,41 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) IS 'Notes in problems, and in a warning, why a user is set aside.';
+CREATE FUNCTION creditsd.nothing_matches() RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM "public"."user_credits") AND NOT EXISTS (
+        SELECT
+        FROM (
+                SELECT
+                    t."user_id" AS user_id,
+                    creditsd.amount(t."credits") AS credits,
+                    t."status"::text AS status,
+                    (t."status"::text = ANY ('{"active"}'::text[])) IS TRUE AS active,
+                    t."plan_type"::text AS plan_type,
+                    (t."plan_type"::text = ANY ('{"subscription"}'::text[])) IS TRUE AS subscription,
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[])) IS TRUE AS one_time,
+                    -- Below zero is a debt, which is not empty.
+                    (t."plan_type"::text = ANY ('{"one_time"}'::text[]) AND creditsd.amount(t."credits") = 0) IS TRUE AS empty,
+                    CASE WHEN octet_length(t."membership"::text) <= 1000 THEN t."membership"::text ELSE left(t."membership"::text, 1000) || '...' END AS membership,
+                    CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
+                    CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
+                    CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at,
+                    NULL::timestamptz AS starts_at,
+                    false AS left_out
+                FROM "public"."user_credits" AS t
+        ) AS line
+        WHERE NOT line.left_out
+    );
+EXCEPTION
+    WHEN OTHERS THEN
+        RETURN false; -- of some row it cannot be said: whose that is, the recompute of everyone tells
+END
+$$;
+COMMENT ON FUNCTION creditsd.nothing_matches() IS 'Whether the table has rows, and source.where leaves all of them out. Reads the whole table where it does.';
 CREATE FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) RETURNS TABLE(snapshot pg_snapshot, next_xid xid8, next_user uuid, deleted integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1264,7 +1302,7 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: the claim of request.jwt.claims, as PostgREST and Supabase set it, that http.jwt_user_claim named at install; null where nobody is, and never an error.';
-CREATE FUNCTION creditsd.source_rows(asked uuid DEFAULT NULL::uuid) RETURNS TABLE(user_id uuid, credits numeric, status text, active boolean, plan_type text, subscription boolean, one_time boolean, empty boolean, membership text, subscription_id text, expires_at timestamp with time zone, created_at timestamp with time zone, starts_at timestamp with time zone)
+CREATE FUNCTION creditsd.source_rows(asked uuid DEFAULT NULL::uuid) RETURNS TABLE(user_id uuid, credits numeric, status text, active boolean, plan_type text, subscription boolean, one_time boolean, empty boolean, membership text, subscription_id text, expires_at timestamp with time zone, created_at timestamp with time zone, starts_at timestamp with time zone, left_out boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
@@ -1276,7 +1314,7 @@ BEGIN
         SELECT
             line.user_id::uuid, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
             line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at,
-            line.starts_at
+            line.starts_at, line.left_out
         FROM (
                 SELECT
                     t."user_id" AS user_id,
@@ -1292,7 +1330,8 @@ BEGIN
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
                     CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at,
-                    NULL::timestamptz AS starts_at
+                    NULL::timestamptz AS starts_at,
+                    false AS left_out
                 FROM "public"."user_credits" AS t
         ) AS line;
     ELSE
@@ -1300,7 +1339,7 @@ BEGIN
         SELECT
             line.user_id::uuid, line.credits::numeric, line.status, line.active, line.plan_type, line.subscription,
             line.one_time, line.empty, line.membership, line.subscription_id, line.expires_at, line.created_at,
-            line.starts_at
+            line.starts_at, line.left_out
         FROM (
                 SELECT
                     t."user_id" AS user_id,
@@ -1316,7 +1355,8 @@ BEGIN
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
                     CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at,
-                    NULL::timestamptz AS starts_at
+                    NULL::timestamptz AS starts_at,
+                    false AS left_out
                 FROM "public"."user_credits" AS t
         ) AS line
         WHERE line.user_id = asked;
@@ -1468,6 +1508,7 @@ CREATE FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, 
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     AS $$
+#variable_conflict use_column
 BEGIN
     RETURN QUERY
     SELECT
@@ -1546,7 +1587,8 @@ BEGIN
                     CASE WHEN octet_length(t."subscription_id"::text) <= 1000 THEN t."subscription_id"::text ELSE left(t."subscription_id"::text, 1000) || '...' END AS subscription_id,
                     CASE WHEN t."expires_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."expires_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."expires_at"::timestamptz END AS expires_at,
                     CASE WHEN t."created_at" >= '9999-12-31 00:00:00+00'::timestamptz THEN NULL WHEN t."created_at" < '0001-01-03 00:00:00+00'::timestamptz THEN '0001-01-02 00:00:00+00'::timestamptz ELSE t."created_at"::timestamptz END AS created_at,
-                    NULL::timestamptz AS starts_at
+                    NULL::timestamptz AS starts_at,
+                    false AS left_out
                 FROM "public"."user_credits" AS t
             ) AS line ON line.user_id = wanted.user_id
             ORDER BY
@@ -1808,9 +1850,10 @@ CREATE VIEW creditsd.source AS
     subscription_id,
     expires_at,
     created_at,
-    starts_at
-   FROM creditsd.source_rows() line(user_id, credits, status, active, plan_type, subscription, one_time, empty, membership, subscription_id, expires_at, created_at, starts_at);
-COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active, subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null. Reads the whole table; creditsd.source_rows(user_id) reads one user''s rows by an index. Nothing here keeps the application from altering its table.';
+    starts_at,
+    left_out
+   FROM creditsd.source_rows() line(user_id, credits, status, active, plan_type, subscription, one_time, empty, membership, subscription_id, expires_at, created_at, starts_at, left_out);
+COMMENT ON VIEW creditsd.source IS 'The table of credits in creditsd''s words: its columns, active (of an active status, and not left out), subscription, one_time and empty (a one-time row with zero credits), an end that never comes as null, left_out (by source.where). Reads the whole table; creditsd.source_rows(user_id) reads one user''s rows by an index. Nothing here keeps the application from altering its table.';
 CREATE TABLE public.user_credits (
     id bigint NOT NULL,
     user_id uuid,
@@ -1903,6 +1946,7 @@ REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.home() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.nothing_matches() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, republish boolean, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recompute_due(max_users integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) FROM PUBLIC;

@@ -1,0 +1,2 @@
+-- Whether source.where leaves out all there is.
+SELECT creditsd.nothing_matches()
