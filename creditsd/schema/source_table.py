@@ -178,9 +178,9 @@ class SourceTable:
             "plan_type_value": self._text("plan_type"),
             "membership_value": self._text("membership"),
             "subscription_id_value": self._text("subscription_id"),
-            "starts_at_value": self._time("starts_at", beyond="'infinity'::timestamptz"),
             "expires_at_value": self._time("expires_at"),
             "created_at_value": self._time("created_at"),
+            **self._starts(),
             **self._matches(),
             "active_statuses": sql.Literal(_array(words.active_statuses)),
             "subscription_types": sql.Literal(_array(words.subscription_types)),
@@ -193,6 +193,16 @@ class SourceTable:
         """Return the columns that totals are made of, each once."""
         mapped = [name for name in self.settings.columns.model_dump().values() if name in self.columns]
         return list(dict.fromkeys([*mapped, *(self.condition.columns if self.condition is not None else ())]))
+
+    def _starts(self) -> dict[str, Fragment]:
+        """Return what says of a row when it begins; nothing more is computed where none begins later."""
+        has_starts = self.column("starts_at") is not None
+        changes_at = sql_files.sql("time/starts_and_ends" if has_starts else "time/ends")
+        return {
+            "starts_at_value": self._time("starts_at", beyond="'infinity'::timestamptz"),
+            "changes_at": sql.SQL(textwrap.indent(sql_files.statement(changes_at), " " * 12).strip()),
+            "and_begun": sql.SQL(" AND (rated.starts_at <= instant) IS NOT FALSE" if has_starts else ""),
+        }
 
     def _matches(self) -> dict[str, Fragment]:
         """Return what says of a row whether `source.where` holds; nothing is computed where it is not set."""

@@ -1546,15 +1546,8 @@ BEGIN
             ))[1] AS first,
             sum(rated.credits) FILTER (WHERE rated.counts) AS credits,
             bool_or(rated.subscription) AS has_ever_had_subscription,
-            min(
-                CASE
-                    WHEN rated.counts THEN rated.expires_at
-                    -- An empty row, too: once it has begun, it is to be expired. One that ends before it begins never counts.
-                    WHEN rated.starts_at > instant AND rated.starts_at < 'infinity' AND rated.active
-                        AND (rated.expires_at IS NULL OR rated.expires_at > rated.starts_at) THEN rated.starts_at
-                END
-            ) AS changes_at,
-            count(*) FILTER (WHERE rated.active AND rated.empty AND (rated.starts_at <= instant) IS NOT FALSE) AS empties
+            min(rated.expires_at) FILTER (WHERE rated.counts) AS changes_at,
+            count(*) FILTER (WHERE rated.active AND rated.empty) AS empties
         FROM (
             -- Not an outer join: below one, the rows of users nobody asked for may be read in our words as well, and what they
             -- hold may raise an error. One sort for the whole batch finds every user's primary row; an ordered aggregate would
