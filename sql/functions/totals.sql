@@ -94,7 +94,8 @@ BEGIN
                 line.expires_at DESC NULLS FIRST,
                 line.created_at DESC NULLS LAST,
                 line.subscription_id,
-                line.membership
+                line.membership,
+                line.one_time DESC
         ) AS rated
         GROUP BY rated.user_id
     ) AS summed ON summed.user_id = asked.user_id;

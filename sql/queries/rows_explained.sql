@@ -44,5 +44,6 @@ ORDER BY
     line.expires_at DESC NULLS FIRST,
     line.created_at DESC NULLS LAST,
     line.subscription_id,
-    line.membership
+    line.membership,
+    line.one_time DESC
 LIMIT 1000

@@ -235,6 +235,23 @@ async def test_an_explanation_agrees_with_the_total(reference: Installed) -> Non
         await line.settle()
 
 
+async def test_rows_that_are_equal_but_for_an_unknown_type_are_told_apart_however_they_lie(
+    reference: Installed,
+) -> None:
+    same = "'active', %s, 'Pack', '2026-01-01'"
+    add = (
+        f"INSERT INTO user_credits (user_id, credits, status, plan_type, membership, created_at) VALUES (%s, 5, {same})"
+    )
+    for order in (("one_time", "gift"), ("gift", "one_time")):
+        name = REFERENCE.new_user()
+        for plan_type in order:
+            reference.database.run(add, [name, plan_type])
+        async with Inspector.opened(reference.settings, purpose="test") as inspector:
+            explained = await inspector.explain(name)
+        assert explained.total is not None
+        assert (explained.total.plan_type, explained.rows[0].plan_type) == ("one_time", "one_time")
+
+
 async def test_a_user_moves_with_the_row(reference: Installed) -> None:
     one, other = REFERENCE.new_user(), REFERENCE.new_user()
     async with Line.settled(reference.settings) as line, reference.database.connect() as application:
