@@ -31,6 +31,7 @@ FUNCTIONS = (
     "differs",
     "search_path_of_owner",
     "note_problem",
+    "keepable",
     "set_expired",
     "expire_empty",
     "summable",

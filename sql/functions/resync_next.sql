@@ -26,7 +26,7 @@ BEGIN
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(
-            users, 'backfill', can_buy_policy, expire_empty, empty_seconds, event_policy, republishes, history_days
+            creditsd.keepable(users), 'backfill', can_buy_policy, expire_empty, empty_seconds, event_policy, republishes, history_days
         ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN

@@ -9,14 +9,7 @@ DECLARE
     each_user {user_id_type};
     able {user_id_type}[] := ARRAY[]::{user_id_type}[];
 BEGIN
-    FOREACH each_user IN ARRAY users LOOP
-        IF octet_length(each_user::text) > {longest_bytes} THEN
-            PERFORM creditsd.note_problem(
-                left(each_user::text, 100)::{user_id_type}, 'id too long',
-                format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), {longest_bytes})
-            );
-            CONTINUE;
-        END IF;
+    FOREACH each_user IN ARRAY creditsd.keepable(users) LOOP
         BEGIN
             PERFORM creditsd.totals(ARRAY[each_user], instant, can_buy_policy, expire_empty);
             able := able || each_user;

@@ -713,6 +713,28 @@ CREATE FUNCTION creditsd.home() RETURNS text
     WHERE d.datname = current_database()
 $$;
 COMMENT ON FUNCTION creditsd.home() IS 'The oids of this database and of our table reader: where they differ from those noted, the rows are of another history.';
+CREATE FUNCTION creditsd.keepable(users uuid[]) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    each_user uuid;
+BEGIN
+    FOR each_user IN
+        SELECT u
+        FROM unnest(users) AS u
+        WHERE octet_length(u::text) > 2600
+    LOOP
+        PERFORM creditsd.note_problem(
+            left(each_user::text, 100)::uuid, 'id too long',
+            format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), 2600)
+        );
+        users := array_remove(users, each_user);
+    END LOOP;
+    RETURN users;
+END
+$$;
+COMMENT ON FUNCTION creditsd.keepable(users uuid[]) IS 'Those of the users whose ids are short enough to be kept; the others are noted in problems.';
 CREATE FUNCTION creditsd.mark_everyone() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1233,7 +1255,7 @@ BEGIN
         RETURN QUERY
         SELECT NULL::jsonb, t
         FROM creditsd.recompute(
-            users, 'backfill', can_buy_policy, expire_empty, empty_seconds, event_policy, republishes, history_days
+            creditsd.keepable(users), 'backfill', can_buy_policy, expire_empty, empty_seconds, event_policy, republishes, history_days
         ) AS t;
     END IF;
     IF cardinality(users) < max_users THEN
@@ -1372,14 +1394,7 @@ DECLARE
     each_user uuid;
     able uuid[] := ARRAY[]::uuid[];
 BEGIN
-    FOREACH each_user IN ARRAY users LOOP
-        IF octet_length(each_user::text) > 2600 THEN
-            PERFORM creditsd.note_problem(
-                left(each_user::text, 100)::uuid, 'id too long',
-                format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), 2600)
-            );
-            CONTINUE;
-        END IF;
+    FOREACH each_user IN ARRAY creditsd.keepable(users) LOOP
         BEGIN
             PERFORM creditsd.totals(ARRAY[each_user], instant, can_buy_policy, expire_empty);
             able := able || each_user;
@@ -1938,6 +1953,7 @@ REVOKE ALL ON FUNCTION creditsd.functions_digest(comments boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.guard() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.heartbeat(proof text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.home() FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.keepable(users uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.mark_everyone() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.note_problem(whose uuid, what text, why text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.nothing_matches() FROM PUBLIC;

@@ -159,10 +159,15 @@ async def test_an_operator_on_the_owners_path_is_not_taken_when_a_plan_is_expire
 
 
 @pytest.mark.parametrize("type_", ["text", "varchar(9000)"])
-async def test_an_id_too_long_for_an_index_fails_no_write_and_is_named(database: Database, type_: str) -> None:
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_an_id_too_long_for_an_index_fails_no_write_and_is_named(
+    database: Database, type_: str, compressed: bool
+) -> None:
     database.run(f"CREATE TABLE user_credits (user_id {type_}, credits int, status text)")
-    dice = random.Random(1)  # what repeats itself would be compressed, and fit
+    dice = random.Random(1)  # what repeats itself is compressed, and would fit
     long, fits = ("".join(chr(dice.randrange(33, 127)) for _ in range(size)) for size in (9000, LONGEST_BYTES))
+    if compressed:
+        long = "x" * len(long)
     settings = await installed(database)
     async with Line.settled(settings) as line:
         for user_id in (long, fits, "usual"):
