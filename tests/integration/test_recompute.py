@@ -43,7 +43,8 @@ async def test_a_total_that_time_changes_is_published_when_it_does(installation:
     sink = MemorySink()
     async with running(settings, sink) as daemon:
         await until(daemon, "state", "leading")
-        ends = {user(number): datetime.now(UTC) + timedelta(seconds=0.5 + number * 0.2) for number in range(4)}
+        # Late enough for a busy machine to have read all of them before the first one ends.
+        ends = {user(number): datetime.now(UTC) + timedelta(seconds=5 + number * 0.2) for number in range(4)}
         for name, end in ends.items():
             installation.run(ADD_UNTIL, [name, 5, end])
         for name, end in ends.items():
