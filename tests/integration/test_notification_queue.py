@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from creditsd.capture import doorbell
 from creditsd.config.settings import Settings
 from creditsd.daemon.timings import Timings
+from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database
 from tests.integration.line import USER, MemorySink, installed
 from tests.integration.play import ADD, Session
@@ -92,3 +93,16 @@ async def test_a_daemon_that_starts_where_the_queue_is_full_leads_all_the_same(
             database.run(ADD, [USER, 1])
             await sink.until_credits(USER, 1)
             assert daemon.health()["doorbell"] == "polling"
+
+
+async def test_what_we_ring_for_beside_the_bell_fails_nothing_either(crowded: tuple[Database, Settings]) -> None:
+    database, settings = crowded
+    database.run("INSERT INTO creditsd.sinks (name) VALUES ('cache')")
+    async with stranger(database):
+        await asyncio.to_thread(fill, database, 2.0)
+        env = environment(CREDITSD_DSN=settings.dsn)
+        for command in (("backfill",), ("sinks", "pause", "cache"), ("verify", "--repair")):
+            done = await creditsd(*command, env=env)
+            assert done.code == 0, (command, done)
+        done = await creditsd("doctor", env=env)
+        assert (done.code, "queue of notifications" in done.out) == (1, True)
