@@ -91,7 +91,20 @@ _TRY_AGAIN = (
 _PROGRAM_LIMITS = (errors.ProgramLimitExceeded, errors.StatementTooComplex)
 
 # What the application's rows hold may raise these: sums beyond numeric, casts, functions of the application's own.
-_OF_THE_ROWS = (psycopg.DataError, psycopg.IntegrityError, errors.RaiseException, *_PROGRAM_LIMITS)
+_OF_THE_ROWS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    errors.CardinalityViolation,
+    errors.CaseNotFound,
+    errors.InvalidName,
+    errors.NoData,
+    errors.NoDataFound,
+    errors.PlpgsqlError,
+    errors.RaiseException,
+    errors.SyntaxError,  # of a pattern, a query or a path that a row holds; ours have none
+    errors.TooManyRows,
+    *_PROGRAM_LIMITS,
+)
 
 # A number of credits inside JSON keeps its digits. One decoder: `json.loads` would make another for each document.
 _DECODER = json.JSONDecoder(parse_float=Decimal)

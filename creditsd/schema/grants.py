@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import SchemaError
@@ -35,6 +38,15 @@ async def grant(connection: Connection, settings: Settings) -> list[str]:
     done = await _let_read(connection, settings.reader) if settings.reader else []
     await guard(connection)
     return done
+
+
+async def let_read_source(connection: Connection, readers: Sequence[TupleRow]) -> None:
+    """Let those read `creditsd.source` who could before the function beneath it was made anew; no role is everyone."""
+    for role, may_grant in readers:
+        grantee = sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
+        option = sql.SQL(" WITH GRANT OPTION" if may_grant and role is not None else "")
+        granted = sql.SQL("GRANT EXECUTE ON FUNCTION creditsd.source_rows TO {}{}").format(grantee, option)
+        await connection.execute(granted)
 
 
 async def guard(connection: Connection) -> list[str]:

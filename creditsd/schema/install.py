@@ -122,16 +122,20 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
         installation.not_newer(installed)
         if not agreed:
             await _same_table(connection, source)
+    readers = await rows(connection, sql_files.sql("queries/source_readers"))
     done += await _migrate(connection, source, installed)
     source = await source.with_condition(connection)
     retyped = installed is not None and source.user_id_type != (installed.user_id_type, installed.user_id_collation)
-    changed = bool(done) or retyped or not await _as_made(connection, source, settings, installed)
+    migrated = bool(done)
+    changed = migrated or retyped or not await _as_made(connection, source, settings, installed)
     if changed:
         await _replace(connection, source, settings, retyped=retyped)
+        await grants.let_read_source(connection, readers)
         done += [f"gave user_id the type {source.user_id_type[0]}"] if retyped else []
         done.append("made the functions")
         done += [] if installed is None else hints.newly_read(source, installed)
-        notes += await hints.left_out(connection, source)
+        if installed is None or not (migrated or retyped):  # those hold locks that writers wait for
+            notes += await hints.left_out(connection, source)
     put = await triggers.put_right(connection, source)
     done += put
     if (put or retyped) and installed is not None:

@@ -23,6 +23,10 @@ _CLOCK_WORDS = re.compile(r"\b(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE
 _QUOTE = "$function$"
 
 _WRITE_ONE = "write one condition on the table's columns, as after WHERE, and name what is of another schema with it"
+_BUILT_IN = (
+    "compare columns by PostgreSQL's own immutable functions and operators; what takes more can be a column "
+    "(GENERATED ALWAYS AS … STORED)"
+)
 _TIMES = "a row that begins or ends by time has its times in source.columns.starts_at and expires_at"
 
 
@@ -33,9 +37,7 @@ class _Read(NamedTuple):
     columns: list[str]
     reads_more: bool
     clocks: list[str]
-    volatile: list[str]
-    strangers: list[str]
-    forbidden: list[str]
+    unfit: list[str]
     reads_words_as_times: bool
 
 
@@ -48,7 +50,7 @@ class RowCondition:
 
     @classmethod
     async def read(
-        cls, connection: Connection, source: SourceSettings, owner: str, types: Mapping[str, str], *, schema: str
+        cls, connection: Connection, source: SourceSettings, types: Mapping[str, str], *, schema: str
     ) -> RowCondition:
         """Read the condition in a transaction, for which `schema` must let us create a table. Nothing of it stays.
 
@@ -56,7 +58,7 @@ class RowCondition:
         """
         try:
             async with connection.transaction(force_rollback=True):
-                read = await _read(connection, source, owner, schema)
+                read = await _read(connection, source, schema)
         except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.DataError) as error:
             raise refusal(source, error.diag.message_primary or str(error), _WRITE_ONE) from error
         _check(source, read)
@@ -75,7 +77,7 @@ def refusal(source: SourceSettings, what: str, hint: str) -> ConfigError:
     )
 
 
-async def _read(connection: Connection, source: SourceSettings, owner: str, schema: str) -> _Read:
+async def _read(connection: Connection, source: SourceSettings, schema: str) -> _Read:
     """Put it on a table without rows, which executes nothing of it, and ask the catalog."""
     copy = sql.Identifier(schema, "condition")
     names = {
@@ -84,7 +86,6 @@ async def _read(connection: Connection, source: SourceSettings, owner: str, sche
         "in_round": sql.Identifier(schema, "condition_in_round"),
         "in_square": sql.Identifier(schema, "condition_in_square"),
         "table": sql.Identifier(*source.relation),
-        "owner_literal": sql.Literal(owner),
         "condition": sql.SQL(source.where),
     }
     await row(connection, sql_files.filled("queries/condition_copied", **names))
@@ -109,16 +110,10 @@ def _check(source: SourceSettings, read: _Read) -> None:
     if read.clocks or _tells_time(source.where, read):
         named = f" ({', '.join(read.clocks)})" if read.clocks else ""
         raise refusal(source, f"it speaks of the clock{named}, and no change tells of that", _TIMES)
-    if read.volatile:
-        what = f"{read.volatile[0]} is volatile: it may say something else of the same row"
-        raise refusal(source, what, "call what is IMMUTABLE or STABLE")
     if read.reads_more:
         raise refusal(source, "it reads the row as a whole, or a system column", _WRITE_ONE)
-    if read.strangers:
-        what = f"it calls {read.strangers[0]} and would run as {source.table}'s owner"
-        raise refusal(source, what, "call what is the owner's, or a superuser's")
-    if read.forbidden:
-        raise refusal(source, f"the table's owner may not call {read.forbidden[0]}", "GRANT EXECUTE ON it to them")
+    if read.unfit:
+        raise refusal(source, f"it uses {read.unfit[0]}", _BUILT_IN)
     if _QUOTE in read.expression:
         raise refusal(source, f"it holds {_QUOTE}", "write it without")
 

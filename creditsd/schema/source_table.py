@@ -139,7 +139,7 @@ class SourceTable:
         if not self.settings.where:
             return self
         types = {name: column.type for name, column in self.columns.items()}
-        condition = await RowCondition.read(connection, self.settings, self.owner, types, schema=schema)
+        condition = await RowCondition.read(connection, self.settings, types, schema=schema)
         return replace(self, condition=condition)
 
     def column(self, key: str) -> TableColumn | None:
@@ -190,8 +190,8 @@ class SourceTable:
         return mapping | {"source": sql.SQL(_subquery(sql_files.filled("source", **mapping)))}
 
     def _read(self) -> list[str]:
-        """Return the columns that totals are made of, each once."""
-        mapped = [name for name in self.settings.columns.model_dump().values() if name in self.columns]
+        """Return the columns that totals are made of, each once; those that are not there yet as well."""
+        mapped = [name for name in self.settings.columns.model_dump().values() if name]
         return list(dict.fromkeys([*mapped, *(self.condition.columns if self.condition is not None else ())]))
 
     def _starts(self) -> dict[str, Fragment]:
@@ -216,7 +216,12 @@ class SourceTable:
             "and_asked_for_matches": sql.SQL(" AND CASE WHEN t.{} = ANY (expire_empty.users) THEN ({}) END").format(
                 self._name("user_id"), expression
             ),
-            "left_out": sql.SQL("({}) IS NOT TRUE").format(expression),
+            # Of a row that would not count anyway it is not asked: there, it may raise an error.
+            "left_out": sql.SQL("CASE WHEN t.{}::text = ANY ({}::text[]) THEN ({}) IS NOT TRUE ELSE false END").format(
+                self._name("status"),
+                sql.Literal(_array([*self.settings.active_statuses, self.settings.expired_status])),
+                expression,
+            ),
             "condition_literal": sql.Literal(expression.as_string(None)),
         }
 
@@ -226,7 +231,8 @@ class SourceTable:
         if column.base not in _TEXT_TYPES:
             return dict.fromkeys(("and_new_fits", "and_old_fits", "and_marked_fits", "log_new_unfit"), sql.SQL(""))
         new, old = (
-            sql.SQL("{}.{}::{}").format(sql.SQL(row), self._name("user_id"), sql.SQL(column.type))
+            # As text, in which the padding of a character(n) is no part of the id.
+            sql.SQL("{}.{}::{}::text").format(sql.SQL(row), self._name("user_id"), sql.SQL(column.type))
             for row in ("NEW", "OLD")
         )
         fits = sql.SQL(f" AND octet_length({{}}) <= {LONGEST_BYTES}")

@@ -8,18 +8,17 @@ SET search_path = pg_catalog, pg_temp
 SET row_security = off
 AS $function$
 BEGIN
-    RETURN EXISTS (SELECT FROM {table}) AND NOT EXISTS (
-        SELECT
+    RETURN (
+        SELECT coalesce(bool_or(line.left_out), false) AND NOT coalesce(bool_or(line.active), false)
         FROM (
 {source}
         ) AS line
-        WHERE NOT line.left_out
     );
 EXCEPTION
-    WHEN OTHERS THEN
+    WHEN data_exception OR program_limit_exceeded OR syntax_error OR invalid_name THEN
         RETURN false; -- of some row it cannot be said: whose that is, the recompute of everyone tells
 END
 $function$;
 
 COMMENT ON FUNCTION creditsd.nothing_matches IS
-'Whether the table has rows, and source.where leaves all of them out. Reads the whole table where it does.';
+'Whether source.where leaves rows out, and no row counts. Reads the whole table.';

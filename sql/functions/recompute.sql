@@ -70,6 +70,12 @@ BEGIN
     version := newest;
     IF current_setting('creditsd.careful', true) = 'on' THEN
         asked := creditsd.summable(asked, instant, can_buy_policy, expire_empty);
+        -- Who cannot be summed up is due again in a while, and not at once and for ever, before all others.
+        UPDATE creditsd.balances AS b
+        SET recheck_at = instant + interval '1 minute'
+        WHERE b.user_id = ANY (users)
+        AND b.user_id <> ALL (asked)
+        AND b.recheck_at <= instant;
         users := asked;
     END IF;
     LOOP

@@ -15,7 +15,9 @@ BEGIN
             able := able || each_user;
         EXCEPTION
             -- What the rows hold, not what the table is: that would be everyone's.
-            WHEN data_exception OR program_limit_exceeded OR integrity_constraint_violation OR raise_exception THEN
+            WHEN data_exception OR program_limit_exceeded OR integrity_constraint_violation OR syntax_error OR invalid_name
+                OR SQLSTATE '02000' OR cardinality_violation OR case_not_found OR plpgsql_error
+            THEN
                 PERFORM creditsd.note_problem(each_user, 'not summed', SQLERRM);
         END;
     END LOOP;

@@ -552,7 +552,7 @@ CREATE FUNCTION creditsd.fingerprint() RETURNS text
             )
         FROM pg_attribute AS a
         WHERE a.attrelid = (SELECT s.oid FROM source AS s)
-        AND a.attname = ANY ('{"user_id","credits","status","plan_type","membership","subscription_id","expires_at","created_at"}'::name[])
+        AND a.attname = ANY ('{"user_id","credits","status","plan_type","membership","subscription_id","starts_at","expires_at","created_at"}'::name[])
         UNION ALL
         SELECT concat_ws(' ', 'where', '')
     )
@@ -768,8 +768,8 @@ CREATE FUNCTION creditsd.nothing_matches() RETURNS boolean
     SET row_security TO 'off'
     AS $$
 BEGIN
-    RETURN EXISTS (SELECT FROM "public"."user_credits") AND NOT EXISTS (
-        SELECT
+    RETURN (
+        SELECT coalesce(bool_or(line.left_out), false) AND NOT coalesce(bool_or(line.active), false)
         FROM (
                 SELECT
                     t."user_id" AS user_id,
@@ -789,14 +789,13 @@ BEGIN
                     false AS left_out
                 FROM "public"."user_credits" AS t
         ) AS line
-        WHERE NOT line.left_out
     );
 EXCEPTION
-    WHEN OTHERS THEN
+    WHEN data_exception OR program_limit_exceeded OR syntax_error OR invalid_name THEN
         RETURN false; -- of some row it cannot be said: whose that is, the recompute of everyone tells
 END
 $$;
-COMMENT ON FUNCTION creditsd.nothing_matches() IS 'Whether the table has rows, and source.where leaves all of them out. Reads the whole table where it does.';
+COMMENT ON FUNCTION creditsd.nothing_matches() IS 'Whether source.where leaves rows out, and no row counts. Reads the whole table.';
 CREATE FUNCTION creditsd.purge(upto pg_snapshot, after_xid xid8, after_user uuid, max_changes integer) RETURNS TABLE(snapshot pg_snapshot, next_xid xid8, next_user uuid, deleted integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -961,6 +960,12 @@ BEGIN
     version := newest;
     IF current_setting('creditsd.careful', true) = 'on' THEN
         asked := creditsd.summable(asked, instant, can_buy_policy, expire_empty);
+        -- Who cannot be summed up is due again in a while, and not at once and for ever, before all others.
+        UPDATE creditsd.balances AS b
+        SET recheck_at = instant + interval '1 minute'
+        WHERE b.user_id = ANY (users)
+        AND b.user_id <> ALL (asked)
+        AND b.recheck_at <= instant;
         users := asked;
     END IF;
     LOOP
@@ -1400,7 +1405,9 @@ BEGIN
             able := able || each_user;
         EXCEPTION
             -- What the rows hold, not what the table is: that would be everyone's.
-            WHEN data_exception OR program_limit_exceeded OR integrity_constraint_violation OR raise_exception THEN
+            WHEN data_exception OR program_limit_exceeded OR integrity_constraint_violation OR syntax_error OR invalid_name
+                OR SQLSTATE '02000' OR cardinality_violation OR case_not_found OR plpgsql_error
+            THEN
                 PERFORM creditsd.note_problem(each_user, 'not summed', SQLERRM);
         END;
     END LOOP;

@@ -16,7 +16,8 @@ from creditsd.postgres.connections import connected
 from creditsd.schema import install as schema
 from creditsd.schema.source_table import SourceTable
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed, said, user
+from tests.integration.line import OTHER, USER, Line, MemorySink, as_role, configured, installed, said, user
+from tests.integration.mending import until_mended, until_told
 from tests.integration.running import running, until
 from tests.servers import REFERENCE_TABLE
 
@@ -218,7 +219,9 @@ async def test_a_table_that_has_had_such_a_column_all_along_is_said_to_mean_some
         assert {total.user_id: int(total.credits) for total in await line.settle()} == {USER: 0}
 
 
-async def test_an_upgrade_says_so_too_and_keeps_what_others_have_built_on_the_view(database: Database) -> None:
+async def test_an_upgrade_says_so_too_and_keeps_what_others_have_built_on_the_view(
+    database: Database, role: str
+) -> None:
     with_starts(database)
     settings = configured(database)
     async with connected(settings.dsn, purpose="install") as connection:
@@ -235,11 +238,26 @@ async def test_an_upgrade_says_so_too_and_keeps_what_others_have_built_on_the_vi
             created_at timestamptz
         ) LANGUAGE sql AS 'SELECT NULL::uuid, 1, '''', true, '''', true, true, true, '''', '''', now(), now()';
         CREATE VIEW creditsd.source AS SELECT * FROM creditsd.source_rows();
+        REVOKE ALL ON FUNCTION creditsd.source_rows FROM PUBLIC;
         CREATE VIEW theirs AS SELECT user_id, credits FROM creditsd.source"""
     )
+    # A function in a view is called with the rights of whoever reads the view.
+    database.run(f"GRANT USAGE ON SCHEMA creditsd TO {role}; GRANT EXECUTE ON FUNCTION creditsd.source_rows TO {role}")
+    database.run(f"GRANT SELECT ON theirs TO {role}")
     database.run(ADD, [USER, 5, PACK, HOUR, None])
     assert NEWLY in (await schema.install(settings)).done
-    assert [int(amount) for _, amount in database.run("SELECT * FROM theirs")] == [5]
+    assert [int(amount) for _, amount in as_role(database, role).run("SELECT * FROM theirs")] == [5]
+
+
+async def test_a_column_that_comes_later_is_noticed_before_it_says_something_else(database: Database) -> None:
+    database.run(REFERENCE_TABLE)
+    settings = await installed(database)
+    async with running(settings) as daemon:
+        await until(daemon, "ready", True)
+        database.run("ALTER TABLE user_credits ADD starts_at timestamptz")
+        await until_told(daemon, "the table or the settings differ from what is installed")
+        assert "made the functions" in (await schema.install(settings)).done
+        await until_mended(daemon)
 
 
 async def test_a_column_of_that_name_that_holds_no_times_is_refused_with_the_way_out(database: Database) -> None:
