@@ -16,6 +16,7 @@ from creditsd.config import log as logging
 from creditsd.config import systemd
 from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings, explain
+from creditsd.config.sources import Origin
 from creditsd.domain.errors import ConfigError
 
 log = structlog.get_logger()
@@ -88,6 +89,7 @@ class Reload:
         """Reload; return why not where the settings are wrong, else nothing."""
         try:
             read = await asyncio.to_thread(self._read)
+            _check_file(self._running.origin, read.origin)
             differing = list(_differing(self._running.model_dump(), read.model_dump()))
             merged = self._merged(read, differing)
             facts = await self._apply(merged)
@@ -148,6 +150,16 @@ def _let_go(terminals: Sequence[int]) -> None:
     for each in terminals:
         os.dup2(nowhere, each)
     os.close(nowhere)
+
+
+def _check_file(before: Origin, after: Origin) -> None:
+    """Raise ConfigError where nothing is left of the file that settings came from.
+
+    It was moved away, or somebody is writing it just now; that is not a wish for all of its sinks and keys to go.
+    """
+    if before.file_sets and not after.file_sets:
+        found = "is not there any more" if after.file is None else "holds no settings now"
+        raise ConfigError(f"{after.file or before.file} {found}: to run without a file takes a restart")
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], above: str = "") -> Iterator[str]:

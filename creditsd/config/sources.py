@@ -44,6 +44,8 @@ class Origin(NamedTuple):
 
     file: Path | None = None
     overrides: tuple[tuple[str, str], ...] = ()
+    file_sets: int = 0
+    """How many settings stand in the file."""
 
 
 class Known(NamedTuple):
@@ -61,7 +63,7 @@ def gather(known: Known, config: Path | None, environ: Mapping[str, str]) -> tup
         **_from_environment(known, environ),
     }
     overrides = tuple((above[key].label, in_file[key].label) for key in in_file if key in above)
-    return {**in_file, **above}, Origin(config, overrides)
+    return {**in_file, **above}, Origin(config, overrides, len(in_file))
 
 
 def _from_environment(known: Known, environ: Mapping[str, str]) -> Gathered:

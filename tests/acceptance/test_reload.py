@@ -61,9 +61,10 @@ class Place:
         """
 
     def write(self, text: str = "", *, sinks: str = "") -> None:
-        """Write the settings: the cache, then other sinks."""
+        """Write the settings, the cache, then other sinks, and put them in place at once, for they may be read now."""
         cache = f'[[sinks]]\nname = "cache"\nurl = "{self.cache.url}"\n'
-        (self.folder / "creditsd.toml").write_text(text + cache + sinks)
+        (self.folder / "new.toml").write_text(text + cache + sinks)
+        (self.folder / "new.toml").rename(self.folder / "creditsd.toml")
 
     def secret(self, name: str, text: str) -> None:
         """Write a secret beside them."""
