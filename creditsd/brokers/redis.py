@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from creditsd.brokers.closing import bounded
 from creditsd.brokers.connection_loss import loss_named
 from creditsd.brokers.servers import Server, authority, listed
+from creditsd.brokers.tls import certificates, wanted
 from creditsd.config.printable import one_line
 from creditsd.domain.errors import ConfigError
 
@@ -132,7 +132,7 @@ def reach(whose: str, url: str, options: RedisOptions) -> RedisBroker:
     base, _, mode = scheme.lower().partition("+")
     if base not in ("redis", "rediss") or mode not in _MODES:
         raise ConfigError(f"{whose}: {scheme} is not supported: use redis, redis+cluster or redis+sentinel")
-    _check(whose, options)
+    wanted(whose, options.ca)
     make, form = _MODES[mode]
     try:
         return make(f"{base}:{rest}", options)
@@ -149,13 +149,6 @@ async def _answer(connection: Any) -> Any:
         return await connection.read_response()
     except ResponseError as error:
         return error
-
-
-def _check(whose: str, options: RedisOptions) -> None:
-    try:
-        ssl.create_default_context(cadata=options.ca or None)
-    except (ssl.SSLError, ValueError):
-        raise ConfigError(f"{whose}: ca is not a certificate in PEM") from None
 
 
 def _single(url: str, options: RedisOptions) -> RedisBroker:
@@ -208,7 +201,7 @@ _MODES: dict[str, tuple[Callable[[str, RedisOptions], RedisBroker], str]] = {
 
 
 def _common(url: str, options: RedisOptions) -> dict[str, Any]:
-    trusted = {"ssl_ca_data": options.ca} if options.ca and url.startswith("rediss") else {}
+    trusted = {"ssl_ca_data": certificates(options.ca)} if options.ca and url.startswith("rediss") else {}
     return trusted | {
         "socket_timeout": options.timeout_seconds,
         "socket_connect_timeout": options.connect_timeout_seconds,

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 
 from creditsd.domain.errors import ConfigError
 
+_CERTIFICATE = re.compile(r"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----.*?-----END \1-----", re.DOTALL)
+
+
+def certificates(ca: str) -> str:
+    """Return the certificates of a bundle without what stands between them, which may be in any language.
+
+    Raises ValueError where there is none.
+    """
+    found = "\n".join(each.group() for each in _CERTIFICATE.finditer(ca))
+    if not found:
+        raise ValueError("no certificate")
+    return found
+
 
 def context(whose: str, ca: str, client_certificate: Path | None) -> ssl.SSLContext:
     """Trust what signed `ca` (PEM; the system's own where it is empty). Raises ConfigError, which begins with whose."""
     try:
-        made = ssl.create_default_context(cadata=ca or None)
-    except (ssl.SSLError, ValueError):
+        made = ssl.create_default_context(cadata=certificates(ca) if ca else None)
+    except (ssl.SSLError, ValueError, TypeError):  # TypeError: a letter that is not ASCII within a certificate
         raise ConfigError(f"{whose}: ca is not a certificate in PEM") from None
     if client_certificate is not None:
         try:

@@ -186,7 +186,8 @@ async def test_tls_is_checked(tmp_path: Path) -> None:
     server.start()
     try:
         url = f"rediss://127.0.0.1:{tls}/0"
-        async with opened(url, ca=authority.cert_pem.bytes().decode()) as sink:
+        bundle = f"Főtanúsítvány\n{authority.cert_pem.bytes().decode()}"
+        async with opened(url, ca=bundle) as sink:
             assert list(await sink.deliver([total()])) == []
             assert await sink.held("u1") == VERSION
         async with opened(f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}") as sink:

@@ -153,7 +153,22 @@ async def test_a_certificate_for_nobody_is_refused(tmp_path: Path) -> None:
         make(SinkSettings(name="billing", url="webhook+http://h/x", options=options))
 
 
-@pytest.mark.parametrize("content", ["no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])
+async def test_a_bundle_is_trusted_whatever_language_its_comments_are_in(tmp_path: Path) -> None:
+    own = await certificate(tmp_path, "here")
+    bundle = f"NetLock Arany (Class Gold) Főtanúsítvány\n=====\n{own.read_text()}\n# Schlüssel\n"
+    async with listening(own) as endpoint, opened(endpoint.make(ca=bundle)) as sink:
+        assert list(await sink.deliver([total()])) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no certificate",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+        "-----BEGIN CERTIFICATE-----\nÄÖÜ\n-----END CERTIFICATE-----",
+        "\x00\x7fELF\u00ff\n\ufffd",
+    ],
+)
 def test_a_ca_that_is_no_certificate_is_told(content: str) -> None:
-    with pytest.raises(ConfigError, match=r"sink billing: ca is not a certificate in PEM"):
+    with pytest.raises(ConfigError, match=r"^sink billing: ca is not a certificate in PEM$"):
         Endpoint(1).make(ca=content)
