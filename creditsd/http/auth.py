@@ -60,9 +60,10 @@ class Auth:
         self._servers.follow(settings)
         self._users.limit(settings.requests_per_second_per_caller)
         if settings.tokens != before.tokens:
-            gone, self._verifier = self._verifier, _verifier(settings, self._timings)
+            gone = self._verifier
+            self._verifier = _verifier(settings, self._timings, gone)
             if gone is not None:
-                await gone.close()
+                await gone.close(self._verifier)
 
     def admits(self, caller: Caller) -> bool:
         """Whether what a caller was let in by still lets anybody in."""
@@ -170,9 +171,9 @@ def sent(request: web.Request) -> str:
     return token.strip()
 
 
-def _verifier(settings: HttpSettings, timings: KeyTimings) -> JwtVerifier | None:
+def _verifier(settings: HttpSettings, timings: KeyTimings, before: JwtVerifier | None = None) -> JwtVerifier | None:
     if not settings.jwt_secret and not settings.jwks_url:
         return None
     from creditsd.http.jwt import JwtVerifier  # noqa: PLC0415  8 MB of cryptography, where no user signs in
 
-    return JwtVerifier(settings, timings)
+    return JwtVerifier(settings, timings, before)

@@ -35,7 +35,7 @@ class Jwks:
     """Single-flight refresh of one endpoint's key set; concurrent callers use the cached one."""
 
     def __init__(self, url: str, timings: KeyTimings) -> None:
-        self._url = url
+        self.url = url
         self._timings = timings
         self._keys: Sequence[jwt.PyJWK] = ()
         self._read_at: float | None = None
@@ -96,17 +96,17 @@ class Jwks:
                 self._keys = _usable(await self._fetch())
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 say = log.debug if self._failed else log.warning
-                say("keys.unread", url=self._url, reason=f"{type(error).__name__}: {error}")
+                say("keys.unread", url=self.url, reason=f"{type(error).__name__}: {error}")
                 self._failed = True
                 return
             if self._failed or self._read_at is None:
-                log.info("keys.read", url=self._url, keys=len(self._keys))
+                log.info("keys.read", url=self.url, keys=len(self._keys))
             self._failed, self._read_at = False, time.monotonic()
 
     async def _fetch(self) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timings.fetch_seconds))
-        async with self._session.get(self._url, allow_redirects=False) as response:
+        async with self._session.get(self.url, allow_redirects=False) as response:
             if response.status != 200:
                 raise ValueError(f"answered {response.status}")
             body = await response.content.read(LONGEST_BYTES)

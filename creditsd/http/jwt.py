@@ -44,9 +44,10 @@ class VerifiedToken:
 class JwtVerifier:
     """Verifies HS256 tokens by our secret and others by published keys, and never one by the other's."""
 
-    def __init__(self, settings: HttpSettings, timings: KeyTimings) -> None:
+    def __init__(self, settings: HttpSettings, timings: KeyTimings, before: JwtVerifier | None = None) -> None:
+        """Make one; it goes on with the published keys of the one `before` it, if those are of the same endpoint."""
         self._settings = settings
-        self._keys = Jwks(settings.jwks_url, timings) if settings.jwks_url else None
+        self.keys: Jwks | None = _keys(settings.jwks_url, timings, before.keys if before is not None else None)
         if settings.jwt_secret and len(settings.jwt_secret.encode()) < SECRET_BYTES:
             log.warning("access.secret_found_short", hint=f"let http.jwt_secret be {SECRET_BYTES} random bytes or more")
             warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # said once is enough
@@ -58,10 +59,10 @@ class JwtVerifier:
         required = ["exp", *(name for name, value in wanted.items() if value)]
         self._options: Any = {"require": required, "verify_aud": bool(settings.jwt_audience), "verify_sub": False}
 
-    async def close(self) -> None:
-        """Close the connection to the JWKS endpoint."""
-        if self._keys is not None:
-            await self._keys.close()
+    async def close(self, after: JwtVerifier | None = None) -> None:
+        """Close the connection to the JWKS endpoint, unless the one `after` us goes on with it."""
+        if self.keys is not None and (after is None or after.keys is not self.keys):
+            await self.keys.close()
 
     async def verify(self, token: str) -> VerifiedToken:
         """Verify a token. Raises RequestRefused: 401 with the reason, 503 while its key cannot be fetched."""
@@ -95,12 +96,18 @@ class JwtVerifier:
         """
         if algorithm == "HS256" and self._settings.jwt_secret:
             return self._settings.jwt_secret.encode()
-        if algorithm in ALGORITHMS and self._keys is not None:
-            return await self._keys.find(algorithm, kid)
-        accepted = [*(["HS256"] if self._settings.jwt_secret else []), *(ALGORITHMS if self._keys else ())]
+        if algorithm in ALGORITHMS and self.keys is not None:
+            return await self.keys.find(algorithm, kid)
+        accepted = [*(["HS256"] if self._settings.jwt_secret else []), *(ALGORITHMS if self.keys else ())]
         raise RequestRefused.unauthorized(
             f"the token is signed in a way that is not accepted here, which is {', '.join(accepted)}", "invalid_token"
         )
+
+
+def _keys(url: str, timings: KeyTimings, before: Jwks | None) -> Jwks | None:
+    if before is not None and before.url == url:
+        return before
+    return Jwks(url, timings) if url else None
 
 
 def _wrong(error: jwt.PyJWTError) -> str:

@@ -14,10 +14,11 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from creditsd.config.http_settings import HttpSettings
 from creditsd.http.key_timings import KeyTimings
 from creditsd.http.server import Timings
 from tests.conftest import eventually
-from tests.http.asking import ONE, SECRET, Asking, Shelf, served, token
+from tests.http.asking import ONE, SECRET, Asking, Shelf, http, served, token
 
 RSA = rsa.generate_private_key(65537, 2048)
 OTHER_RSA = rsa.generate_private_key(65537, 2048)
@@ -231,6 +232,26 @@ async def test_an_endpoint_that_is_down_is_survived_for_a_while() -> None:
         ):
             issuer.status, issuer.body = wrong, body
             assert await status(client, made) == 200, (wrong, body)
+
+
+async def test_a_reload_keeps_the_keys_of_an_endpoint_that_is_down() -> None:
+    made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
+    async with (
+        issuing(published(RSA, "RS256", kid="k")) as issuer,
+        issuing(published(OTHER_RSA, "RS256", kid="k")) as other,
+        served(Shelf(), jwt_secret="", jwks_url=issuer.url) as (surface, client),
+    ):
+
+        async def reloaded(**settings: Any) -> None:
+            await surface.follow(HttpSettings.model_validate(http(jwt_secret="") | settings))
+
+        assert await status(client, made) == 200
+        issuer.status = 500
+        await reloaded(jwks_url=issuer.url, jwt_leeway_seconds=5)
+        assert await status(client, made) == 200
+        await reloaded(jwks_url=other.url)
+        assert await status(client, made) == 401
+        assert (issuer.asked, other.asked) == (1, 1)
 
 
 async def test_keys_that_could_not_be_read_for_too_long_are_believed_no_more() -> None:
