@@ -69,6 +69,11 @@ class Auth:
         """Whether what a caller was let in by still lets anybody in."""
         return caller.admitted_by in self._servers or caller.admitted_by is self._verifier
 
+    def taken_away(self) -> RequestRefused:
+        """Make the refusal of one who waits for an answer, and whom we admit no more."""
+        self._metrics.auth_failures.labels("401").inc()
+        return RequestRefused.unauthorized("this key or token is accepted here no more: get another", "invalid_token")
+
     async def close(self) -> None:
         """Close the connection to the JWKS endpoint."""
         if self._verifier is not None:

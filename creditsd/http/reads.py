@@ -55,13 +55,19 @@ class Reads:
         return answer(document)
 
     async def _awaited(self, request: web.Request, caller: Caller, user_id: str, version: int) -> Current | None:
-        """Wait for a total of a version or newer; None where it has not come in time, or the listener was closed."""
+        """Wait for a total of a version or newer; None where it has not come in time, or the listener was closed.
+
+        Raises RequestRefused: 401 where what the caller was let in by is taken away meanwhile.
+        """
         seconds = min(self._timings.wait_seconds, _preferred_wait(request))
         if seconds == 0:
             return None
         async with self._audience.listening(request, "read", caller, user_id) as listener:
             listener.skip(version - 1)
-            return await listener.next(seconds)
+            found = await listener.next(seconds)
+        if listener.closed == "token_expired":
+            raise self._auth.taken_away()
+        return found
 
 
 def number(request: web.Request, name: str, most: int) -> int | None:

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
+from creditsd.config.http_settings import HttpSettings
 from creditsd.http import reads
 from creditsd.http.hub import Current
 from creditsd.http.server import HttpServer, Timings
 from tests.conftest import eventually
-from tests.http.asking import KEY, ONE, TWO, Shelf, bearer, counted, served, token
+from tests.http.asking import KEY, ONE, TWO, Shelf, bearer, counted, http, served, token
 
 ME = "/v1/me/credits"
 PATIENT = Timings(reads=reads.Timings(wait_seconds=3600))
@@ -152,3 +153,18 @@ async def test_who_leaves_while_waiting_is_noticed_and_an_ending_process_answers
         await listening(1, surface)
         shelf.hub.close()
         assert (await waiting).status == 200
+
+
+async def test_who_waits_is_refused_once_their_key_is_taken_away_and_the_others_wait_on() -> None:
+    shelf = Shelf()
+    async with served(shelf, timings=PATIENT) as (surface, client):
+        servers = asyncio.create_task(client.get(f"/v1/users/{ONE}/credits?min_version=5", **bearer(KEY)))
+        mine = asyncio.create_task(client.get(f"{ME}?min_version=5", **bearer(token())))
+        await listening(2, surface)
+        await surface.follow(HttpSettings.model_validate(http(api_keys=["another key of a server"])))
+        refused = await servers
+        assert (refused.status, "no more" in refused.error) == (401, True)
+        assert "invalid_token" in refused.headers["WWW-Authenticate"]
+        assert not mine.done()
+        shelf.put(ONE, 5)
+        assert (await mine).status == 200
