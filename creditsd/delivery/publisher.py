@@ -416,11 +416,12 @@ class Publisher:
     async def _save_quietly(self) -> bool:
         """Save what can be saved, and return whether it is; without it more is delivered again, which is harmless."""
         try:
-            await self._row.save(self._event_cursor.after, self._health.error)
+            try:
+                await self._row.save(self._event_cursor.after, self._health.error)
+            except CursorMoved:
+                self._follow_row()
             if isinstance(self._state, Leaving):
                 await self._row.leave()
-        except CursorMoved:
-            self._follow_row()
         except (DatabaseUnavailable, SchemaError) as error:
             log.warning("publisher.left_unsaved", sink=self.name, reason=str(error))
             return False

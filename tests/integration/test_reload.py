@@ -155,6 +155,19 @@ async def test_a_sink_that_is_removed_is_told_nothing_more_and_put_back_goes_on_
             assert told(two) == [(USER, 3)]
 
 
+async def test_a_sink_whose_cursor_is_set_meanwhile_is_left_all_the_same(installation: Database, file: File) -> None:
+    async with receivers(1) as (one,):
+        file.sinks(webhook("one", one))
+        async with running(file) as daemon:
+            await until_told(one, OTHER, 2)
+            await until(daemon, "sinks", {"one": "current"})
+            installation.run("UPDATE creditsd.sinks SET cursor = 1 WHERE name = 'one'")
+            file.sinks()
+            daemon.reload()
+            await file.logged("daemon.reloaded")
+            assert installation.run(ROW, ["one"]) == [(1, False)]
+
+
 async def test_a_secret_that_is_rotated_signs_what_comes_next(installation: Database, file: File) -> None:
     async with receivers(1) as (one,):
         file.sinks(webhook("one", one))
