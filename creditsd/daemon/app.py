@@ -76,11 +76,12 @@ class Daemon:
         self._pool = connections.pool(
             settings.dsn, purpose="publisher", max_size=budget.PUBLISHER, shared=settings.shared
         )
-        rates, registry = Rates(), metrics()
+        rates, registry, recent = Rates(), metrics(), RecentlyPublished(timings.totals.republish)
         self._publishers = Publishers(
             settings.sinks,
             extra,
             _publishing(settings, self._pool, rates, SinksMetrics(registry), timings.delivery),
+            highest=lambda: recent.highest,
             leave_seconds=timings.leave_seconds,
             close_seconds=timings.close_seconds,
         )
@@ -89,7 +90,7 @@ class Daemon:
         )
         line, polls = LineMetrics(registry), Polls(settings.quiet_seconds)
         polls.tell(self._publishers.poll)
-        self._pipeline = self._make_pipeline(Backfill(progress), rates, line, polls)
+        self._pipeline = self._make_pipeline(Backfill(progress), rates, line, recent, polls)
         self._surface.measure(self._pipeline, self._pool)
         self._election = self._make_election(line, polls)
         self._reload = self._reloading(read) if read is not None else None
@@ -169,15 +170,17 @@ class Daemon:
             )
         )
 
-    def _make_pipeline(self, backfill: Backfill, rates: Rates, metrics: LineMetrics, polls: Polls) -> Pipeline:
+    def _make_pipeline(
+        self, backfill: Backfill, rates: Rates, metrics: LineMetrics, recent: RecentlyPublished, polls: Polls
+    ) -> Pipeline:
         return Pipeline(
             self._settings,
-            [self._publishers, self._surface.source, self._surface.recent],
+            lambda: (*self._publishers, self._surface.source, self._surface.recent),
             self._state,
             backfill=backfill,
             rates=rates,
             metrics=metrics,
-            recent=RecentlyPublished(self._timings.totals.republish),
+            recent=recent,
             watch=TableWatch(self._settings, self._timings.watch),
             polls=polls,
             timings=self._timings.pipeline,
@@ -187,7 +190,15 @@ class Daemon:
         settings, timings = self._settings, self._timings
         swept = _sweep(settings, metrics, timings.totals.sweep)
         opener = Opener(settings, self._pool, self._tell, self._state, polls, swept, timings)
-        return Election(settings, opener, self._pipeline, self._state, timings=timings.election, seen=self._see)
+        return Election(
+            settings,
+            opener,
+            self._pipeline,
+            self._state,
+            led=[self._publishers, self._surface.source, self._surface.recent],
+            timings=timings.election,
+            seen=self._see,
+        )
 
     def _see(self, user_id_type: str) -> None:
         """Hear that the database is as it should be; the first time, the start has succeeded."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -52,8 +53,18 @@ class Timings:
     leader: leader_watch.Timings = field(default_factory=leader_watch.Timings)
 
 
+class Led(Protocol):
+    """Whoever works only while this daemon leads."""
+
+    def lead(self, newest: int) -> None:
+        """Hear that a leadership begins, and which version is the newest stored."""
+
+    def step_down(self) -> None:
+        """Hear that the leadership is lost, or given back: another daemon may lead from now on."""
+
+
 class Election:
-    """Gains leadership, keeps it, and gives it back; tells every receiver of gain and of loss.
+    """Gains leadership, keeps it, and gives it back; tells whoever is led of gain and of loss.
 
     When the session dies, its transaction and its lock die with it: a deposed leader cannot write. `seen` hears the
     type of the ids as soon as the database is known, whether we lead or not.
@@ -66,6 +77,7 @@ class Election:
         pipeline: Pipeline,
         state: DaemonState,
         *,
+        led: Sequence[Led],
         timings: Timings,
         seen: Callable[[str], None],
     ) -> None:
@@ -73,6 +85,7 @@ class Election:
         self._seen = seen
         self._opened = opened
         self._pipeline = pipeline
+        self._led = led
         self._state = state
         self._timings = timings
         self._started = False
@@ -180,14 +193,14 @@ class Election:
         floor_version = self._pipeline.recent.highest
         resumption = await leadership.change_reader.resume(floor_version=floor_version)
         try:
-            for receiver in self._pipeline.receivers:
-                receiver.lead(resumption.newest)
+            for each in self._led:
+                each.lead(resumption.newest)
             await self._pipeline.lead(leadership, resumption)
             self.idle.set()
             await self._keep(leadership.session)
         finally:
-            for receiver in self._pipeline.receivers:
-                receiver.step_down()
+            for each in self._led:
+                each.step_down()
             log.info("daemon.stepped_down")
 
     async def _keep(self, session: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,14 +41,8 @@ class Timings:
 class Receiver(Protocol):
     """Whoever is handed what was stored. Takes it without waiting."""
 
-    def lead(self, newest: int) -> None:
-        """Hear that a leadership begins, and which version is the newest stored."""
-
     def offer(self, totals: Sequence[Total]) -> None:
         """Take totals just stored, in order."""
-
-    def step_down(self) -> None:
-        """Hear that the leadership is lost, or given back: another daemon may lead from now on."""
 
 
 class Pipeline:
@@ -57,7 +51,7 @@ class Pipeline:
     def __init__(
         self,
         settings: Settings,
-        receivers: Sequence[Receiver],
+        receivers: Callable[[], Iterable[Receiver]],
         state: DaemonState,
         *,
         backfill: Backfill,
@@ -69,7 +63,7 @@ class Pipeline:
         timings: Timings,
     ) -> None:
         self._settings = settings
-        self.receivers = receivers
+        self._receivers = receivers
         self._state = state
         self._backfill = backfill
         self._rates = rates
@@ -302,7 +296,7 @@ class Pipeline:
             return
         self._rates.published(len(totals))
         self._metrics.stored(totals)
-        for receiver in self.receivers:
+        for receiver in self._receivers():
             receiver.offer(totals)
         self.recent.add(totals)
 

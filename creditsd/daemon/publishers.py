@@ -1,4 +1,4 @@
-"""The publishers of all sinks: one receiver of what is stored, and replaced one by one as the settings change."""
+"""The publishers of all sinks, replaced one by one as the settings change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import structlog
 from creditsd.config.settings import SinkSettings
 from creditsd.daemon.tasks import ended
 from creditsd.delivery.publisher import Publisher
-from creditsd.domain.total import Total
 from creditsd.sinks import Sink, made_of, make
 
 log = structlog.get_logger()
@@ -59,15 +58,17 @@ class Publishers:
         beside: Sequence[tuple[str, Sink]],
         publishing: Publishing,
         *,
+        highest: Callable[[], int],
         leave_seconds: float,
         close_seconds: float,
     ) -> None:
-        """Make them. Raises ConfigError."""
+        """Make them; `highest` is the highest version given out. Raises ConfigError."""
         self._publishing = publishing
+        self._highest = highest
         self._leave_seconds = leave_seconds
         self._close_seconds = close_seconds
         self._tasks: asyncio.TaskGroup | None = None
-        self._newest: int | None = None  # the newest version there is; None where we do not lead
+        self._newest: int | None = None  # the newest version when we began to lead; None where we do not
         self._places = [self._place(each, make(each), made_of(each)) for each in configured]
         self._places += [_Place(publishing(name, sink, False)) for name, sink in beside]
 
@@ -82,15 +83,9 @@ class Publishers:
     def lead(self, newest: int) -> None:
         """Have each begin at its cursor."""
         self._newest = newest
-        for place in self._staying:
-            place.publisher.lead(newest)
-
-    def offer(self, totals: Sequence[Total]) -> None:
-        """Hand totals just stored to each."""
-        if self._newest is not None and totals:
-            self._newest = max(self._newest, totals[-1].version)
-        for place in self._staying:
-            place.publisher.offer(totals)
+        for place in self._places:
+            if not place.leaving:
+                place.publisher.lead(newest)
 
     def step_down(self) -> None:
         """Have each hand everything back."""
@@ -154,10 +149,6 @@ class Publishers:
         """Save each cursor and let go of each sink, until that moment or for `close_seconds`."""
         await self._close(list(self), max(deadline, time.monotonic() + self._close_seconds))
 
-    @property
-    def _staying(self) -> Sequence[_Place]:
-        return [each for each in self._places if not each.leaving]
-
     async def _replace(self, old: _Place | None, new: tuple[SinkSettings, Sink, tuple[object, ...]] | None) -> None:
         """Have one leave, where there is one; then let another begin as it would at a start, where there is one."""
         if old is not None:
@@ -170,7 +161,7 @@ class Publishers:
             place = self._place(*new)
             self._places.append(place)
             if self._newest is not None:
-                place.publisher.lead(self._newest)
+                place.publisher.lead(max(self._newest, self._highest()))
             self._run(place)
 
     async def _close(self, publishers: Sequence[Publisher], deadline: float) -> None:
