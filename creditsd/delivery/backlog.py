@@ -53,6 +53,8 @@ class Backlog:
         """The newest version there is, as far as it is known."""
         self.taken = 0
         """The version up to which totals have been returned, or found not to be there."""
+        self.probe: Total | None = None
+        """What has arrived before its turn, until the next `rewind`."""
 
     def offer(self, totals: Sequence[Total]) -> bool:
         """Take totals just stored, in order; return whether any of them is news. Never grows beyond its bound."""
@@ -71,8 +73,8 @@ class Backlog:
             self._drop_fresh()
         return True
 
-    async def next(self, cursor: int) -> Sequence[Total]:
-        """Return what follows: what was handed over, or the page after the cursor."""
+    async def next(self, cursor: int, page_size: int = 0) -> Sequence[Total]:
+        """Return what follows: what was handed over, or the page after the cursor, which may be a larger one."""
         self._complete = True
         if self._fresh:
             totals = self._fresh.popleft()
@@ -82,8 +84,9 @@ class Backlog:
         newest = self.newest  # as it is now: what is stored while the page is read may not be in it
         if cursor >= newest:
             return ()
-        totals = await self._page(cursor)
-        self._complete = len(totals) < self._page_size
+        size = max(self._page_size, page_size)
+        totals = await self._page(cursor, size)
+        self._complete = len(totals) < size
         self.taken = totals[-1].version if totals else newest
         return totals
 
@@ -98,6 +101,10 @@ class Backlog:
             with contextlib.suppress(DatabaseUnavailable, SchemaError):
                 self._ahead = await self._stored.after(self._ahead_after, self._page_size)
 
+    def arrived(self, cursor: int) -> Total | None:
+        """Return the probe that has arrived, where it still lies ahead."""
+        return self.probe if self.probe is not None and cursor < self.probe.version else None
+
     def caught_up(self, cursor: int) -> bool:
         """Whether everything that was stored at the last look lies behind the cursor."""
         return cursor >= self.newest or (self._complete and cursor >= self.taken)
@@ -106,13 +113,14 @@ class Backlog:
         """Go back to the cursor: drop what was handed over or read ahead, for the table has it."""
         self._drop_fresh()
         self._ahead, self._ahead_after = (), None
+        self.probe = None
         self.taken = cursor
         self._complete = False
 
-    async def _page(self, cursor: int) -> Sequence[Total]:
-        totals = self._ahead if cursor == self._ahead_after else ()
-        totals = totals or await self._stored.after(cursor, self._page_size)  # what was not there then may be now
-        self._ahead, self._ahead_after = (), totals[-1].version if len(totals) == self._page_size else None
+    async def _page(self, cursor: int, size: int) -> Sequence[Total]:
+        totals = self._ahead if cursor == self._ahead_after and size == self._page_size else ()
+        totals = totals or await self._stored.after(cursor, size)  # what was not there then may be now
+        self._ahead, self._ahead_after = (), totals[-1].version if len(totals) == size else None
         return totals
 
     def _drop_fresh(self) -> None:

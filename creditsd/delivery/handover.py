@@ -51,7 +51,7 @@ class Handover:
         self._settled = settled
 
     async def deliver(self, totals: Sequence[Total], arrived: Total | None = None) -> None:
-        """Deliver what follows the cursor, but for one that has arrived.
+        """Deliver what follows the cursor, but for one that has arrived: with that, whoever is refused is kept.
 
         Raises SinkUnavailable, DatabaseUnavailable, CursorMoved and Superseded; the cursor then stands before the rest.
         """
@@ -60,9 +60,9 @@ class Handover:
         while start < len(totals):
             run = self._run(totals, start)
             start += len(run)
-            part = [each for each in run if each is not arrived and each.user_id not in held]
+            part = [each for each in run if not _same(each, arrived) and each.user_id not in held]
             if part:
-                refused = await self._hand_over(part, upto=run[-1].version)
+                refused = await self._hand_over(part, upto=run[-1].version, proven=arrived is not None)
                 if self._every:
                     held |= {rejection.total.user_id for rejection in refused}
             else:
@@ -95,8 +95,11 @@ class Handover:
             users.add(total.user_id)
         return run
 
-    async def _hand_over(self, part: Sequence[Total], *, upto: int | None) -> Sequence[Rejection]:
-        """Deliver a part and settle it; with `upto`, the cursor then passes that version."""
+    async def _hand_over(self, part: Sequence[Total], *, upto: int | None, proven: bool = False) -> Sequence[Rejection]:
+        """Deliver a part and settle it; with `upto`, the cursor then passes that version.
+
+        `proven`, somebody behind has just been told: those who are refused are to blame, and must not stop the others.
+        """
         if self._event_cursor.kept:
             part = self._event_cursor.owed(part, await self._retries.refused(part))
         if not self._goes_on():
@@ -104,29 +107,42 @@ class Handover:
         try:
             refused = await self._sink.deliver(part)
         except SinkBusy as busy:
-            if isinstance(busy, SinkTroubled) and (upto is not None or self._health.ill):
+            if isinstance(busy, SinkTroubled) and not proven and (upto is not None or self._health.ill):
                 raise SinkBusy(str(busy), busy.retry_after_seconds) from busy  # all of them stay where they are
             if busy.through:
                 through = part[: busy.through]
-                await self._settle(through, busy.refused, None if upto is None else through[-1].version, busy=True)
+                passed = None if upto is None else through[-1].version
+                await self._settle(through, busy.refused, passed, busy=True, proven=proven)
             if isinstance(busy, SinkRefusing) and upto is None:
                 return busy.refused  # those of another try have been refused before: that says nothing of the others
             raise
-        await self._settle(part, refused, upto)
+        await self._settle(part, refused, upto, proven=proven)
         return refused
 
     async def _settle(
-        self, part: Sequence[Total], refused: Sequence[Rejection], upto: int | None, *, busy: bool = False
+        self,
+        part: Sequence[Total],
+        refused: Sequence[Rejection],
+        upto: int | None,
+        *,
+        proven: bool,
+        busy: bool = False,
     ) -> None:
-        """Keep what was refused, and only then move the cursor over what is through."""
+        """Keep what was refused, and only then move the cursor over what is through.
+
+        Raises RefusesEveryone: before anything is kept, or where it is `proven` that others arrive, after that.
+        """
         log.debug("publisher.delivered", sink=self._row.name, totals=len(part), refused=len(refused))
         missed = {rejection.total.user_id for rejection in refused}
         arrived = [each for each in part if each.user_id not in missed] if missed else part
         alive = bool(arrived) or any(rejection.accepted for rejection in refused)
+        everyone = None
         if alive:
             self._health.arrived(busy=busy)
         elif upto is not None or self._health.ill:
-            self._health.refused(missed, refused[0].reason)
+            everyone = self._health.refused(missed, refused[0].reason)
+        if everyone is not None and not proven:
+            raise everyone
         self._count(arrived, refused, fresh=upto is not None)
         cursor = self._row.cursor if upto is None else max(self._row.cursor, upto)
         if refused or self._retries.concern(arrived):
@@ -134,6 +150,8 @@ class Handover:
         else:
             self._row.cursor = cursor
         self._event_cursor.told(arrived)
+        if everyone is not None and not busy:  # one that is busy has said itself why, and for how long
+            raise everyone
 
     def _count(self, arrived: Sequence[Total], refused: Sequence[Rejection], *, fresh: bool) -> None:
         self._row.note_delivered(len(arrived))
@@ -151,3 +169,8 @@ class Handover:
             found = await self._row.save_on(connection, cursor, after, error, failing=failing)
         self._retries.settled(settlement, refused)
         self._row.saved(found, cursor, after, error)
+
+
+def _same(total: Total, other: Total | None) -> bool:
+    """Whether it is this delivery, perhaps read anew."""
+    return other is not None and (total.version, total.user_id) == (other.version, other.user_id)

@@ -104,6 +104,7 @@ class Publisher:
         self._health = SinkHealth(name, timings, bounds)
         stored = HistoryBacklog(name, pool) if every else NewestTotals(pool)
         self._backlog = Backlog(stored, sink.max_batch, bounds.fresh_totals)
+        self._probed_from = bounds.probed_from
         self._handover = Handover(
             pool=pool,
             sink=self._sink,
@@ -327,7 +328,8 @@ class Publisher:
             if self._retries.due_seconds == 0.0:
                 await self._handover.retry(await self._retries.due(self._sink.max_batch, self.cursor))
             totals = await self._backlog.next(self.cursor)
-            await (self._hand_over(totals) if totals else self._idle())
+            arrived = self._backlog.arrived(self.cursor)
+            await (self._hand_over(totals, arrived) if totals else self._idle())
         self._database_backoff.begin_anew()
         if self._backlog.caught_up(self.cursor):
             self._event_cursor.clear(self.cursor)
@@ -337,7 +339,7 @@ class Publisher:
 
     async def _probe(self) -> None:
         """Try an ill sink with one total, and go on with the others where that arrives."""
-        totals = await self._backlog.next(self.cursor)
+        totals = await self._backlog.next(self.cursor, self._probed_from)
         held = await self._retries.held(totals)
         candidates = [each for each in totals if each.user_id not in held]
         one = self._health.probe(candidates) if candidates else None
@@ -348,6 +350,10 @@ class Publisher:
         elif not totals:
             await self._probe_retry()
             return
+        if len(totals) > self._sink.max_batch:  # more to choose from than to deliver: the rest is read anew
+            totals = totals[: self._sink.max_batch]
+            self._backlog.rewind(self.cursor)
+        self._backlog.probe = one
         await self._hand_over(totals, one)
 
     async def _probe_retry(self) -> None:
@@ -358,7 +364,7 @@ class Publisher:
             self._health.reached()
             await self._idle()
 
-    async def _hand_over(self, totals: Sequence[Total], arrived: Total | None = None) -> None:
+    async def _hand_over(self, totals: Sequence[Total], arrived: Total | None) -> None:
         """Deliver totals, and meanwhile read the page after them."""
         delivering = self._handover.deliver(totals, arrived)
         if not self._backlog.has_next_page:

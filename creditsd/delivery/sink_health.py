@@ -86,13 +86,14 @@ class SinkHealth:
             log.info("publisher.recovered", sink=self._name)
             self.error = None
 
-    def refused(self, users: Iterable[str], reason: str) -> None:
-        """Note that these were refused, and nobody's total has arrived. Raises RefusesEveryone for too many."""
+    def refused(self, users: Iterable[str], reason: str) -> RefusesEveryone | None:
+        """Note that these were refused, and nobody's total has arrived; return what to raise where it is too many."""
         self._refusal = reason
         self._refused.update(islice(users, self._enough))
         self._proven = False
         if self.ill or len(self._refused) >= self._enough:
-            raise RefusesEveryone(f"sink {self._name}: refuses every delivery, e.g. {reason}")
+            return RefusesEveryone(f"sink {self._name}: refuses every delivery, e.g. {reason}")
+        return None
 
     def reached(self) -> None:
         """Note that it could be opened, where nothing else is there to try."""

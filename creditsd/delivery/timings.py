@@ -37,6 +37,8 @@ class Bounds:
     """Handed over at most; who is further behind reads the table, where each user stands once."""
     refused_together: int = 20
     """Where so many users are refused and nobody's total passes, it is the sink that is ill, not the deliveries."""
+    probed_from: int = 1024
+    """An ill sink is tried with one of so many totals, however few it takes at a time."""
     known_deliveries: int = 200_000
     """Users of refused deliveries that are kept in mind; of more, each batch is looked up."""
     refusals_logged: int = 20
