@@ -107,15 +107,18 @@ async def test_several_at_fault_are_each_found(receiver: Receiver) -> None:
     assert list(map(len, users(receiver))) == [100], "who has arrived goes with the others again"
 
 
-async def test_whoever_was_in_a_batch_that_found_nobody_goes_alone_the_next_time(receiver: Receiver) -> None:
-    receiver.answer = over({"u5"}, 503)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_receiver_that_has_too_much_to_do_gets_no_more_requests_the_next_time(
+    receiver: Receiver, status: int
+) -> None:
+    receiver.answer = over({"u5"}, status)
     async with opened(receiver, batch=10) as sink:
         refused = await sink.deliver(totals(40))
         assert [each.total.user_id for each in refused] == [f"u{number}" for number in range(10)]
+        receiver.answer = accept
         receiver.deliveries.clear()
-        again = await sink.deliver([each.total for each in refused])
-    assert [each.total.user_id for each in again] == ["u5"]
-    assert sorted(map(len, users(receiver))) == [1] * 10
+        assert list(await sink.deliver([each.total for each in refused])) == []
+    assert list(map(len, users(receiver))) == [10]
 
 
 @pytest.mark.parametrize("status", [500, 521])

@@ -21,7 +21,8 @@ _MOST_ALONE = 10_000
 class BatchWriter:
     """Builds the batches of one sink: each user once, by ascending version.
 
-    Whoever did not arrive with others goes alone the next time, so that nobody is refused again for a neighbour's sake.
+    Whoever was refused, or broke the receiver, goes alone the next time, so that nobody is refused again for a
+    neighbour's sake. An answer that asks for patience blames nobody, and would otherwise bring more requests.
     """
 
     def __init__(self, sink: str, size: int, signers: Sequence[Signer]) -> None:
@@ -54,11 +55,11 @@ class BatchWriter:
         return renewed(message, self._signers)
 
     def learn(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Remember who did not arrive."""
+        """Remember who is to go alone."""
         for user_id, outcome in outcomes.items():
             if outcome.kind == "arrived":
                 self._alone.discard(user_id)
-            else:
+            elif outcome.kind in ("refused", "troubled"):
                 self._alone.add(user_id)
         if len(self._alone) > _MOST_ALONE:
             self._alone.clear()
