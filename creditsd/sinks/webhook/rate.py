@@ -7,7 +7,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-# A batch is no more than so many seconds of it: its totals are to be as new as that, and the cursor moves with each.
+# A batch is no more than so many seconds of it: the cursor moves with each, and where the table is read, its totals
+# are as new as that.
 _BATCH_SECONDS = 1.0
 
 
