@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from creditsd.delivery.timings import Bounds
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
@@ -40,10 +41,10 @@ class Backlog:
     meanwhile stands further on.
     """
 
-    def __init__(self, stored: StoredTotals, page_size: int, most_fresh: int) -> None:
+    def __init__(self, stored: StoredTotals, page_size: int, bounds: Bounds) -> None:
         self._stored = stored
         self._page_size = page_size
-        self._most_fresh = most_fresh
+        self._bounds = bounds
         self._fresh: deque[Sequence[Total]] = deque()
         self._fresh_size = 0
         self._ahead: Sequence[Total] = ()
@@ -66,15 +67,15 @@ class Backlog:
             totals = [each for each in totals if each.version > self.taken]
         if not totals:
             return False
-        if follows and (not self._fresh or self._fresh_size + len(totals) <= self._most_fresh):
+        if follows and (not self._fresh or self._fresh_size + len(totals) <= self._bounds.fresh_totals):
             self._fresh.append(totals)
             self._fresh_size += len(totals)
         else:
             self._drop_fresh()
         return True
 
-    async def next(self, cursor: int, page_size: int = 0) -> Sequence[Total]:
-        """Return what follows: what was handed over, or the page after the cursor, which may be a larger one."""
+    async def next(self, cursor: int, *, probing: bool = False) -> Sequence[Total]:
+        """Return what follows: what was handed over, or the page after the cursor; a larger one for a probe."""
         self._complete = True
         if self._fresh:
             totals = self._fresh.popleft()
@@ -84,7 +85,7 @@ class Backlog:
         newest = self.newest  # as it is now: what is stored while the page is read may not be in it
         if cursor >= newest:
             return ()
-        size = max(self._page_size, page_size)
+        size = max(self._page_size, self._bounds.probed_from if probing else 0)
         totals = await self._page(cursor, size)
         self._complete = len(totals) < size
         self.taken = totals[-1].version if totals else newest

@@ -103,8 +103,7 @@ class Publisher:
         self._event_cursor = EventCursor(kept=self._sink.chooses_events)
         self._health = SinkHealth(name, timings, bounds)
         stored = HistoryBacklog(name, pool) if every else NewestTotals(pool)
-        self._backlog = Backlog(stored, sink.max_batch, bounds.fresh_totals)
-        self._probed_from = bounds.probed_from
+        self._backlog = Backlog(stored, sink.max_batch, bounds)
         self._handover = Handover(
             pool=pool,
             sink=self._sink,
@@ -339,7 +338,7 @@ class Publisher:
 
     async def _probe(self) -> None:
         """Try an ill sink with one total, and go on with the others where that arrives."""
-        totals = await self._backlog.next(self.cursor, self._probed_from)
+        totals = await self._backlog.next(self.cursor, probing=True)
         held = await self._retries.held(totals)
         candidates = [each for each in totals if each.user_id not in held]
         one = self._health.probe(candidates) if candidates else None
