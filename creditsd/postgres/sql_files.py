@@ -42,6 +42,7 @@ def filled(name: str, **values: fragments.Composable) -> str:
     texts = {key: value.as_string(None) for key, value in values.items()} | {
         "total_columns": _COLUMNS,
         "leader_pid": statement(_text("leader_pid")),
+        "users_changed": statement(_text("users_changed")),
     }
 
     def fill(found: re.Match[str]) -> str:

@@ -15,11 +15,5 @@ AND r.resync_cause IS NULL
 AND NOT EXISTS (SELECT FROM creditsd.resyncs)
 AND NOT EXISTS (SELECT FROM creditsd.repairs AS asked WHERE asked.user_id = computed.user_id)
 AND computed.user_id NOT IN (
-    SELECT c.user_id
-    FROM creditsd.changes AS c, creditsd.reader AS known
-    WHERE c.xid >= pg_snapshot_xmax(known.snapshot)
-    UNION ALL
-    SELECT c.user_id
-    FROM creditsd.reader AS known, pg_snapshot_xip(known.snapshot) AS running
-    JOIN creditsd.changes AS c ON c.xid = running
+{users_changed}
 )

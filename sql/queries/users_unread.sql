@@ -5,12 +5,6 @@ LEFT JOIN creditsd.reader AS r ON true
 WHERE EXISTS (SELECT FROM creditsd.resyncs)
 OR (r.resync_cause IS NOT NULL AND (r.resync_after IS NULL OR asked.user_id > r.resync_after::creditsd.user_id))
 OR asked.user_id IN (
-    SELECT c.user_id
-    FROM creditsd.changes AS c, creditsd.reader AS known
-    WHERE c.xid >= pg_snapshot_xmax(known.snapshot)
-    UNION ALL
-    SELECT c.user_id
-    FROM creditsd.reader AS known, pg_snapshot_xip(known.snapshot) AS running
-    JOIN creditsd.changes AS c ON c.xid = running
+{users_changed}
 )
 OR asked.user_id IN (SELECT b.user_id FROM creditsd.balances AS b WHERE b.recheck_at <= clock_timestamp())

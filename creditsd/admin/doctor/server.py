@@ -10,8 +10,9 @@ from creditsd.config.settings import Settings
 from creditsd.postgres import sql_files
 from creditsd.postgres.budget import connections_needed
 from creditsd.postgres.connections import Connection, is_shared, row
+from creditsd.schema.source_table import MIN_SERVER_VERSION
 
-OLDEST, NEWEST = 14, 18  # of PostgreSQL, as they are tested
+OLDEST, NEWEST = MIN_SERVER_VERSION // 10_000, 18  # of PostgreSQL, as they are tested
 CLOCK_SECONDS = 2.0
 CROWDED_QUEUE = 0.1
 
