@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 
 def run(*command: str) -> None:
@@ -32,19 +33,31 @@ class AnotherMachine:
         run("tc", "qdisc", "replace", "dev", f"{self.name}h", "root", "blackhole")
         run(*self.through, "tc", "qdisc", "replace", "dev", f"{self.name}t", "root", "blackhole")
 
+    def carry_packets(self) -> None:
+        """Send them again, whatever is still waited for."""
+        run("tc", "qdisc", "delete", "dev", f"{self.name}h", "root")
+        run(*self.through, "tc", "qdisc", "delete", "dev", f"{self.name}t", "root")
+
 
 @contextlib.contextmanager
-def another_machine(number: int) -> Iterator[AnotherMachine]:
-    """Set one up for as long as the block lasts. Raises OSError or CalledProcessError where we may not."""
-    name = f"c{os.getpid() % 1_000_000}"
-    machine = AnotherMachine(name, f"10.231.{number}.1", f"10.231.{number}.0/30")
+def another_machine(which: int = 0) -> Iterator[AnotherMachine]:
+    """Set one up for as long as the block lasts; a process may have two, 0 and 1, on networks that are nobody else's.
+
+    Raises OSError or CalledProcessError where we may not.
+    """
+    number = os.getpid() * 2 + which
+    # 100.64.0.0/10 is for wires between two networks, in four addresses each.
+    network = ip_network((int(ip_address("100.64.0.0")) + number % 2**20 * 4, 30))
+    here, there = network.hosts()
+    name = f"c{number % 10_000_000}"
+    machine = AnotherMachine(name, str(here), str(network))
     try:
         run("ip", "netns", "add", name)
         run("ip", "link", "add", f"{name}h", "type", "veth", "peer", "name", f"{name}t", "netns", name)
-        run("ip", "address", "add", f"10.231.{number}.1/30", "dev", f"{name}h")
+        run("ip", "address", "add", f"{here}/30", "dev", f"{name}h")
         run("ip", "link", "set", f"{name}h", "up")
         for command in (
-            f"ip address add 10.231.{number}.2/30 dev {name}t",
+            f"ip address add {there}/30 dev {name}t",
             f"ip link set {name}t up",
             "ip link set lo up",
         ):
