@@ -27,7 +27,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq
 LOCKED = $(PIP) --require-hashes --requirement $(LOCKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit bench client lint format lock clean
+.PHONY: help venv demo test unit bench client docs lint format lock clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ $(STAMP).bench: $(STAMP) $(LOCKS)/bench.txt $(LOCKS)/pg-sse.txt
 
 client: $(NODE_STAMPS) ## build the JavaScript client: what the daemon serves, and a package
 	@cd $(CLIENT) && PATH="$(abspath $(BIN)):$$PATH" npm pack --silent
+
+docs: $(STAMP) ## build the documentation as a site, into build/docs; a link that leads nowhere fails
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/docs
+	@echo "build/docs/index.html" >&2
 
 lint: $(STAMP) $(NODE_STAMPS) ## style, types, layers
 	@$(BIN)/ruff check $(CODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -49,6 +50,17 @@ def test_the_wheel_has_the_package_and_its_sql_and_no_more(wheel: Path) -> None:
     # Pictures, results of benchmarks and archives have no place in it.
     assert {Path(name).suffix for name in wanted} <= FINE
     assert wheel.stat().st_size < 600_000
+
+
+def test_the_readme_that_travels_with_it_points_to_nothing_that_stays_behind(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        text = archive.read(name).decode()
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(targets) > 20
+    assert [target for target in targets if not target.startswith("https://")] == []
+    assert "https://github.com/creditsd/creditsd/blob/main/docs/configuration.md#your-table" in targets
+    assert "https://raw.githubusercontent.com/creditsd/creditsd/main/docs/images/line.svg" in targets
 
 
 def test_the_clients_wheel_is_the_client_alone(tmp_path: Path) -> None:
