@@ -41,7 +41,7 @@ class Newcomer:
         """Return what the page says there."""
         text = BLOCKS[name].replace("postgresql://localhost/app", self._dsn)
         text = text.replace("8321", str(self.api)).replace("8000", str(self.pages))
-        return text.replace("psql app", f"psql {shlex.quote(self._dsn)}")
+        return str(text.replace("psql app", f"psql {shlex.quote(self._dsn)}"))
 
     def type(self, name: str) -> str:
         """Run a block to its end, and return what it printed."""
