@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Coroutine, MutableMapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,9 @@ class Demo:
         page = f"http://{settings.http.listen}/#key={settings.http.operator_keys[0]}"
         picture = Picture(self._console, title, self._invitation(page)) if self._console.is_terminal else None
         board = Board(names, commits, picture.announce if picture else lines.announce)
-        daemon = Daemon(settings, extra=[("screen", board), ("mail", Mail())], parts=[shop], beside=BESIDE)
+        daemon = Daemon(
+            settings, extra=[("screen", board), ("mail", Mail())], parts=[shop], beside=replace(BESIDE, names=names)
+        )
         beside: list[Coroutine[Any, Any, None]] = [self._work(daemon, board, traffic)]
         if picture:
             self._console.print(f"Open {page}", soft_wrap=True, highlight=False)  # stays when the picture is gone

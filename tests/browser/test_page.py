@@ -122,6 +122,31 @@ async def test_what_happens_is_shown_and_explained_and_refused_deliveries_are_tr
         assert await page.locator("main script, main img").count() == 0
 
 
+async def test_a_sink_is_paused_and_resumed_and_told_again_from_its_row(
+    browser: Browser, reference_table18: Database
+) -> None:
+    settings = await open_to_operators(reference_table18)
+    reference_table18.run(ADD, [USER, 5, None])
+    sink = MemorySink()
+    async with led(settings, sink) as (_, address), looking(browser, address, FRAGMENT) as page:
+        row = page.locator("#sinks tr", has_text="memory").first
+        said = page.locator("#sinks-said")
+        await row.get_by_role("button", name="Pause").click()
+        await row.get_by_text("paused").wait_for()
+        await said.get_by_text("memory is paused").wait_for()
+        reference_table18.run("UPDATE user_credits SET credits = 6")
+        await row.get_by_role("button", name="Resume").click()
+        await row.get_by_text("current").wait_for()
+        await sink.until(lambda: sink.newest[USER].credits == 6)
+        before = len(sink.totals)
+        await row.get_by_role("button", name="Replay").click()
+        await row.get_by_role("button", name="Really?").click()
+        await said.get_by_text("memory is told everything again").wait_for()
+        await sink.until(lambda: len(sink.totals) > before)
+        await row.get_by_role("button", name="Test").click()
+        await said.get_by_text("no configured sink is called 'memory'").wait_for()
+
+
 async def test_it_comes_back_with_the_daemon_and_tells_which_one_leads(
     browser: Browser, reference_table18: Database
 ) -> None:

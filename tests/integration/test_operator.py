@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from creditsd.config.settings import Settings
+from creditsd.config.settings import Settings, SinkSettings
 from creditsd.daemon.app import Daemon
 from creditsd.http.operator import Timings
 from creditsd.http.operator.backend import Backend
@@ -19,10 +19,11 @@ from creditsd.http.operator.routes import VIEWERS
 from creditsd.http.static_files import POLICY
 from creditsd.metrics.rates import Rates
 from tests.conftest import SERVERS, Database, eventually
-from tests.http.asking import KEY, Asking, Events, asking, bearer, counted, http, token
+from tests.faults.truth import client as redis_client
+from tests.http.asking import KEY, Answer, Asking, Events, asking, bearer, counted, http, token
 from tests.integration.line import OTHER, USER, MemorySink, configured
 from tests.integration.running import running, until
-from tests.servers import free_port
+from tests.servers import Valkey, free_port
 
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)
 
@@ -41,6 +42,10 @@ ROUTES = [
     ("GET", "/v1/operator/deliveries"),
     ("POST", "/v1/operator/deliveries/retry"),
     ("POST", "/v1/operator/deliveries/drop"),
+    ("POST", "/v1/operator/sinks/pause"),
+    ("POST", "/v1/operator/sinks/resume"),
+    ("POST", "/v1/operator/sinks/test"),
+    ("POST", "/v1/operator/sinks/replay"),
 ]
 
 
@@ -184,6 +189,46 @@ async def test_a_refused_delivery_is_listed_and_tried_again(installation: Databa
             refused = await client.post("/v1/operator/deliveries/retry", body, OPERATOR)
             assert refused.status == 400, body
             assert refused.error
+
+
+async def test_a_sink_is_paused_resumed_tested_and_told_everything_again(
+    installation: Database, valkey: Valkey
+) -> None:
+    installation.run(ADD, [USER, 5, None])
+    sinks = [SinkSettings(name="cache", url=valkey.url), SinkSettings(name="gone", url="redis://127.0.0.1:1/0")]
+    settings = open_to_operators(installation).model_copy(update={"sinks": sinks})
+
+    async def turned(how: str, sink: str = "cache") -> Answer:
+        return await client.post(f"/v1/operator/sinks/{how}", {"sink": sink}, OPERATOR)
+
+    async def held() -> Any:
+        async with redis_client(valkey) as link:
+            return await link.get(f"credits:{USER}")
+
+    async with led(settings) as (_, client):
+        await eventually(held)
+        assert (await turned("pause")).status == 200
+        await eventually(lambda: sink_state(client, "cache"), lambda state: state == "paused")
+        tested = (await turned("test")).body["data"]
+        assert (tested["left"], tested["seconds"] < 60) == ("it was erased there", True)
+        assert (await turned("resume")).status == 200
+        await eventually(lambda: sink_state(client, "cache"), lambda state: state == "current")
+        await asyncio.to_thread(valkey.flush)
+        assert (await turned("replay")).status == 200
+        await eventually(held)
+        failed = await turned("test", "gone")
+        assert (failed.status, "127.0.0.1:1" in failed.error) == (502, True)
+        unknown = await turned("pause", "cahce")
+        assert (unknown.status, "cache" in unknown.error) == (400, True)
+        wrong: list[Any] = [{}, [], {"sink": 1}]
+        for body in wrong:
+            assert (await client.post("/v1/operator/sinks/pause", body, OPERATOR)).status == 400
+
+
+async def sink_state(client: Asking, name: str) -> str:
+    """How a sink is, as the page is told."""
+    sinks = (await client.get("/v1/operator/state", **bearer(OPERATOR))).body["data"]["sinks"]
+    return str(next(each["state"] for each in sinks if each["name"] == name))
 
 
 async def test_nobody_looks_and_nothing_is_asked_and_many_look_and_it_is_asked_once(installation: Database) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Turn = Literal["pause", "resume", "test", "replay"]
+"""What the page may do with a sink; to enable one is to resume it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class PageBeside:
-    """Another page that is shown beside the operator's, and the user to explain at first."""
+    """Another page that is shown beside the operator's, the user to explain at first, and what users are called."""
 
     page: str
     user_id: str
+    names: Mapping[str, str] = field(default_factory=dict)

@@ -14,12 +14,12 @@ from creditsd import __version__
 from creditsd.admin.failed_deliveries import FailedDeliveries, FailedDelivery
 from creditsd.admin.inspect import Inspector, Status
 from creditsd.admin.sentence import sentence
-from creditsd.admin.sinks import Live
+from creditsd.admin.sinks import Live, SinkControl
 from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import encode
-from creditsd.http.operator import Timings
+from creditsd.http.operator import Timings, Turn
 from creditsd.metrics.rates import Rates
 from creditsd.postgres import budget, connections
 from creditsd.postgres.connections import Connection, borrowed
@@ -122,6 +122,20 @@ class Backend:
         """Give up one user's or everybody's; return how many."""
         async with self._asking(self._timings.patience_seconds) as (connection, installation):
             return await FailedDeliveries(connection, self._settings, installation.user_id_type).drop(sink, user_id)
+
+    async def turn(self, sink: str, how: Turn) -> Mapping[str, Any]:
+        """Pause, resume, test or replay a sink; say what came of it. A test raises SinkUnavailable or SinkRejected."""
+        async with self._asking(self._timings.patience_seconds) as (connection, installation):
+            control = SinkControl(connection, self._settings, installation.user_id_type)
+            match how:
+                case "pause":
+                    await control.pause(sink)
+                case "resume":
+                    await control.resume(sink)
+                case "replay":
+                    await control.replay(sink)
+        # The test asks the sink and not the database: it has the sink's own time.
+        return dataclasses.asdict(await control.test(sink)) if how == "test" else {}
 
     def _known(self) -> dict[str, Any]:
         """Return what is known without a query."""

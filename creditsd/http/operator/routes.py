@@ -7,7 +7,7 @@ import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import orjson
 from aiohttp import web
@@ -15,12 +15,12 @@ from aiohttp import web
 from creditsd.config.http_settings import HttpSettings
 from creditsd.config.redact import redact_dsn
 from creditsd.config.types import key_digest
-from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError
+from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError, SinkRejected, SinkUnavailable
 from creditsd.domain.total import encode
 from creditsd.http.api_keys import matching
 from creditsd.http.auth import sent
 from creditsd.http.errors import RequestRefused, answer
-from creditsd.http.operator import PageBeside, Timings
+from creditsd.http.operator import PageBeside, Timings, Turn
 from creditsd.http.operator.recent_totals import KEPT, RecentTotals, change
 from creditsd.http.static_files import StaticFiles
 from creditsd.metrics.counters import HttpMetrics
@@ -51,6 +51,9 @@ class OperatorData(Protocol):
 
     async def drop(self, sink: str, user_id: str | None) -> int:
         """Give refused deliveries up; return how many."""
+
+    async def turn(self, sink: str, how: Turn) -> Mapping[str, Any]:
+        """Pause, resume, test or replay a sink; say what came of it. A test raises SinkUnavailable or SinkRejected."""
 
 
 class OperatorRoutes:
@@ -87,6 +90,7 @@ class OperatorRoutes:
             web.get(f"{api}/deliveries", self._behind_key(self._list)),
             web.post(f"{api}/deliveries/retry", self._behind_key(self._retry)),
             web.post(f"{api}/deliveries/drop", self._behind_key(self._drop)),
+            *(web.post(f"{api}/sinks/{how}", self._behind_key(self._turning(how))) for how in get_args(Turn)),
         ]
 
     def follow(self, settings: HttpSettings) -> None:
@@ -153,6 +157,17 @@ class OperatorRoutes:
         sink, user_id = await _whose(request)
         return answer(encode({"deliveries": await self._data.drop(sink, user_id)}))
 
+    def _turning(self, how: Turn) -> Handler:
+        """Answer what came of it; 502 with the sink's words where a test of it fails."""
+
+        async def turned(request: web.Request) -> web.Response:
+            try:
+                return answer(encode(await self._data.turn(await _which(request), how)))
+            except (SinkRejected, SinkUnavailable) as error:
+                raise RequestRefused(502, redact_dsn(str(error))) from None
+
+        return turned
+
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Stream the state every second and totals as they are stored; a slow viewer gets the newest, never a queue."""
         key = self._check(request)
@@ -203,16 +218,27 @@ _STREAM = {
 
 async def _whose(request: web.Request) -> tuple[str, str | None]:
     """Parse which deliveries are meant: one user's, or with a null user everybody's to a sink."""
-    try:
-        asked = orjson.loads(await request.read())
-    except orjson.JSONDecodeError:
-        asked = None
-    match asked:
+    match await _asked(request):
         case {"sink": str(sink), "user_id": None}:
             return sink, None
         case {"sink": str(sink), "user_id": str(user_id)}:
             return sink, _user_id(user_id)
     raise InputError('say whose: {"sink": "…", "user_id": "…"}, or null for everybody')
+
+
+async def _which(request: web.Request) -> str:
+    """Parse which sink is meant."""
+    match await _asked(request):
+        case {"sink": str(sink)}:
+            return sink
+    raise InputError('say which: {"sink": "…"}')
+
+
+async def _asked(request: web.Request) -> Any:
+    try:
+        return orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _user_id(text: str) -> str:

@@ -9,7 +9,7 @@ import { Plot } from "./plot.js";
 import { Recent } from "./recent.js";
 import { Sinks } from "./sinks.js";
 import { Stations } from "./stations.js";
-import { duration, number } from "./words.js";
+import { duration, name, number } from "./words.js";
 
 const HIDDEN = 5000; // a tab nobody looks at costs nothing
 
@@ -21,7 +21,7 @@ class Page {
     this.explain = new Explain(at("explain"), at("explained"), api);
     this.recent = new Recent(at("recent"), at("recent-note"), at("hold"), (id) => this.explain.ask(id));
     this.deliveries = new Deliveries(at("deliveries"), at("deliveries-list"), at("deliveries-said"), api, (id) => this.explain.ask(id));
-    this.sinks = new Sinks(at("sinks"));
+    this.sinks = new Sinks(at("sinks"), at("sinks-said"), api);
     this.stations = new Stations(at("stations"));
     this.rate = new Plot(at("rate"), {
       title: "Each second",
@@ -67,6 +67,7 @@ class Page {
     at("room").hidden = at("head-end").hidden = false;
     at("beside").hidden = !beside;
     mark(document.body, "data-beside", Boolean(beside));
+    name(beside?.names ?? {});
     if (!beside) return;
     if (at("beside-frame").getAttribute("src") !== beside.page) {
       at("beside-frame").src = at("beside-link").href = beside.page;

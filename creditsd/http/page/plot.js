@@ -21,6 +21,7 @@ export class Plot {
     this.peak = element("span", { class: "peak" });
     this.lines = series.map((_, index) => drawing("path", { class: `series series-${index}` }));
     this.area = drawing("path", { class: "area" });
+    this.ticks = element("div", { class: "ticks", "aria-hidden": "true" });
     this.cross = drawing("line", { class: "cross", y1: 0, y2: HEIGHT });
     this.svg = drawing(
       "svg",
@@ -32,7 +33,7 @@ export class Plot {
       : [element("span", { class: "key" }, series[0][1])];
     figure.append(
       element("figcaption", {}, element("h2", {}, title), element("p", { class: "now" }, this.value, this.when)),
-      element("div", { class: "sheet" }, this.top, this.peak, this.svg),
+      element("div", { class: "sheet" }, this.ticks, this.top, this.peak, this.svg),
       element("p", { class: "legend" }, ...keys, element("span", { class: "range" }, "2 min")),
     );
     this.svg.addEventListener("pointermove", (event) => this.#point(event.offsetX / this.svg.clientWidth));
@@ -50,6 +51,7 @@ export class Plot {
     this.area.setAttribute("d", this.logarithmic ? "" : `${path(rates[this.series[0][0]], height)}V${HEIGHT}H0Z`);
     const most = Math.max(0, ...values);
     say(this.top, this.write(full));
+    if (this.logarithmic) this.#rule(full, height);
     this.#tellPeak(most > full ? most : null);
     this.#tell();
     const words = `${this.series[0][1]} over two minutes: ${this.value.textContent} now, ${this.write(most)} at most`;
@@ -61,6 +63,20 @@ export class Plot {
     if (this.logarithmic) return 10 ** Math.ceil(Math.log10(Math.max(100, ...values)));
     const sorted = values.filter((each) => each > 0).sort((one, other) => one - other);
     return round(Math.max(4, 1.2 * (sorted[Math.floor((sorted.length - 1) * 0.95)] ?? 0)));
+  }
+
+  // A line at each power of ten below the top, so that a height can be read.
+  #rule(full, height) {
+    if (this.ticks.dataset.full === String(full)) return;
+    this.ticks.dataset.full = full;
+    const powers = Array.from({ length: Math.round(Math.log10(full)) - 1 }, (_, index) => 10 ** (index + 1));
+    this.ticks.replaceChildren(
+      ...powers.map((each) => {
+        const tick = element("span", {}, this.write(each));
+        tick.style.top = `${(height(each) / HEIGHT) * 100}%`;
+        return tick;
+      }),
+    );
   }
 
   #tellPeak(most) {
@@ -108,12 +124,15 @@ export class Plot {
   }
 }
 
+// Seconds in a row are a line; one by itself is a dot, which a line of no length is with round ends.
 function path(values, height) {
   let drawn = "";
   values.forEach((value, index) => {
     if (value === null) return;
-    const x = ((index + 0.5) / values.length) * WIDTH;
-    drawn += `${drawn ? "L" : "M"}${x.toFixed(1)} ${height(value).toFixed(1)}`;
+    const at = `${(((index + 0.5) / values.length) * WIDTH).toFixed(1)} ${height(value).toFixed(1)}`;
+    const follows = (values[index - 1] ?? null) !== null;
+    drawn += follows ? `L${at}` : `M${at}`;
+    if (!follows && (values[index + 1] ?? null) === null) drawn += "h0";
   });
   return drawn;
 }

@@ -67,11 +67,12 @@ export class Recent {
     }
     place.at = performance.now();
     const { by, text } = step(total);
-    const [, credits, change, cause] = place.node.children;
+    const [, credits, change, cause, at] = place.node.children;
     say(credits, number(total.credits));
     say(change, text);
     say(cause, total.cause);
-    mark(place.node, "title", `${clock(total.updated_at)}, version ${total.version}`);
+    say(at, clock(total.updated_at));
+    mark(place.node, "title", `version ${total.version}`);
     mark(place.node, "data-step", by > 0 ? "up" : by < 0 ? "down" : "same");
     place.node.classList.remove("fresh");
     void place.node.offsetWidth;
@@ -86,7 +87,7 @@ export class Recent {
 
   #row({ user_id }) {
     const user = element("button", { type: "button", class: "user", title: `Explain ${user_id}`, onclick: () => this.explain(user_id) }, short(user_id));
-    const cells = ["credits", "step", "cause"].map((name) => element("span", { class: name }));
+    const cells = ["credits", "step", "cause", "at"].map((name) => element("span", { class: name }));
     return element("li", {}, user, ...cells);
   }
 }

@@ -1,18 +1,29 @@
-// Every sink: how it is, how far it is, and what it last complained of.
+// Every sink: how it is, how far it is, what it last complained of; and what a person may do about it.
 
 import { element, mark, say } from "./draw.js";
-import { ago, clock, counted, number } from "./words.js";
+import { ago, clock, counted, duration, number } from "./words.js";
 
 const COLUMNS = ["Sink", "State", "Waiting", "Delivered", "Refused", "Dead", "Told up to"];
+const REFUSED = 3; // from here on a number leads to the deliveries
+const DEAD = 4;
+
+const SAID = {
+  pause: (sink) => `${sink} is paused: what changes meanwhile waits, the newest total of each user.`,
+  resume: (sink) => `${sink} is delivered to again.`,
+  replay: (sink) => `${sink} is told everything again.`,
+  test: (sink, { seconds, left }) => `${sink} took the test message in ${duration(seconds * 1000)}; ${left}.`,
+};
 
 export class Sinks {
   #rows = new Map();
 
-  constructor(place) {
+  constructor(place, said, api) {
+    Object.assign(this, { said, api });
     const heads = COLUMNS.map((name, index) => element("th", { scope: "col", class: index > 1 && index < 6 ? "count" : null }, name));
     this.body = element("tbody");
     this.none = element("p", { class: "quiet-note", hidden: true }, "No sink is configured: set CREDITSD_SINKS to tell one.");
-    this.table = element("table", { class: "sinks" }, element("thead", {}, element("tr", {}, ...heads)), this.body);
+    const turns = element("th", { scope: "col" }, element("span", { class: "unseen" }, "What to do"));
+    this.table = element("table", { class: "sinks" }, element("thead", {}, element("tr", {}, ...heads, turns)), this.body);
     place.append(this.table, this.none);
   }
 
@@ -28,16 +39,21 @@ export class Sinks {
   #row(name) {
     if (!this.#rows.has(name)) {
       const cells = COLUMNS.slice(1).map((label, index) => element("td", { "data-label": label, class: index > 0 && index < 5 ? "count" : null }));
-      const node = element("tr", {}, element("th", { scope: "row" }, name), ...cells);
-      const said = element("td", { colspan: COLUMNS.length });
+      for (const index of [REFUSED, DEAD]) cells[index].append(element("a", { href: "#deliveries" }));
+      const [stop, test, replay] = ["Pause", "Test", "Replay"].map((text) => element("button", { type: "button", class: "quiet" }, text));
+      stop.onclick = () => this.#turn(name, stop.dataset.turn);
+      test.onclick = () => this.#turn(name, "test");
+      replay.onclick = () => this.#confirm(name, replay);
+      const node = element("tr", {}, element("th", { scope: "row" }, name), ...cells, element("td", { class: "turns" }, stop, test, replay));
+      const said = element("td", { colspan: COLUMNS.length + 1 });
       const why = element("tr", { class: "why", hidden: true }, said);
       this.body.append(node, why);
-      this.#rows.set(name, { node, cells, why, said });
+      this.#rows.set(name, { node, cells, stop, why, said });
     }
     return this.#rows.get(name);
   }
 
-  #tell({ node, cells, why, said }, sink, limit) {
+  #tell({ node, cells, stop, why, said }, sink, limit) {
     const texts = [
       sink.state,
       counted(sink.queue, limit),
@@ -46,13 +62,34 @@ export class Sinks {
       number(sink.dead),
       sink.cursor ? clock(sink.cursor / 1000) : "nothing",
     ];
-    texts.forEach((text, index) => say(cells[index], text));
+    texts.forEach((text, index) => say(cells[index].querySelector("a") ?? cells[index], text));
     mark(node, "data-status", sink.state);
+    mark(cells[REFUSED], "data-any", sink.refused > 0);
+    mark(cells[DEAD], "data-any", sink.dead > 0);
+    const stands = { paused: "Resume", disabled: "Enable" }[sink.state];
+    mark(stop, "data-turn", stands ? "resume" : "pause");
+    say(stop, stands ?? "Pause");
     mark(cells[4], "data-some", sink.dead > 0);
     mark(cells[5], "title", `version ${sink.cursor}`);
     const reason = because(sink);
     why.hidden = !reason;
     say(said, reason);
+  }
+
+  #confirm(name, button) {
+    if (button.dataset.sure) return void this.#turn(name, "replay");
+    button.dataset.sure = "yes";
+    say(button, "Really?");
+    button.addEventListener("blur", () => (delete button.dataset.sure, say(button, "Replay")), { once: true });
+  }
+
+  async #turn(sink, how) {
+    say(this.said, how === "test" ? `A test message is on its way to ${sink}.` : "");
+    try {
+      say(this.said, SAID[how](sink, await this.api.post(`sinks/${how}`, { sink })));
+    } catch (error) {
+      say(this.said, error.message);
+    }
   }
 }
 

@@ -53,7 +53,15 @@ export function step(total) {
   return { by, text: by > 0 ? `+${number(by)}` : by < 0 ? `−${number(-by)}` : "±0" };
 }
 
-// An id of any length in the space of a short one; the whole of it is in the title.
+const NAMES = new Map();
+
+// What some users are called, where that is known: the demo's customers have names.
+export function name(names) {
+  for (const [id, called] of Object.entries(names)) NAMES.set(id, called);
+}
+
+// A name, or an id of any length in the space of a short one; the whole of it is in the title.
 export function short(id) {
+  if (NAMES.has(id)) return NAMES.get(id);
   return id.length > 14 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id;
 }
