@@ -31,9 +31,7 @@ from creditsd.cli import (
     verify,
     watch,
 )
-from creditsd.cli.console import console, errors_console, fail, invocation
-from creditsd.config.printable import escaped
-from creditsd.config.redact import redact_dsn
+from creditsd.cli.console import complain, console, fail, invocation
 from creditsd.domain.errors import CreditsdError
 
 EX_SOFTWARE = 70
@@ -45,7 +43,6 @@ app = typer.Typer(
     "install` and `creditsd run`. Settings are CREDITSD_… in the environment, over /etc/creditsd/creditsd.toml; "
     "`creditsd config` shows those in force.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -108,7 +105,6 @@ def main() -> NoReturn:
         sys.exit(141)
     except Exception as error:
         structlog.get_logger().error("creditsd.crashed", exc_info=error)
-        line = escaped(f"creditsd: a bug: {type(error).__name__}: {redact_dsn(str(error))}")
-        errors_console.print(line, style="red")
+        complain(f"a bug: {type(error).__name__}: {error}")
         sys.exit(EX_SOFTWARE)
     sys.exit(0)

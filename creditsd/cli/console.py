@@ -79,9 +79,16 @@ def agreed(work: Callable[[bool], Coroutine[Any, Any, T]], yes: bool) -> T:
 
 def fail(error: CreditsdError) -> NoReturn:
     """End with an error's one line and its exit code."""
-    line = escaped(f"creditsd: {redact_dsn(str(error))}")
-    errors_console.print(line, style="red", highlight=False, soft_wrap=True)
+    complain(str(error))
     sys.exit(error.exit_code)
+
+
+def complain(reason: str) -> None:
+    """Print why the command failed, in one line; journald is told that it is an error."""
+    line = escaped(f"creditsd: {redact_dsn(reason)}")
+    if log.to_journal():
+        line = log.with_priority("error", line)
+    errors_console.print(line, style="red", highlight=False, soft_wrap=True)
 
 
 def say_json(document: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from creditsd.cli import render
 from creditsd.cli.console import errors_console, finish, invocation
 from creditsd.config import log, reload
+from creditsd.postgres import sql_files
 
 
 def run() -> None:
@@ -16,6 +17,7 @@ def run() -> None:
     reload.hold_back()
     from creditsd.daemon.app import Daemon
 
+    sql_files.keep_all()
     settings = invocation.settings()
     with log.unblocked(), render.Bar(errors_console) as bar:
         progress = bar.show if errors_console.is_terminal else None

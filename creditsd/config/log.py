@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import AbstractContextManager
 from typing import Any, TextIO, cast
 
@@ -13,15 +14,17 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from creditsd.config.log_writer import LogWriter
 from creditsd.config.printable import escaped
 from creditsd.config.redact import is_secret_log_key, redact
-from creditsd.config.settings import LogSettings
+from creditsd.config.settings import LogSettings, journal_stream
 
 _writer = LogWriter()
+_PRIORITIES = {"critical": 2, "error": 3, "exception": 3, "warning": 4, "info": 6, "debug": 7}
+"""What syslog(3) calls our levels."""
 
 
 def configure(settings: LogSettings) -> None:
     """Send our events, and the warnings of libraries, to standard error; may be called again.
 
-    A terminal gets coloured lines for people, everything else one JSON object a line.
+    A terminal gets coloured lines for people, everything else one JSON object a line, journald priorities besides.
     """
     stream = cast("TextIO", _writer)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
@@ -33,6 +36,8 @@ def configure(settings: LogSettings) -> None:
         redact_secrets,  # after the traceback became text: a driver may quote the DSN in there
     ]
     render = _renderer(settings, stream)
+    if to_journal():
+        render = _prioritised(render)
     structlog.configure(
         processors=[*enrich, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -40,6 +45,15 @@ def configure(settings: LogSettings) -> None:
         cache_logger_on_first_use=False,  # tests capture events, and the demo configures twice
     )
     _route_libraries(stream, max(level, logging.WARNING), enrich, render)
+
+
+def to_journal() -> bool:
+    """Whether standard error is journald's own socket, as systemd says: it may have been sent elsewhere since."""
+    try:
+        error = os.fstat(2)
+    except OSError:
+        return False
+    return journal_stream() == f"{error.st_dev}:{error.st_ino}"
 
 
 def unblocked() -> AbstractContextManager[None]:
@@ -80,7 +94,23 @@ def _escaping(render: Processor) -> Processor:
     return rendered
 
 
+def _prioritised(render: Processor) -> Processor:
+    """Begin each line with its priority as sd-daemon(3) has it, for `journalctl --priority`."""
+
+    def rendered(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        level = event.get("level", method)
+        return with_priority(level, str(render(logger, method, event)))
+
+    return rendered
+
+
+def with_priority(level: str, text: str) -> str:
+    """Begin each line of a text with the priority of its level."""
+    return "\n".join(f"<{_PRIORITIES.get(level, 6)}>{line}" for line in text.split("\n"))
+
+
 def _to_json(event: EventDict, **_options: Any) -> str:
+    event = {"event": event.pop("event"), **event}
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
 
 

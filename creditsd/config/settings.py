@@ -304,6 +304,11 @@ def supervision() -> Supervision:
     return Supervision(os.environ.get("NOTIFY_SOCKET", ""), int(usec) / 1_000_000 if is_ours else None)
 
 
+def journal_stream() -> str:
+    """Return what systemd says of journald's socket, `device:inode`, where it gave us that to write our log to."""
+    return os.environ.get("JOURNAL_STREAM", "")
+
+
 @cache
 def _known() -> sources.Known:
     leaves = dict(_leaves(Settings))

@@ -118,5 +118,5 @@ class SinkHealth:
         said = one_line(str(error), longest=_ERROR_LENGTH)
         say = log.warning if self.error is None else log.info
         self.error = said
-        say("publisher.paused", sink=self._name, reason=said, next_try_seconds=round(seconds, 2))
+        say("publisher.backed_off", sink=self._name, reason=said, next_try_seconds=round(seconds, 2))
         return seconds

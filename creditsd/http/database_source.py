@@ -121,7 +121,7 @@ class DatabaseSource:
             try:
                 await self._step()
             except (DatabaseUnavailable, SchemaError) as error:
-                log.debug("feed.interrupted", reason=str(error))
+                log.debug("live.interrupted", reason=str(error))
                 await self._pause(self._timings.retry_seconds, deaf=True)
 
     async def _step(self) -> None:

@@ -26,6 +26,7 @@ from creditsd.config.redact import redact_dsn
 from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError, SessionEnded
 from creditsd.domain.total import Total
 from creditsd.postgres import pooler, sql_files
+from creditsd.postgres.notices import log_notice
 from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session
 
 log = structlog.get_logger()
@@ -419,7 +420,7 @@ async def _ended(connection: Connection, pid: int, *, at_once: bool) -> bool:
 async def _configure(connection: Connection, *, shared: bool = False, direct: bool = False) -> None:
     """Set the session up; only our side of it where a pooler may lend it to the application next."""
     set_json_loads(_decoded, connection)
-    connection.add_notice_handler(_heed)
+    connection.add_notice_handler(log_notice)
     if not (isinstance(connection, Session) and not direct and (shared or await pooler.pooled(connection))):
         async with kept(connection):
             await connection.execute(SETTINGS)
@@ -433,14 +434,6 @@ async def _configure(connection: Connection, *, shared: bool = False, direct: bo
 
 def _decoded(document: str | bytes) -> Any:
     return _DECODER.decode(document if isinstance(document, str) else document.decode())
-
-
-def _heed(notice: psycopg.errors.Diagnostic) -> None:
-    """Log what our functions have to say: what could not be expired, what a dry run would expire."""
-    message = notice.message_primary or ""
-    if message.startswith("creditsd "):
-        say = log.warning if notice.severity_nonlocalized == "WARNING" else log.info
-        say("database.noticed", message=message.removeprefix("creditsd "))
 
 
 def _not_connected(error: psycopg.OperationalError, dsn: str) -> ConfigError | DatabaseUnavailable:

@@ -64,7 +64,7 @@ async def test_it_ends_while_a_sink_is_down_and_says_what_is_left(
         await line.until_true()
         other.kill()
         async with line.load(clients=1):
-            await daemon.until_logged("publisher.paused")
+            await daemon.until_logged("publisher.backed_off")
             await ends(daemon)
         (left,) = daemon.logged("publisher.left_behind")
         assert left["sink"] == "redis-2"

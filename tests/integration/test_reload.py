@@ -228,7 +228,7 @@ async def test_a_sink_that_is_left_alone_for_a_while_is_tried_at_once_under_its_
         nowhere = Receiver()
         file.sinks(webhook("one", nowhere))
         async with running(file, timings) as daemon:
-            await file.logged("publisher.paused")
+            await file.logged("publisher.backed_off")
             file.sinks(webhook("one", one))
             daemon.reload()
             await until_told(one, USER, 1)

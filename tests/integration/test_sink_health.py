@@ -239,7 +239,7 @@ async def test_those_who_break_a_receiver_again_at_their_next_try_do_not_make_it
                     return int(installation.run(query)[0][0])
 
                 await eventually(tried, lambda least: least >= 3)
-        assert "publisher.paused" not in [each["event"] for each in logs]
+        assert "publisher.backed_off" not in [each["event"] for each in logs]
     finally:
         await receiver.stop()
 

@@ -282,7 +282,7 @@ async def set_aside(told: Telling, logs: list[EventDict], problem: str, reason: 
         ((found, why),) = [(each.problem, each.reason) for each in (await inspector.explain(USER)).problems]
         assert (await inspector.explain(OTHER)).problems == []
     assert (found, reason in why) == (problem, True), why
-    said = [each for each in logs if each["event"] == "database.noticed" and "sets" in each["message"]]
+    said = [each for each in logs if each["event"] == "balances.user_set_aside"]
     assert {each["log_level"] for each in said} == {"warning"}
     assert all(each["message"].startswith(f"sets {USER} aside ({problem}): {reason}") for each in said), said
 

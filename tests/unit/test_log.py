@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 import os
+import re
+import socket
+import subprocess
 import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +24,10 @@ import structlog
 from creditsd.config import log
 from creditsd.config.log_writer import LogWriter
 from creditsd.config.settings import LogSettings
+from creditsd.postgres import notices
 from tests.conftest import PATIENCE_SECONDS
+
+PACKAGE = Path(log.__file__).parents[1]
 
 
 class Terminal(io.StringIO):
@@ -51,6 +60,7 @@ def test_an_event_is_one_json_line_in_utc(monkeypatch: pytest.MonkeyPatch) -> No
     at = datetime.fromisoformat(event.pop("timestamp"))
     assert at.utcoffset() is not None
     assert event == {"event": "publisher.delivered", "level": "info", "sink": "cache", "users": 3}
+    assert next(iter(event)) == "event"
 
 
 def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +113,83 @@ def test_no_secret_gets_into_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "password=***" in first["exception"]
     assert "password=***" in second["exception"]
     assert third["key"] == "credits:u1"
+
+
+SAYS_ALL = """
+import logging, structlog
+from creditsd.config import log
+from creditsd.config.settings import LogSettings
+from creditsd.cli.console import complain
+log.configure(LogSettings(level="debug", format="{form}"))
+structlog.get_logger().debug("a.batch")
+structlog.get_logger().info("a.change")
+logging.getLogger("library").warning("a library")
+try:
+    int("x")
+except ValueError:
+    structlog.get_logger().exception("a.fault", dsn="x")
+complain("it ends")
+"""
+
+
+def said_to_socket(form: str, *, journal: bool) -> list[str]:
+    """Run a process whose standard error is a socket, journald's or another, and return its lines."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        about = os.fstat(theirs.fileno())
+        stream = f"{about.st_dev}:{about.st_ino if journal else about.st_ino + 1}"
+        env = os.environ | {"JOURNAL_STREAM": stream, "PYTHONPATH": os.pathsep.join(sys.path)}
+        script = SAYS_ALL.format(form=form)
+        subprocess.run([sys.executable, "-c", script], env=env, stderr=theirs.fileno(), check=True)
+        theirs.shutdown(socket.SHUT_WR)
+        with ours.makefile() as lines:
+            return lines.read().splitlines()
+
+
+def test_journald_is_told_the_priority_of_each_line() -> None:
+    said = said_to_socket("json", journal=True)
+    assert [line[:3] for line in said] == ["<7>", "<6>", "<4>", "<3>", "<3>"]
+    assert [json.loads(line[3:])["event"] for line in said[:4]] == ["a.batch", "a.change", "a library", "a.fault"]
+    assert said[-1] == "<3>creditsd: it ends"
+
+
+def test_journald_is_told_it_for_each_line_of_a_traceback_too() -> None:
+    said = said_to_socket("console", journal=True)
+    assert {line[:3] for line in said} == {"<7>", "<6>", "<4>", "<3>"}
+    assert any("Traceback" in line for line in said)
+    assert [line for line in said if "Value" in line and not line.startswith("<3>")] == []
+
+
+def test_nobody_else_is_told_priorities() -> None:
+    assert [line for line in said_to_socket("json", journal=False) if line.startswith("<")] == []
+
+
+def test_a_name_of_an_event_means_one_thing() -> None:
+    written: Counter[str] = Counter(notices.EVENTS.values())
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            written.update(named_in(node))
+    assert len(written) > 60
+    assert [event for event, places in written.items() if places > 1] == []
+    assert [event for event in written if not re.fullmatch(r"[a-z]+\.[a-z_]+", event)] == []
+
+
+def named_in(node: ast.AST) -> list[str]:
+    """The event that a call logs, where it names one."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(attr="debug" | "info" | "warning" | "error" | "exception") | ast.Name(id="say"),
+            args=[ast.Constant(value=str(event)), *_],
+        ) if " " not in event:
+            return [event]
+    return []
+
+
+def test_whatever_our_functions_in_the_database_say_is_an_event_of_its_own() -> None:
+    sources = "".join(path.read_text() for path in (PACKAGE.parent / "sql" / "functions").glob("*.sql"))
+    said = [text.replace("''", "'") for text in re.findall(r"RAISE (?:NOTICE|WARNING) 'creditsd (.+?)'[,;]", sources)]
+    assert len(said) >= 5
+    assert {notices.event_of(message) for message in said} == set(notices.EVENTS.values())
 
 
 def test_whoever_does_not_read_the_log_stops_nobody_and_is_told_what_was_dropped(

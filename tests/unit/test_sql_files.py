@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,17 @@ def test_a_migration_without_a_place_is_refused(folder: Path, name: str) -> None
 def test_a_query_that_is_not_there_says_where_it_was_sought() -> None:
     with pytest.raises(CreditsdError, match="queries/no_such"):
         sql_files.sql("queries/no_such")
+
+
+def test_all_is_kept_so_that_an_upgrade_may_replace_it_under_a_running_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_files, "_text", cache(sql_files._text.__wrapped__))
+    for name in ("asked", "leader_pid", "users_changed"):
+        (folder / f"{name}.sql").write_text("SELECT 1")
+    (folder / "migrations" / "0001_first.sql").write_text("SELECT 2")
+    assert sql_files.keep_all() == 4
+    (folder / "asked.sql").unlink()
+    (folder / "migrations" / "0001_first.sql").write_text("SELECT 3")
+    assert sql_files.filled("asked") == "SELECT 1"
+    assert sql_files.filled("migrations/0001_first") == "SELECT 2"
