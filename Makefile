@@ -7,7 +7,7 @@ WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := $(wildcard creditsd tests bench clients/python/creditsd_client)
+CODE := $(wildcard creditsd tests bench deploy clients/python/creditsd_client)
 # Node comes with the Python packages, so that Python is all a machine needs to have.
 CLIENT := clients/js
 EXAMPLE := examples/react
@@ -27,7 +27,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq
 LOCKED = $(PIP) --require-hashes --requirement $(LOCKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit bench client docs lint format lock clean
+.PHONY: help venv demo test unit bench client docs deb lint format lock clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ client: $(NODE_STAMPS) ## build the JavaScript client: what the daemon serves, a
 docs: $(STAMP) ## build the documentation as a site, into build/docs; a link that leads nowhere fails
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/docs
 	@echo "build/docs/index.html" >&2
+
+deb: $(STAMP) ## make a package for the Debian that DEB_PYTHON (/usr/bin/python3) is of
+	@deploy/debian/build
 
 lint: $(STAMP) $(NODE_STAMPS) ## style, types, layers
 	@$(BIN)/ruff check $(CODE)
