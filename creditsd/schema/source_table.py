@@ -16,6 +16,7 @@ from creditsd.domain.user_id import LONGEST_BYTES
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, rows
 from creditsd.schema.row_condition import RowCondition
+from creditsd.schema.status_words import StatusWords
 
 MIN_SERVER_VERSION = 140000
 
@@ -131,8 +132,7 @@ class SourceTable:
             column = self.column(key)
             if column is not None and column.base not in _TIME_TYPES:
                 raise self._wrong_type(column, f'timestamp with time zone, or source.columns.{key} = "" to do without')
-        if settings.expire_empty == "on":
-            self._check_expired_status()
+        self._check_statuses(settings.expire_empty)
 
     async def with_condition(self, connection: Connection, schema: str = "creditsd") -> SourceTable:
         """Return it with `source.where` as PostgreSQL reads it, in a schema where we may create. Raises ConfigError."""
@@ -313,18 +313,25 @@ class SourceTable:
                 "make it STORED"
             )
 
-    def _check_expired_status(self) -> None:
-        status = self._required("status")
-        word = self.settings.expired_status
+    def _check_statuses(self, expire_empty: str) -> None:
+        status, words = self._required("status"), self.settings
+        known = StatusWords(status.base, status.labels)
+        about = f"column {status.name} of {words.table}"
+        for word in words.active_statuses:
+            if not known.hold(word):
+                raise SchemaError(
+                    f"{about} has no value {word!r} ({known.said}): set source.active_statuses to what it has"
+                )
+        if expire_empty != "on":
+            return
+        word = words.expired_status
         if status.generated:
             raise SchemaError(
-                f"column {status.name} of {self.settings.table} is generated, so no empty plan can be set to {word!r}: "
-                'set expire_empty = "off"'
+                f'{about} is generated, so no empty plan can be set to {word!r}: set expire_empty = "off"'
             )
-        if status.labels is not None and word not in status.labels:
+        if not known.hold(word):
             raise SchemaError(
-                f"column {status.name} of {self.settings.table} has no value {word!r} (it has "
-                f"{', '.join(status.labels)}): set source.expired_status to one of them, add it, "
+                f"{about} has no value {word!r} ({known.said}): set source.expired_status to one of them, add it, "
                 'or set expire_empty = "off"'
             )
 

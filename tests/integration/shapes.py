@@ -26,6 +26,13 @@ CASES: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "cases" / 
 _numbers = itertools.count(1)
 
 
+# The statuses of the cases where the column holds no text. A switch has only two: whatever is not active is off.
+_WORDS: Mapping[str, Mapping[str, str]] = {
+    "boolean": {"active": "true", "expired": "false", "cancelled": "false", "frozen": "false"},
+    "smallint": {"active": "1", "expired": "-2", "cancelled": "30", "frozen": "32767"},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The types a table may have."""
@@ -37,16 +44,32 @@ class Shape:
     def __str__(self) -> str:
         return f"{self.user_id}-{self.credits}-{self.status}"
 
+    def word(self, status: str | None) -> str | None:
+        """How the column holds a status of the cases."""
+        return None if status is None else _WORDS.get(self.status, {}).get(status, status)
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """The settings by which such a table is read."""
+        if self.status not in _WORDS:
+            return {}
+        return {"active_statuses": [self.word("active")], "expired_status": self.word("expired")}
+
     def new_user(self) -> str:
         number = next(_numbers)
         return {"uuid": user(number), "bigint": str(number)}.get(self.user_id, f"Ünal's “{number}”")
 
 
 REFERENCE = Shape()
+_STATUSES = (
+    ("uuid", "varchar(20)"),
+    ("text", "public.standing"),
+    ("bigint", "public.word"),
+    ("uuid", "boolean"),
+    ("text", "smallint"),
+)
 SHAPES = [
-    Shape(user_id, credits_, status)
-    for user_id, status in (("uuid", "varchar(20)"), ("text", "public.standing"), ("bigint", "public.word"))
-    for credits_ in ("integer", "bigint", "numeric")
+    Shape(user_id, credits_, status) for user_id, status in _STATUSES for credits_ in ("integer", "bigint", "numeric")
 ]
 ODD_TABLE = '"My ""Shop""" . "User\'s Credits %s {x}"'
 
@@ -81,7 +104,7 @@ class Shapes:
                 "subscription_id text, expires_at timestamptz, created_at timestamptz DEFAULT now())"
             )
             database.run("CREATE INDEX ON public.user_credits (user_id)")
-            self._made = Installed(database, await installed(database), shape)
+            self._made = Installed(database, await installed(database, source=shape.source), shape)
         return self._made
 
     def close(self) -> None:
@@ -89,22 +112,26 @@ class Shapes:
 
 
 async def put(
-    connection: AsyncConnection[tuple[Any, ...]], user_id: str | None, row: Mapping[str, Any], *, type_: str = "uuid"
+    connection: AsyncConnection[tuple[Any, ...]],
+    user_id: str | None,
+    row: Mapping[str, Any],
+    *,
+    shape: Shape = REFERENCE,
 ) -> int:
     """Insert a row as the golden cases write it; return its id."""
     statement = sql.SQL(
         "INSERT INTO public.user_credits (user_id, credits, status, plan_type, membership, subscription_id, "
-        "expires_at, created_at) VALUES (%(user)s::text::{type}, %(credits)s, %(status)s, %(plan_type)s, "
-        "%(membership)s, %(subscription_id)s, now() + %(ends)s, now() - %(age)s) RETURNING id"
-    ).format(type=sql.SQL(type_))
+        "expires_at, created_at) VALUES (%(user)s::text::{type}, %(credits)s, %(status)s::text::{status}, "
+        "%(plan_type)s, %(membership)s, %(subscription_id)s, now() + %(ends)s, now() - %(age)s) RETURNING id"
+    ).format(type=sql.SQL(shape.user_id), status=sql.SQL(shape.status))
     ends = row.get("expires_in_seconds")
     values = {
         "credits": 10,
-        "status": "active",
         "plan_type": "one_time",
         "membership": None,
         "subscription_id": None,
         **row,
+        "status": shape.word(row.get("status", "active")),
         "user": user_id,
         "ends": None if ends is None else timedelta(seconds=ends),
         "age": timedelta(seconds=row.get("created_seconds_ago", 0)),
@@ -138,7 +165,7 @@ async def hold(installation: Installed, cases: Sequence[Mapping[str, Any]]) -> N
     async with database.connect() as application, Inspector.opened(settings, purpose="test") as inspector:
         (began,) = (await (await application.execute("SELECT now()")).fetchone()) or ()
         ids = {
-            name: [await put(application, name, row, type_=shape.user_id) for row in case["rows"]]
+            name: [await put(application, name, row, shape=shape) for row in case["rows"]]
             for name, case in users.items()
         }
         for name, case in users.items():
@@ -154,4 +181,4 @@ async def hold(installation: Installed, cases: Sequence[Mapping[str, Any]]) -> N
                 assert stored == published[name]
             query = "SELECT status::text FROM public.user_credits WHERE id = ANY (%s) ORDER BY id"
             after = await (await application.execute(query, [ids[name]])).fetchall()
-            assert [status for (status,) in after] == case["expect_status_after"]
+            assert [status for (status,) in after] == [shape.word(each) for each in case["expect_status_after"]]

@@ -75,6 +75,36 @@ def bare(bare_database: Database) -> Database:
             {},
             r"column status .* has no value 'expired' \(it has active, gone\): set source\.expired_status",
         ),
+        (
+            "CREATE TYPE s AS ENUM ('on', 'off'); CREATE TABLE user_credits (user_id uuid, credits int, status s)",
+            {},
+            r"column status .* has no value 'active' \(it has on, off\): set source\.active_statuses",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status boolean)",
+            {},
+            r"has no value 'active' \(it is boolean, and has true and false\): set source\.active_statuses",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status boolean)",
+            {"source": {"active_statuses": ["true", "t"], "expired_status": "false"}},
+            r"has no value 't' \(it is boolean, and has true and false\): set source\.active_statuses",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status boolean)",
+            {"source": {"active_statuses": ["true"]}},
+            r"has no value 'expired' \(it is boolean, and has true and false\): set source\.expired_status",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status smallint)",
+            {"source": {"active_statuses": ["1", "01"], "expired_status": "0"}},
+            r"has no value '01' \(it has whole numbers from -32768 to 32767, .*\): set source\.active_statuses",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status smallint)",
+            {"source": {"active_statuses": ["1"], "expired_status": "32768"}},
+            r"has no value '32768' .*: set source\.expired_status",
+        ),
     ],
 )
 async def test_what_cannot_be_watched_is_refused_in_one_line(

@@ -37,7 +37,8 @@ def add(database: Database, types: Mapping[str, str], amount: int, row: Mapping[
 async def test_a_case_holds_and_all_agree(database: Database, case: Mapping[str, Any]) -> None:
     database.run(REFERENCE_TABLE)
     for name, type_ in case["columns"].items():
-        column = sql.SQL("ALTER TABLE user_credits ADD {} {}").format(sql.Identifier(name), sql.SQL(type_))
+        change = "ALTER {0} TYPE {1} USING {0}::{1}" if name == "status" else "ADD {0} {1}"
+        column = sql.SQL("ALTER TABLE user_credits " + change).format(sql.Identifier(name), sql.SQL(type_))
         database.run(column.as_string(None))
     settings = await installed(database, source=case["source"])
     rows = {2**number: row for number, row in enumerate(case["rows"])}
