@@ -68,6 +68,10 @@ class RowsError(CreditsdError):
 
     exit_code = 65  # EX_DATAERR
 
+    def __init__(self, said: str, user_id: str = "") -> None:
+        super().__init__(said)
+        self.user_id = user_id
+
 
 class InputError(CreditsdError):
     """What was asked for is not there, or cannot be: an id that is none, a sink nobody knows."""

@@ -74,16 +74,19 @@ class Upstream:
 
     async def read(self, user_id: str) -> Current | None:
         """Read what is stored, together with others who ask at this moment."""
+        (found,) = await self.read_many([user_id])
+        return found
+
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
+        """Read what is stored of many, in their order, together with others who ask at this moment."""
         if self.error is not None:
             raise SinkUnavailable(self.error)
-        asked = self._readers.get(user_id)
-        if asked is None:
-            asked = self._readers[user_id] = asyncio.get_running_loop().create_future()
-            self._question.set()
-        found = await asyncio.shield(asked)
-        if isinstance(found, str):
-            raise SinkUnavailable(found)
-        return found
+        asked = [self._ask(user_id) for user_id in user_ids]
+        found = [await asyncio.shield(each) for each in asked]
+        for each in found:
+            if isinstance(each, str):
+                raise SinkUnavailable(each)
+        return [each for each in found if not isinstance(each, str)]
 
     async def watch(self, user_id: str) -> None:
         """Subscribe, together with others who come at this moment."""
@@ -128,6 +131,13 @@ class Upstream:
         """Close the feed."""
         self._lose("this process is about to end")
         await self._source.close()
+
+    def _ask(self, user_id: str) -> asyncio.Future[Current | str | None]:
+        asked = self._readers.get(user_id)
+        if asked is None:
+            asked = self._readers[user_id] = asyncio.get_running_loop().create_future()
+            self._question.set()
+        return asked
 
     async def _follow(self, offer: Offer) -> None:
         """Connect, and follow until the feed is lost."""

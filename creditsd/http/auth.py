@@ -86,13 +86,15 @@ class Auth:
         except RequestRefused as refused:
             self._metrics.auth_failures.labels(str(refused.status)).inc()
             raise
-        key = caller.admitted_by
-        limit = self._servers.server(key).limit if isinstance(key, bytes) else self._users
-        wait = limit.take(caller.name)
+        wait = self._limit(caller).take(caller.name)
         if wait:
             self._metrics.limited.labels("caller").inc()
             raise RequestRefused.later(429, "too many requests of this caller: slow down", wait)
         return caller
+
+    def count(self, caller: Caller, requests: int) -> None:
+        """Count a request of a caller as so many more, once it is seen how much it asks for."""
+        self._limit(caller).owe(caller.name, requests)
 
     def is_server(self, request: web.Request) -> bool:
         """Tell whether a request carries an API key that is known here."""
@@ -139,6 +141,10 @@ class Auth:
         if caller.user_id is not None and self._own(caller.user_id) != asked:
             raise self._denied("this token reads its own user's credits alone")
         return caller, asked
+
+    def _limit(self, caller: Caller) -> RateLimit:
+        key = caller.admitted_by
+        return self._servers.server(key).limit if isinstance(key, bytes) else self._users
 
     async def _identified(self, request: web.Request) -> Caller:
         credential = sent(request)

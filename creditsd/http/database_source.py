@@ -81,6 +81,10 @@ class DatabaseSource:
         """Read the stored total; of somebody who has none yet, the total as the table has it now."""
         return await self.batcher.read(user_id)
 
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
+        """Read many users' totals in one query, and in another those of who has none stored."""
+        return await self.batcher.read_many(user_ids)
+
     async def watch(self, user_id: str) -> None:  # noqa: ARG002  whoever it is, `run` has something to do
         """Start polling for newer totals, where the pipeline does not hand them over."""
         self._wakeup.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
@@ -31,6 +31,9 @@ class TotalSource(Protocol):
 
         Raises DatabaseUnavailable or SinkUnavailable when it cannot be told now.
         """
+
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
+        """Read many users' newest totals in their order, as `read` does each."""
 
     async def watch(self, user_id: str) -> None:
         """Return once every total that is stored from now on will be offered; for the first listener here.
@@ -122,8 +125,12 @@ class Hub:
 
     async def read(self, user_id: str) -> Current:
         """Read a user's total; somebody nobody has heard of has none, which is an answer."""
-        found = await self._source.read(user_id)
-        return found if found is not None else (0, Total.nothing(user_id).json())
+        return _known(user_id, await self._source.read(user_id))
+
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current]:
+        """Read the totals of many users, in their order, as `read` does each."""
+        found = await self._source.read_many(user_ids)
+        return [_known(user_id, current) for user_id, current in zip(user_ids, found, strict=True)]
 
     @asynccontextmanager
     async def listening(self, user_id: str) -> AsyncIterator[Listener]:
@@ -158,3 +165,7 @@ class Hub:
             del self._listeners[listener.user_id]
             self._watched.discard(listener.user_id)
             self._source.unwatch(listener.user_id)
+
+
+def _known(user_id: str, found: Current | None) -> Current:
+    return found if found is not None else (0, Total.nothing(user_id).json())

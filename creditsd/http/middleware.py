@@ -128,6 +128,8 @@ def _in_json(request: web.Request, error: web.HTTPException) -> web.StreamRespon
         return error
     if error.status == 404:
         line = f"there is nothing at {request.path[:100]}"
+    elif error.status == 413:
+        line = f"a body has {request.client_max_size} bytes at most"
     elif isinstance(error, web.HTTPMethodNotAllowed):
         line = f"{request.method[:20]} is not for this address: {', '.join(sorted(error.allowed_methods))}"
     else:

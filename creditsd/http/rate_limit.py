@@ -30,6 +30,17 @@ class RateLimit:
         tokens = min(self._most, tokens + (now - since) * self._per_second)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._per_second
         self._buckets[name] = (tokens if wait else tokens - 1, now)
+        self._forget_oldest()
+        return wait
+
+    def owe(self, name: str, tokens: int) -> None:
+        """Take more tokens, be they there or not: whoever asked for much waits the next time."""
+        if self._per_second == 0 or tokens <= 0:
+            return
+        left, since = self._buckets.pop(name, (self._most, time.monotonic()))
+        self._buckets[name] = (left - tokens, since)
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         if len(self._buckets) > MOST_BUCKETS:
             self._buckets.popitem(last=False)
-        return wait

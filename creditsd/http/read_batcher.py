@@ -22,6 +22,7 @@ class ReadBatcher:
         self._policy = policy
         self._waiting: dict[str, asyncio.Future[Current | None]] = {}
         self._wakeup = asyncio.Event()
+        self._many = asyncio.Lock()
         self._ended = False
         self.user_id_type = ""
 
@@ -37,6 +38,18 @@ class ReadBatcher:
             answer = self._waiting[user_id] = asyncio.get_running_loop().create_future()
             self._wakeup.set()
         return await asyncio.shield(answer)  # others may wait for the same
+
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
+        """Read many users' totals in their order: in one query, and another for those who have none stored.
+
+        One call at a time asks, so that whoever reads a single user finds a connection. Raises RowsError for the first
+        user whose rows cannot be summed up.
+        """
+        async with self._many:
+            if self._ended:
+                raise DatabaseUnavailable("the daemon ends")
+            found = await self._found_but_for_one(user_ids)
+        return [found.get(each) for each in user_ids]
 
     async def run(self) -> None:
         """Answer reads until cancelled, then refuse those that still wait."""
@@ -70,6 +83,19 @@ class ReadBatcher:
             for user_id, answer in page.items():
                 if not answer.done():
                     answer.set_result(found.get(user_id))
+
+    async def _found_but_for_one(self, user_ids: Sequence[str]) -> dict[str, Current]:
+        """Find totals; where one of them cannot be told, halve until the error is that user's own."""
+        try:
+            return await self._found(user_ids)
+        except (InputError, RowsError):
+            if len(user_ids) == 1:
+                raise
+        half = len(user_ids) // 2
+        return {
+            **await self._found_but_for_one(user_ids[:half]),
+            **await self._found_but_for_one(user_ids[half:]),
+        }
 
     async def _found(self, user_ids: Sequence[str]) -> dict[str, Current]:
         shown = user_ids[0] if len(user_ids) == 1 else "one of several"

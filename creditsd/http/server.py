@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from creditsd.config.http_settings import HttpSettings
 from creditsd.domain.errors import ConfigError
-from creditsd.http import reads, sse, tcp
+from creditsd.http import bulk_reads, reads, sse, tcp
 from creditsd.http.audience import Audience
 from creditsd.http.auth import Auth
 from creditsd.http.client_js import ClientScript
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 OTHER_CONNECTIONS = 1000  # beside streams: reads, and those who are being refused
 OTHER_DESCRIPTORS = 200  # of the process itself, beside connections
-LONGEST_BODY_BYTES = 64 * 1024
+LONGEST_BODY_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Timings:
     farewell_seconds: float = 5.0
     streams: sse.Timings = field(default_factory=sse.Timings)
     reads: reads.Timings = field(default_factory=reads.Timings)
+    bulk_reads: bulk_reads.Timings = field(default_factory=bulk_reads.Timings)
     connections: tcp.Timings = field(default_factory=tcp.Timings)
     keys: KeyTimings = field(default_factory=KeyTimings)
 
@@ -91,6 +92,7 @@ class HttpServer:
             Probes(health),
             self._endpoint,
             reads.Reads(hub, self._audience, self.auth, timings.reads),
+            bulk_reads.BulkReads(hub, self.auth, timings.bulk_reads),
             self._streams,
             ClientScript(),
         ]

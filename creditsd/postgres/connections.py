@@ -348,7 +348,7 @@ def summed(user_id: str) -> Iterator[None]:
     try:
         yield
     except _OF_THE_ROWS as error:
-        raise RowsError(f"the rows of {user_id!r} cannot be summed up: {_line(error)}") from error
+        raise RowsError(f"the rows of {user_id!r} cannot be summed up: {_line(error)}", user_id) from error
 
 
 @contextmanager

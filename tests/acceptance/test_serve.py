@@ -86,6 +86,21 @@ async def test_a_read_by_version_waits_for_what_a_sink_publishes(kind: str, tmp_
 
 
 @pytest.mark.parametrize("kind", BROKERS)
+async def test_many_users_are_read_at_once(kind: str, tmp_path: Path) -> None:
+    async with broker(kind) as server:
+        known = {f"user {number}": number for number in range(1, 8)}
+        for name, amount in known.items():
+            await publish(server, name, version=amount, amount=amount)
+        asked = [*reversed(known), *(f"nobody {number}" for number in range(1000 - len(known)))]
+        async with running(tmp_path, env=serving(server), command="serve") as gateway, asking(gateway.port) as asker:
+            await gateway.until_ready()
+            answer = await asker.post("/v1/credits", {"user_ids": asked}, KEY)
+            assert answer.status == 200
+            assert [each["user_id"] for each in answer.body["data"]] == asked
+            assert [each["credits"] for each in answer.body["data"]] == [known.get(name, 0) for name in asked]
+
+
+@pytest.mark.parametrize("kind", BROKERS)
 async def test_streams_outlive_the_feed_and_are_told_what_they_missed(kind: str, tmp_path: Path) -> None:
     async with broker(kind) as server:
         env = serving(server, CREDITSD_HTTP__HEARTBEAT_SECONDS="0.1")

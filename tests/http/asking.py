@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +68,9 @@ class Shelf:
         if self.failure is not None:
             raise self.failure
         return found
+
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
+        return [await self.read(user_id) for user_id in user_ids]
 
     async def watch(self, user_id: str) -> None:
         self.watched.append(user_id)
@@ -163,6 +166,25 @@ class Asking:
         """Send JSON to a path."""
         async with self._session.post(self.url + path, json=body, headers=bearer(credential)) as response:
             return Answer(response.status, await response.json(), response.headers)
+
+    async def send(self, path: str, body: bytes, credential: str) -> Answer:
+        """Send bytes to a path."""
+        async with self._session.post(self.url + path, data=body, headers=bearer(credential)) as response:
+            return Answer(response.status, await response.json(), response.headers)
+
+    async def promise(self, path: str, credential: str) -> bytes:
+        """Say that a body comes, send half of it, and return what is answered."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {credential}\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Length: 20\r\n\r\n{{".encode())
+        try:
+            async with asyncio.timeout(60):
+                answered = await reader.readuntil(b"}")
+                writer.write(b" " * 19)
+                await reader.read()
+                return answered
+        finally:
+            writer.close()
 
     async def read(self, user_id: str, credential: str | None) -> Answer:
         """Ask for a user's total."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import DatabaseUnavailable, InputError, SchemaError
+from creditsd.domain.errors import DatabaseUnavailable, InputError, RowsError, SchemaError
+from creditsd.http import read_batcher
 from creditsd.http.read_batcher import ReadBatcher
-from creditsd.postgres.connections import pool
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Batch, Connection, batch, pool
 from tests.conftest import SERVERS, Database
 from tests.integration.line import Line, user
 
@@ -51,6 +53,57 @@ async def test_everyone_gets_their_own_total_stored_or_computed(installation: Da
         assert (total["user_id"], total["version"]) == (user_id, version)
         assert total["credits"] == stored.get(user_id, 0)
         assert (version > 0) == (user_id in stored and user_id != user(2))
+
+
+async def test_many_are_read_in_one_query_and_those_without_a_total_in_another(
+    installation: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 5):
+        installation.run(ADD, [user(number), number])
+    async with Line.settled(settings):
+        pass
+    installation.run(ADD, [user(9), 9])
+    asked = [user(number) for number in (3, 1, 9, 77, 2)]
+    queries: list[str] = []
+    async with looking(settings) as batcher:
+
+        async def told(*ids: str) -> list[tuple[str, int]]:
+            found = [each for each in await batcher.read_many(ids) if each is not None]
+            totals = [json.loads(document) for _, document in found]
+            assert [version > 0 for version, _ in found] == [total["version"] > 0 for total in totals]
+            return [(total["user_id"], total["credits"]) for total in totals]
+
+        assert await told(*asked) == list(zip(asked, (3, 1, 9, 0, 2), strict=True))
+        assert await told() == []
+
+        async def noted(connection: Connection, query: str, values: Mapping[str, object]) -> Batch:
+            queries.append(query)
+            return await batch(connection, query, values)
+
+        monkeypatch.setattr(read_batcher, "batch", noted)
+        await told(user(4), user(3))
+        assert queries == [sql_files.sql("queries/balances_of")]
+        queries.clear()
+        await told(user(4), user(77), user(9))
+        assert queries == [sql_files.sql("queries/balances_of"), sql_files.sql("queries/totals_now")]
+
+
+async def test_one_whose_rows_cannot_be_summed_up_is_named_and_the_others_are_read_without(
+    installation: Database, settings: Settings
+) -> None:
+    installation.run("ALTER TABLE user_credits ALTER credits TYPE numeric")
+    for _ in range(2):
+        installation.run(
+            "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, repeat('9', 131072)::numeric, 'active')",
+            [user(3)],
+        )
+    asked = [user(number) for number in range(1, 8)]
+    async with looking(settings) as batcher:
+        with pytest.raises(RowsError) as refused:
+            await batcher.read_many(asked)
+        assert refused.value.user_id == user(3)
+        asked.remove(user(3))
+        assert all(await batcher.read_many(asked))
 
 
 async def test_a_read_begins_after_it_was_asked_for(installation: Database, settings: Settings) -> None:

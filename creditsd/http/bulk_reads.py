@@ -1,0 +1,98 @@
+"""Serves the totals of many users at once, to servers alone: `POST /v1/credits`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import orjson
+import structlog
+from aiohttp import web
+
+from creditsd.domain.errors import InputError, RowsError
+from creditsd.http.auth import Auth
+from creditsd.http.errors import RequestRefused, answer
+from creditsd.http.hub import Hub
+
+log = structlog.get_logger()
+
+MOST_USERS = 1000
+USERS_PER_REQUEST = 10
+"""So many users of one answer count as one request: measured, what a read of one costs."""
+
+_ASKED = f'say whose: {{"user_ids": ["…", …]}}, up to {MOST_USERS} of them'
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long a request may take to send its body."""
+
+    body_seconds: float = 10.0
+
+
+class BulkReads:
+    """Answers with the newest totals that are stored, in the order in which users were named."""
+
+    def __init__(self, hub: Hub, auth: Auth, timings: Timings | None = None) -> None:
+        self._hub = hub
+        self._auth = auth
+        self._timings = timings or Timings()
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return the route."""
+        return [web.post("/v1/credits", self._totals)]
+
+    async def _totals(self, request: web.Request) -> web.Response:
+        caller = await self._auth.server(request)
+        user_ids = self._canonical(_asked(await self._body(request)))
+        self._auth.count(caller, (len(user_ids) - 1) // USERS_PER_REQUEST)
+        try:
+            found = await self._hub.read_many(user_ids)
+        except RowsError as error:
+            log.warning("live.unsummed", reason=str(error))
+            line = f"the credits of {error.user_id!r} cannot be summed up, so ask without: see creditsd's log"
+            raise RequestRefused(500, line) from None
+        return answer(b"[" + b",".join(document for _, document in found) + b"]")
+
+    async def _body(self, request: web.Request) -> bytes:
+        """Read the body. Raises RequestRefused where it does not arrive; aiohttp bounds its size."""
+        try:
+            async with asyncio.timeout(self._timings.body_seconds):
+                return await request.read()
+        except TimeoutError:
+            raise RequestRefused(408, "the body did not arrive in time: send it with the request") from None
+
+    def _canonical(self, user_ids: Sequence[str]) -> list[str]:
+        """Return ids as they are stored. Raises RequestRefused for what cannot be one, and for one that comes twice."""
+        places: dict[str, int] = {}
+        for place, user_id in enumerate(user_ids):
+            try:
+                stored = self._hub.canonical(user_id)
+            except InputError as error:
+                raise RequestRefused(400, f"user_ids[{place}]: {error}") from None
+            if stored in places:
+                raise RequestRefused(
+                    400, f"user_ids[{place}] is the user of user_ids[{places[stored]}]: name each once"
+                )
+            places[stored] = place
+        return list(places)
+
+
+def _asked(body: bytes) -> Sequence[str]:
+    """Parse whose totals are asked for. Raises RequestRefused with the one line that says what is wrong."""
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise RequestRefused(400, f"the body is no JSON: {_ASKED}") from None
+    match asked:
+        case {"user_ids": list(user_ids), **others} if not others:
+            pass
+        case _:
+            raise RequestRefused(400, _ASKED)
+    if len(user_ids) > MOST_USERS:
+        raise RequestRefused(400, f"user_ids names {len(user_ids)} users: ask for {MOST_USERS} at most")
+    wrong = next((place for place, each in enumerate(user_ids) if not isinstance(each, str)), None)
+    if wrong is not None:
+        raise RequestRefused(400, f"user_ids[{wrong}] must be text, in quotes")
+    return user_ids
