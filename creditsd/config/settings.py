@@ -151,6 +151,11 @@ class EventSettings(_Section):
     recovered_credits: Credits = Decimal(0)  # 0: whatever is above low_credits
     expiring_soon_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0.0
 
+    @property
+    def low_told(self) -> Decimal | None:
+        """What totals say as `low_credits`; None where no threshold is set."""
+        return self.low_credits if self.low_credits or self.recovered_credits else None
+
     @model_validator(mode="after")
     def _recovers_above_low(self) -> EventSettings:
         if 0 < self.recovered_credits <= self.low_credits:

@@ -16,6 +16,7 @@ from creditsd.domain.events import Event, standing
 Cause = Literal["change", "expiry", "auto-expire", "backfill", "repair", "test"]
 MembershipStatus = Literal["active", "expired", "none"]
 PlanType = Literal["subscription", "one_time", "none"]
+Level = Literal["low", "depleted"]
 
 NEWEST_VERSION = 2**63 - 1  # a bigint's
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +32,8 @@ _PREVIOUS_KEYS = (
     "subscription_id",
     "membership",
     "expires_at",
+    "level",
+    "low_credits",
 )
 _load_record = RecordBinaryLoader(types["record"].oid).load
 _UNNAMED: Mapping[str, str] = {"subscription": "your subscription", "one_time": "your one-time plan"}
@@ -53,6 +56,10 @@ class Total(NamedTuple):
     subscription_id: str | None
     membership: str | None
     expires_at: datetime | None
+    level: Level | None = None
+    """Whether the credits are low or gone, by thresholds with hysteresis; told only where there are any."""
+    low_credits: Decimal | None = None
+    """At so many credits or fewer they are low; None where no threshold is set."""
     cause: str = "change"
     previous_record: bytes | None = None
     """The total before this one as a record, or None. Few ever read it, so it stays as it was sent."""
@@ -62,7 +69,7 @@ class Total(NamedTuple):
     """What a sink that chooses events has yet to tell of it; None: that it is new."""
 
     @classmethod
-    def nothing(cls, user_id: str) -> Total:
+    def nothing(cls, user_id: str, low_credits: Decimal | None = None) -> Total:
         """Answer for a user nobody has heard of: version 0, so that any real total replaces it."""
         return cls(
             user_id=user_id,
@@ -76,6 +83,8 @@ class Total(NamedTuple):
             subscription_id=None,
             membership=None,
             expires_at=None,
+            level="depleted",
+            low_credits=low_credits,
         )
 
     @property
@@ -115,7 +124,7 @@ class Total(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Give the total under its public keys, in their documented order, ready for `encode`."""
-        return {
+        document = {
             "user_id": self.user_id,
             "version": self.version,
             "updated_at": self.updated_at.astimezone(UTC),
@@ -129,6 +138,9 @@ class Total(NamedTuple):
             "membership": self.membership,
             "expires_at": None if self.expires_at is None else self.expires_at.astimezone(UTC),
         }
+        if self.low_credits is not None:
+            document |= {"level": self.level, "low_credits": number(self.low_credits)}
+        return document
 
     def json(self) -> bytes:
         """Encode `document`; sinks rely on it beginning with user_id and version, in this order.
@@ -138,7 +150,7 @@ class Total(NamedTuple):
         text, amount = orjson.dumps, digits(self.credits)
         return (
             b'{"user_id":%b,"version":%d,"updated_at":%b,"credits":%b,"membershipStatus":"%b","planType":"%b","canBuy":%b,'
-            b'"hasEverHadSubscription":%b,"message":%b,"subscription_id":%b,"membership":%b,"expires_at":%b}'
+            b'"hasEverHadSubscription":%b,"message":%b,"subscription_id":%b,"membership":%b,"expires_at":%b%b}'
         ) % (
             text(self.user_id),
             self.version,
@@ -152,12 +164,16 @@ class Total(NamedTuple):
             text(self.subscription_id),
             text(self.membership),
             b"null" if self.expires_at is None else _time(self.expires_at),
+            b"" if self.low_credits is None else _level(self.level, self.low_credits),
         )
 
 
 def read_previous(record: bytes) -> dict[str, Any]:
     """Return the total before, sent as a record, under its public keys; credits are a Decimal, times are aware."""
-    return dict(zip(_PREVIOUS_KEYS, _load_record(record), strict=True))
+    previous = dict(zip(_PREVIOUS_KEYS, _load_record(record), strict=True))
+    if previous["low_credits"] is None:
+        del previous["level"], previous["low_credits"]
+    return previous
 
 
 def encode(obj: Any) -> bytes:
@@ -192,6 +208,10 @@ def _utc(instant: datetime) -> datetime:
 
 def _time(instant: datetime) -> bytes:
     return orjson.dumps(_utc(instant), option=orjson.OPT_UTC_Z)
+
+
+def _level(level: Level | None, low_credits: Decimal) -> bytes:
+    return b',"level":%b,"low_credits":%b' % (orjson.dumps(level), digits(low_credits).encode())
 
 
 def _have(written: str) -> str:

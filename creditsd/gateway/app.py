@@ -27,7 +27,7 @@ log = structlog.get_logger()
 RELOADED = reload.Scope(
     changes=frozenset({"http", "log"}),
     fixed=frozenset({"http.listen"}),
-    unused=frozenset(Settings.model_fields) - {"http", "log", "serve"},
+    unused=frozenset(Settings.model_fields) - {"http", "log", "serve", "events"},
 )
 
 
@@ -60,7 +60,7 @@ class Gateway:
             sweep_seconds=serve.sweep_seconds,
             timings=timings.feed,
         )
-        self._hub = Hub(self._upstream)
+        self._hub = Hub(self._upstream, settings.events.low_told)
         self._http = HttpServer(settings.http, self._hub, self.health, registry, timings=timings.http)
         self._stopping = asyncio.Event()
         self._said: str | None = None  # to systemd, since the start succeeded

@@ -51,8 +51,7 @@ class DatabaseSource:
             shared=settings.shared,
             patience_seconds=self._timings.patience_seconds,
         )
-        policy = {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty}
-        self.batcher = ReadBatcher(self.pool, policy)
+        self.batcher = ReadBatcher(self.pool, settings.policy)
         self._poll_seconds = settings.poll_seconds
         self._user_id_type = ""
         self._leads = False

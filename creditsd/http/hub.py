@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Literal, Protocol
 
 from creditsd.domain.errors import CreditsdError
@@ -99,8 +100,9 @@ class Listener:
 class Hub:
     """Passes offered totals to those who listen to their user. All ids are canonical."""
 
-    def __init__(self, source: TotalSource) -> None:
+    def __init__(self, source: TotalSource, low_credits: Decimal | None = None) -> None:
         self._source = source
+        self._low_credits = low_credits  # said of somebody nobody has heard of
         self._listeners: dict[str, set[Listener]] = {}
         self._watched: set[str] = set()
         self._closed = False
@@ -125,12 +127,12 @@ class Hub:
 
     async def read(self, user_id: str) -> Current:
         """Read a user's total; somebody nobody has heard of has none, which is an answer."""
-        return _known(user_id, await self._source.read(user_id))
+        return self._known(user_id, await self._source.read(user_id))
 
     async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current]:
         """Read the totals of many users, in their order, as `read` does each."""
         found = await self._source.read_many(user_ids)
-        return [_known(user_id, current) for user_id, current in zip(user_ids, found, strict=True)]
+        return [self._known(user_id, current) for user_id, current in zip(user_ids, found, strict=True)]
 
     @asynccontextmanager
     async def listening(self, user_id: str) -> AsyncIterator[Listener]:
@@ -166,6 +168,5 @@ class Hub:
             self._watched.discard(listener.user_id)
             self._source.unwatch(listener.user_id)
 
-
-def _known(user_id: str, found: Current | None) -> Current:
-    return found if found is not None else (0, Total.nothing(user_id).json())
+    def _known(self, user_id: str, found: Current | None) -> Current:
+        return found if found is not None else (0, Total.nothing(user_id, self._low_credits).json())

@@ -28,6 +28,7 @@ FUNCTIONS = (
     "users_estimated",
     "counts",
     "totals",
+    "level",
     "differs",
     "search_path_of_owner",
     "note_problem",

@@ -28,8 +28,9 @@ DECLARE
     again boolean := false;
     refused {user_id_type}[] := ARRAY[]::{user_id_type}[];
     unkept boolean;
-    low_at numeric := event_policy ->> 'low_credits';
-    recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
+    low_at numeric := creditsd.low_at(event_policy);
+    recovered_at numeric := creditsd.recovered_at(event_policy);
+    low_told numeric := creditsd.low_told(event_policy);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
     computed creditsd.total; -- as the rows give it
@@ -100,16 +101,10 @@ BEGIN
             END IF;
             is_known := stored.user_id IS NOT NULL;
             has_ever := computed.has_ever_had_subscription OR stored.has_ever_had_subscription IS TRUE;
-            is_news := republish OR creditsd.differs(stored, computed);
-            -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
-            old_level := CASE
-                WHEN stored.credits <= 0 THEN 'depleted'
-                WHEN stored.credits <= low_at OR (stored.credits < recovered_at AND stored.level IS NOT NULL) THEN 'low'
-            END;
-            new_level := CASE
-                WHEN computed.credits <= 0 THEN 'depleted'
-                WHEN computed.credits <= low_at OR (computed.credits < recovered_at AND old_level IS NOT NULL) THEN 'low'
-            END;
+            -- The old credits by today's thresholds: so a threshold that was moved is no event of anybody's.
+            old_level := creditsd.level_of(stored.credits, stored.level, low_at, recovered_at);
+            new_level := creditsd.level_of(computed.credits, old_level, low_at, recovered_at);
+            is_news := republish OR creditsd.differs(stored, computed, new_level, low_told);
             crossing := CASE
                 WHEN NOT is_known OR new_level IS NOT DISTINCT FROM old_level THEN NULL
                 WHEN new_level = 'depleted' THEN 'credits.depleted'
@@ -142,7 +137,7 @@ BEGIN
                 )
             END;
             IF NOT (is_news OR is_ending) THEN
-                -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
+                -- The same total, but time will change it at another moment than was thought, or a level that is not told.
                 IF (stored.recheck_at, stored.level, stored.empty_since) IS DISTINCT FROM (next_look, new_level, empty_from) THEN
                     UPDATE creditsd.balances AS b
                     SET recheck_at = next_look,
@@ -167,10 +162,10 @@ BEGIN
                     ROW(
                         stored.version, stored.updated_at, stored.credits, stored.membership_status, stored.plan_type,
                         stored.can_buy, stored.has_ever_had_subscription, stored.subscription_id, stored.membership,
-                        stored.expires_at
+                        stored.expires_at, stored.level, stored.low_credits
                     )::creditsd.past
                 END,
-                next_look, new_level, standing, stored.ends_told, empty_from
+                next_look, new_level, standing, stored.ends_told, empty_from, low_told
             )::creditsd.balances;
             RETURN NEXT new;
             changed := changed || new;
@@ -211,7 +206,8 @@ BEGIN
             level = c.level,
             events = c.events,
             ends_told = c.ends_told,
-            empty_since = c.empty_since
+            empty_since = c.empty_since,
+            low_credits = c.low_credits
         FROM unnest(changed) AS c
         WHERE b.user_id = c.user_id;
     END IF;
@@ -226,11 +222,12 @@ BEGIN
         -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
         INSERT INTO creditsd.history (
             version, user_id, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
-            subscription_id, membership, expires_at, cause, previous, events
+            subscription_id, membership, expires_at, cause, previous, events, level, low_credits
         )
         SELECT
             b.version, b.user_id, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
-            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous, b.events
+            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous, b.events,
+            b.level, b.low_credits
         FROM creditsd.balances AS b
         WHERE b.version > newest;
         IF FOUND THEN

@@ -5,7 +5,7 @@ SELECT
     CASE
         WHEN stored.version IS NULL AND computed.membership_status = 'none' THEN NULL
         WHEN stored.version IS NULL THEN 'missing'
-        WHEN creditsd.differs(stored, computed) THEN 'wrong'
+        WHEN creditsd.differs_now(stored, computed, %(events)s::jsonb) THEN 'wrong'
     END AS drift,
     stored.credits,
     computed.credits

@@ -9,7 +9,7 @@ FROM (
         coalesce(stored.version, 0) AS version,
         CASE
             WHEN stored.version IS NULL AND computed.membership_status = 'none' THEN timestamptz 'epoch'
-            WHEN NOT creditsd.differs(stored, computed) THEN stored.updated_at
+            WHEN NOT creditsd.differs_now(stored, computed, %(events)s::jsonb) THEN stored.updated_at
             ELSE now()
         END AS updated_at,
         computed.credits,
@@ -20,6 +20,8 @@ FROM (
         computed.subscription_id,
         computed.membership,
         computed.expires_at,
+        creditsd.level_now(stored, computed, %(events)s::jsonb) AS level,
+        creditsd.low_told(%(events)s::jsonb) AS low_credits,
         'change' AS cause,
         NULL::creditsd.past AS previous,
         NULL::jsonb AS events

@@ -8,7 +8,7 @@ LEFT JOIN creditsd.balances AS stored ON stored.user_id = computed.user_id
 LEFT JOIN creditsd.reader AS r ON true
 WHERE CASE
     WHEN stored.version IS NULL THEN computed.membership_status <> 'none'
-    ELSE creditsd.differs(stored, computed)
+    ELSE creditsd.differs_now(stored, computed, %(events)s::jsonb)
 END
 AND (stored.recheck_at <= clock_timestamp()) IS NOT TRUE
 AND r.resync_cause IS NULL

@@ -10,7 +10,9 @@ CREATE TYPE creditsd.past AS (
 	has_ever_had_subscription boolean,
 	subscription_id text,
 	membership text,
-	expires_at timestamp with time zone
+	expires_at timestamp with time zone,
+	level text,
+	low_credits numeric
 );
 COMMENT ON TYPE creditsd.past IS 'What a total was, but for whose it is.';
 CREATE TYPE creditsd.total AS (
@@ -190,7 +192,8 @@ CREATE TABLE creditsd.balances (
     level text,
     events jsonb,
     ends_told timestamp with time zone[],
-    empty_since timestamp with time zone
+    empty_since timestamp with time zone,
+    low_credits numeric
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.balances IS 'The newest total of each user, written by creditsd alone.';
@@ -204,10 +207,35 @@ COMMENT ON COLUMN creditsd.balances.level IS 'depleted: no credits. low: at or b
 COMMENT ON COLUMN creditsd.balances.events IS 'What has happened and still stands: each type of event with the version that brought it and what belongs to it. credits.updated is there only where this version brought no new total, and says which one did.';
 COMMENT ON COLUMN creditsd.balances.ends_told IS 'The ends of the primary row that plan.expiring_soon has been about, but for those long past.';
 COMMENT ON COLUMN creditsd.balances.empty_since IS 'Since when the user has had empty plans that are to be expired, and no change; null where none waits for that.';
-CREATE FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) RETURNS boolean
+COMMENT ON COLUMN creditsd.balances.low_credits IS 'events.low_credits as this total was published with it; null where no threshold is set, and then the total does not say its level either.';
+CREATE FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total, level text, low_credits numeric) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (((((((((stored).credits IS DISTINCT FROM (computed).credits) OR ((stored).membership_status IS DISTINCT FROM (computed).membership_status)) OR ((stored).plan_type IS DISTINCT FROM (computed).plan_type)) OR ((stored).can_buy IS DISTINCT FROM (computed).can_buy)) OR ((stored).has_ever_had_subscription IS DISTINCT FROM ((computed).has_ever_had_subscription OR ((stored).has_ever_had_subscription IS TRUE)))) OR ((stored).subscription_id IS DISTINCT FROM (computed).subscription_id)) OR ((stored).membership IS DISTINCT FROM (computed).membership)) OR ((stored).expires_at IS DISTINCT FROM (computed).expires_at));
-COMMENT ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) IS 'Whether a total, as the rows give it now, says something else than the one that is stored.';
+    RETURN (((((((((((stored).credits IS DISTINCT FROM (computed).credits) OR ((stored).membership_status IS DISTINCT FROM (computed).membership_status)) OR ((stored).plan_type IS DISTINCT FROM (computed).plan_type)) OR ((stored).can_buy IS DISTINCT FROM (computed).can_buy)) OR ((stored).has_ever_had_subscription IS DISTINCT FROM ((computed).has_ever_had_subscription OR ((stored).has_ever_had_subscription IS TRUE)))) OR ((stored).subscription_id IS DISTINCT FROM (computed).subscription_id)) OR ((stored).membership IS DISTINCT FROM (computed).membership)) OR ((stored).expires_at IS DISTINCT FROM (computed).expires_at)) OR ((stored).low_credits IS DISTINCT FROM low_credits)) OR (CASE WHEN ((stored).low_credits IS NOT NULL) THEN (stored).level ELSE NULL::text END IS DISTINCT FROM CASE WHEN (low_credits IS NOT NULL) THEN level ELSE NULL::text END));
+COMMENT ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total, level text, low_credits numeric) IS 'Whether a total, as the rows give it now, says something else than the one that is stored; of its level where low_credits is told.';
+CREATE FUNCTION creditsd.level_of(credits numeric, before text, low_at numeric, recovered_at numeric) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (credits <= (0)::numeric) THEN 'depleted'::text WHEN ((credits <= low_at) OR ((credits < recovered_at) AND (before IS NOT NULL))) THEN 'low'::text ELSE NULL::text END;
+COMMENT ON FUNCTION creditsd.level_of(credits numeric, before text, low_at numeric, recovered_at numeric) IS 'depleted, low or null, for so many credits of somebody who stood at a level before.';
+CREATE FUNCTION creditsd.low_at(event_policy jsonb) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((event_policy ->> 'low_credits'::text))::numeric;
+COMMENT ON FUNCTION creditsd.low_at(event_policy jsonb) IS 'At so many credits or fewer a user is low.';
+CREATE FUNCTION creditsd.recovered_at(event_policy jsonb) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN GREATEST(((event_policy ->> 'low_credits'::text))::numeric, ((event_policy ->> 'recovered_credits'::text))::numeric);
+COMMENT ON FUNCTION creditsd.recovered_at(event_policy jsonb) IS 'At so many credits whoever was low is low no more; where it is low_at itself, above it.';
+CREATE FUNCTION creditsd.level_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN creditsd.level_of((computed).credits, creditsd.level_of((stored).credits, (stored).level, creditsd.low_at(event_policy), creditsd.recovered_at(event_policy)), creditsd.low_at(event_policy), creditsd.recovered_at(event_policy));
+COMMENT ON FUNCTION creditsd.level_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) IS 'The level of a total as the rows give it now, after the one that is stored.';
+CREATE FUNCTION creditsd.low_told(event_policy jsonb) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (creditsd.recovered_at(event_policy) > (0)::numeric) THEN creditsd.low_at(event_policy) ELSE NULL::numeric END;
+COMMENT ON FUNCTION creditsd.low_told(event_policy jsonb) IS 'What a total says as low_credits; null where no threshold is set.';
+CREATE FUNCTION creditsd.differs_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN creditsd.differs(stored, computed, creditsd.level_now(stored, computed, event_policy), creditsd.low_told(event_policy));
+COMMENT ON FUNCTION creditsd.differs_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) IS 'Whether a total, as the rows give it now, says something else than the one that is stored, by the thresholds of a policy.';
 CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -918,8 +946,9 @@ DECLARE
     again boolean := false;
     refused uuid[] := ARRAY[]::uuid[];
     unkept boolean;
-    low_at numeric := event_policy ->> 'low_credits';
-    recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric);
+    low_at numeric := creditsd.low_at(event_policy);
+    recovered_at numeric := creditsd.recovered_at(event_policy);
+    low_told numeric := creditsd.low_told(event_policy);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
     computed creditsd.total; -- as the rows give it
@@ -990,16 +1019,10 @@ BEGIN
             END IF;
             is_known := stored.user_id IS NOT NULL;
             has_ever := computed.has_ever_had_subscription OR stored.has_ever_had_subscription IS TRUE;
-            is_news := republish OR creditsd.differs(stored, computed);
-            -- The old credits by today's thresholds: so a threshold that was moved says nothing of anybody.
-            old_level := CASE
-                WHEN stored.credits <= 0 THEN 'depleted'
-                WHEN stored.credits <= low_at OR (stored.credits < recovered_at AND stored.level IS NOT NULL) THEN 'low'
-            END;
-            new_level := CASE
-                WHEN computed.credits <= 0 THEN 'depleted'
-                WHEN computed.credits <= low_at OR (computed.credits < recovered_at AND old_level IS NOT NULL) THEN 'low'
-            END;
+            -- The old credits by today's thresholds: so a threshold that was moved is no event of anybody's.
+            old_level := creditsd.level_of(stored.credits, stored.level, low_at, recovered_at);
+            new_level := creditsd.level_of(computed.credits, old_level, low_at, recovered_at);
+            is_news := republish OR creditsd.differs(stored, computed, new_level, low_told);
             crossing := CASE
                 WHEN NOT is_known OR new_level IS NOT DISTINCT FROM old_level THEN NULL
                 WHEN new_level = 'depleted' THEN 'credits.depleted'
@@ -1032,7 +1055,7 @@ BEGIN
                 )
             END;
             IF NOT (is_news OR is_ending) THEN
-                -- The same total, but time will change it at another moment than was thought, or the thresholds have moved.
+                -- The same total, but time will change it at another moment than was thought, or a level that is not told.
                 IF (stored.recheck_at, stored.level, stored.empty_since) IS DISTINCT FROM (next_look, new_level, empty_from) THEN
                     UPDATE creditsd.balances AS b
                     SET recheck_at = next_look,
@@ -1057,10 +1080,10 @@ BEGIN
                     ROW(
                         stored.version, stored.updated_at, stored.credits, stored.membership_status, stored.plan_type,
                         stored.can_buy, stored.has_ever_had_subscription, stored.subscription_id, stored.membership,
-                        stored.expires_at
+                        stored.expires_at, stored.level, stored.low_credits
                     )::creditsd.past
                 END,
-                next_look, new_level, standing, stored.ends_told, empty_from
+                next_look, new_level, standing, stored.ends_told, empty_from, low_told
             )::creditsd.balances;
             RETURN NEXT new;
             changed := changed || new;
@@ -1101,7 +1124,8 @@ BEGIN
             level = c.level,
             events = c.events,
             ends_told = c.ends_told,
-            empty_since = c.empty_since
+            empty_since = c.empty_since,
+            low_credits = c.low_credits
         FROM unnest(changed) AS c
         WHERE b.user_id = c.user_id;
     END IF;
@@ -1116,11 +1140,12 @@ BEGIN
         -- Whatever stands above `newest` is this call's own: everyone else waits for the lock.
         INSERT INTO creditsd.history (
             version, user_id, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription,
-            subscription_id, membership, expires_at, cause, previous, events
+            subscription_id, membership, expires_at, cause, previous, events, level, low_credits
         )
         SELECT
             b.version, b.user_id, b.updated_at, b.credits, b.membership_status, b.plan_type, b.can_buy,
-            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous, b.events
+            b.has_ever_had_subscription, b.subscription_id, b.membership, b.expires_at, b.cause, b.previous, b.events,
+            b.level, b.low_credits
         FROM creditsd.balances AS b
         WHERE b.version > newest;
         IF FOUND THEN
@@ -1721,7 +1746,9 @@ CREATE TABLE creditsd.history (
     expires_at timestamp with time zone,
     cause text NOT NULL,
     previous creditsd.past,
-    events jsonb
+    events jsonb,
+    level text,
+    low_credits numeric
 )
 PARTITION BY RANGE (version);
 COMMENT ON TABLE creditsd.history IS 'Every total that was ever published, while [history] days lasts: written with balances, in the same transaction. A partition a day (UTC), by version.';
@@ -1755,7 +1782,9 @@ CREATE TABLE creditsd.history_rest (
     expires_at timestamp with time zone,
     cause text NOT NULL,
     previous creditsd.past,
-    events jsonb
+    events jsonb,
+    level text,
+    low_credits numeric
 );
 COMMENT ON TABLE creditsd.history_rest IS 'Steps of days that have no partition: because it could not be opened in time, or because versions are ahead of the clock.';
 CREATE TABLE creditsd.installation (
@@ -1949,7 +1978,13 @@ REVOKE ALL ON FUNCTION creditsd.capture_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_update() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.counts(active boolean, empty boolean, starts_at timestamp with time zone, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total, level text, low_credits numeric) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.level_of(credits numeric, before text, low_at numeric, recovered_at numeric) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.low_at(event_policy jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.recovered_at(event_policy jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.level_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.low_told(event_policy jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.differs_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.due_seconds() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_status text, now_expires_at timestamp with time zone, next_version bigint, is_news boolean, level text, crossing text, low_at numeric, recovered_at numeric, expired boolean, ending boolean) FROM PUBLIC;

@@ -200,7 +200,7 @@ async def test_whatever_way_the_credits_go_it_is_the_models(fractions: Database,
 # Thresholds that move.
 
 
-async def test_a_threshold_that_moves_tells_nobody_and_counts_from_then_on(fractions: Database) -> None:
+async def test_a_threshold_that_moves_happens_to_nobody_and_counts_from_then_on(fractions: Database) -> None:
     async with Line.settled(thresholds(fractions, low_credits=10)) as line:
         story = Story(line, fractions)
         for name, amount in ((USER, 40), (OTHER, 5)):
@@ -210,8 +210,11 @@ async def test_a_threshold_that_moves_tells_nobody_and_counts_from_then_on(fract
         story = Story(line, fractions)
         # A change that is read before everyone has been looked at tells nobody either.
         fractions.run(PUT, [USER, USER, 39, None])
-        assert [happened(total) for total in (await line.change_reader.drain(10)).totals] == [[]]
-        assert await line.settle() == []
+        told = [*(await line.change_reader.drain(10)).totals, *await line.settle()]
+        assert {total.user_id: (total.level, happened(total)) for total in told} == {
+            USER: ("low", []),
+            OTHER: ("low", []),
+        }
         assert await story.put(59) == []
         assert await story.put(60) == ["credits.recovered"]
         assert await story.put(45) == ["credits.low"]
@@ -227,7 +230,11 @@ async def test_everyone_of_before_there_were_levels_has_the_one_of_the_stored_cr
         await story.put(amount, name)
     story.database.run("UPDATE creditsd.balances SET level = NULL, events = NULL")
     await story.line.connection.execute("SELECT creditsd.begin_resync('backfill')")
-    assert await story.line.settle() == []
+    told = await story.line.settle()
+    assert {total.user_id: (total.level, happened(total)) for total in told} == {
+        OTHER: ("depleted", []),
+        user(3): ("low", []),
+    }
     assert [(await story.row(name))[0] for name in (USER, OTHER, user(3))] == [None, "depleted", "low"]
     story.database.run("UPDATE creditsd.balances SET level = NULL")
     assert await story.put(0) == ["credits.depleted"]

@@ -26,7 +26,7 @@ ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, %s, 'acti
 @asynccontextmanager
 async def looking(settings: Settings, *, workers: int = 1) -> AsyncIterator[ReadBatcher]:
     async with pool(settings.dsn, purpose="reader", max_size=2) as connections:
-        batcher = ReadBatcher(connections, {"can_buy": settings.can_buy, "expire_empty": settings.expire_empty})
+        batcher = ReadBatcher(connections, settings.policy)
         batcher.user_id_type = "uuid"
         tasks = [asyncio.create_task(batcher.run()) for _ in range(workers)]
         try:
