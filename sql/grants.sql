@@ -15,6 +15,7 @@ GRANT EXECUTE ON FUNCTION
     creditsd.functions_digest,
     creditsd.guard,
     creditsd.heartbeat,
+    creditsd.level_differs,
     creditsd.level_now,
     creditsd.level_of,
     creditsd.low_at,

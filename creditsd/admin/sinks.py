@@ -265,7 +265,7 @@ def _message(user_id: str, sink: Sink) -> Total:
         membership="creditsd test",
         expires_at=None,
         cause="test",
-        owed=(Event(sink.events[0], 0),) if isinstance(sink, Choosing) else None,
+        happened=(Event(sink.events[0], 0),) if isinstance(sink, Choosing) else None,
     )
 
 

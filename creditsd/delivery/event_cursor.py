@@ -55,7 +55,7 @@ class EventCursor:
             return totals
         return [
             total
-            if total.events_json is None and total.user_id not in refusals
+            if total.happened is None and total.user_id not in refusals
             else self._with_owed(total, refusals.get(total.user_id))
             for total in totals
         ]
@@ -73,4 +73,4 @@ class EventCursor:
     def _with_owed(self, total: Total, refusal: Refusal | None) -> Total:
         refusal = refusal or Refusal(self.position(total.user_id), {})
         owed = [each for each in total.events if each.version > max(refusal.after, refusal.accepted.get(each.type, 0))]
-        return total._replace(owed=tuple(owed))
+        return total._replace(happened=tuple(owed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +17,6 @@ from creditsd.domain.events import Event, standing
 Cause = Literal["change", "expiry", "auto-expire", "backfill", "repair", "test"]
 MembershipStatus = Literal["active", "expired", "none"]
 PlanType = Literal["subscription", "one_time", "none"]
-Level = Literal["low", "depleted"]
 
 NEWEST_VERSION = 2**63 - 1  # a bigint's
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,17 +56,14 @@ class Total(NamedTuple):
     subscription_id: str | None
     membership: str | None
     expires_at: datetime | None
-    level: Level | None = None
-    """Whether the credits are low or gone, by thresholds with hysteresis; told only where there are any."""
-    low_credits: Decimal | None = None
-    """At so many credits or fewer they are low; None where no threshold is set."""
+    level_json: str | None = None
+    """Whether the credits are low or gone, and from where on, as an object of JSON; None where no threshold is set."""
     cause: str = "change"
     previous_record: bytes | None = None
     """The total before this one as a record, or None. Few ever read it, so it stays as it was sent."""
-    events_json: str | None = None
-    """What else has happened and still stands, as it is stored, or None: that this total is new."""
-    owed: tuple[Event, ...] | None = None
-    """What a sink that chooses events has yet to tell of it; None: that it is new."""
+    happened: str | tuple[Event, ...] | None = None
+    """What else has happened and still stands, as it is stored; or what a sink that chooses events has yet to tell of
+    it. None: that this total is new."""
 
     @classmethod
     def nothing(cls, user_id: str, low_credits: Decimal | None = None) -> Total:
@@ -83,8 +80,7 @@ class Total(NamedTuple):
             subscription_id=None,
             membership=None,
             expires_at=None,
-            level="depleted",
-            low_credits=low_credits,
+            level_json=None if low_credits is None else f'{{"level":"depleted","low_credits":{digits(low_credits)}}}',
         )
 
     @property
@@ -95,7 +91,17 @@ class Total(NamedTuple):
     @property
     def events(self) -> tuple[Event, ...]:
         """What has happened to this user and still stands; most often just that the total is new."""
-        return standing(self.version, self.events_json)
+        return self.happened if isinstance(self.happened, tuple) else standing(self.version, self.happened)
+
+    @property
+    def owed(self) -> tuple[Event, ...] | None:
+        """What a sink that chooses events has yet to tell of it; None: that it is new."""
+        return self.happened if isinstance(self.happened, tuple) else None
+
+    @property
+    def leveled(self) -> Mapping[str, Any]:
+        """Its `level` and `low_credits`, an exact Decimal, where a threshold is set; else nothing."""
+        return {} if self.level_json is None else json.loads(self.level_json, parse_int=Decimal, parse_float=Decimal)
 
     @property
     def message(self) -> str:
@@ -124,7 +130,7 @@ class Total(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Give the total under its public keys, in their documented order, ready for `encode`."""
-        document = {
+        return {
             "user_id": self.user_id,
             "version": self.version,
             "updated_at": self.updated_at.astimezone(UTC),
@@ -137,10 +143,8 @@ class Total(NamedTuple):
             "subscription_id": self.subscription_id,
             "membership": self.membership,
             "expires_at": None if self.expires_at is None else self.expires_at.astimezone(UTC),
+            **self.leveled,
         }
-        if self.low_credits is not None:
-            document |= {"level": self.level, "low_credits": number(self.low_credits)}
-        return document
 
     def json(self) -> bytes:
         """Encode `document`; sinks rely on it beginning with user_id and version, in this order.
@@ -164,7 +168,7 @@ class Total(NamedTuple):
             text(self.subscription_id),
             text(self.membership),
             b"null" if self.expires_at is None else _time(self.expires_at),
-            b"" if self.low_credits is None else _level(self.level, self.low_credits),
+            b"" if self.level_json is None else b"," + self.level_json[1:-1].encode(),
         )
 
 
@@ -208,10 +212,6 @@ def _utc(instant: datetime) -> datetime:
 
 def _time(instant: datetime) -> bytes:
     return orjson.dumps(_utc(instant), option=orjson.OPT_UTC_Z)
-
-
-def _level(level: Level | None, low_credits: Decimal) -> bytes:
-    return b',"level":%b,"low_credits":%b' % (orjson.dumps(level), digits(low_credits).encode())
 
 
 def _have(written: str) -> str:

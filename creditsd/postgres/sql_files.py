@@ -20,11 +20,14 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)\}")
 _READ_AS = {
     "user_id": "(total).user_id::text",
     "previous_record": "record_send((total).previous)",
-    "events_json": "(total).events::text",
+    "happened": "(total).events::text",
+    "level_json": (
+        """CASE WHEN (total).low_credits IS NOT NULL THEN '{"level":' """
+        """|| coalesce('"' || (total).level || '"', 'null') """
+        """|| ',"low_credits":' || trim_scale((total).low_credits)::text || '}' END"""
+    ),
 }
-_COLUMNS = ", ".join(
-    f"{_READ_AS.get(field, f'(total).{field}')} AS {field}" for field in Total._fields if field != "owed"
-)
+_COLUMNS = ", ".join(f"{_READ_AS.get(field, f'(total).{field}')} AS {field}" for field in Total._fields)
 
 
 @cache

@@ -29,8 +29,8 @@ DECLARE
     refused {user_id_type}[] := ARRAY[]::{user_id_type}[];
     unkept boolean;
     low_at numeric := creditsd.low_at(event_policy);
-    recovered_at numeric := creditsd.recovered_at(event_policy);
-    low_told numeric := creditsd.low_told(event_policy);
+    recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric); -- creditsd.recovered_at
+    low_told numeric := CASE WHEN recovered_at > 0 THEN low_at END; -- creditsd.low_told
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
     computed creditsd.total; -- as the rows give it
@@ -104,7 +104,10 @@ BEGIN
             -- The old credits by today's thresholds: so a threshold that was moved is no event of anybody's.
             old_level := creditsd.level_of(stored.credits, stored.level, low_at, recovered_at);
             new_level := creditsd.level_of(computed.credits, old_level, low_at, recovered_at);
-            is_news := republish OR creditsd.differs(stored, computed, new_level, low_told);
+            is_news := republish OR creditsd.differs(stored, computed);
+            IF NOT is_news AND coalesce(low_told, stored.low_credits) IS NOT NULL THEN
+                is_news := creditsd.level_differs(stored, new_level, low_told);
+            END IF;
             crossing := CASE
                 WHEN NOT is_known OR new_level IS NOT DISTINCT FROM old_level THEN NULL
                 WHEN new_level = 'depleted' THEN 'credits.depleted'

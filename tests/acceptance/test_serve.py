@@ -92,12 +92,15 @@ async def test_many_users_are_read_at_once(kind: str, tmp_path: Path) -> None:
         for name, amount in known.items():
             await publish(server, name, version=amount, amount=amount)
         asked = [*reversed(known), *(f"nobody {number}" for number in range(1000 - len(known)))]
-        async with running(tmp_path, env=serving(server), command="serve") as gateway, asking(gateway.port) as asker:
+        env = serving(server, CREDITSD_EVENTS__LOW_CREDITS="10")
+        async with running(tmp_path, env=env, command="serve") as gateway, asking(gateway.port) as asker:
             await gateway.until_ready()
             answer = await asker.post("/v1/credits", {"user_ids": asked}, KEY)
             assert answer.status == 200
             assert [each["user_id"] for each in answer.body["data"]] == asked
             assert [each["credits"] for each in answer.body["data"]] == [known.get(name, 0) for name in asked]
+            nobody = answer.body["data"][-1]
+            assert (nobody["level"], nobody["low_credits"]) == ("depleted", 10)
 
 
 @pytest.mark.parametrize("kind", BROKERS)

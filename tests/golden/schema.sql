@@ -208,10 +208,14 @@ COMMENT ON COLUMN creditsd.balances.events IS 'What has happened and still stand
 COMMENT ON COLUMN creditsd.balances.ends_told IS 'The ends of the primary row that plan.expiring_soon has been about, but for those long past.';
 COMMENT ON COLUMN creditsd.balances.empty_since IS 'Since when the user has had empty plans that are to be expired, and no change; null where none waits for that.';
 COMMENT ON COLUMN creditsd.balances.low_credits IS 'events.low_credits as this total was published with it; null where no threshold is set, and then the total does not say its level either.';
-CREATE FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total, level text, low_credits numeric) RETURNS boolean
+CREATE FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (((((((((((stored).credits IS DISTINCT FROM (computed).credits) OR ((stored).membership_status IS DISTINCT FROM (computed).membership_status)) OR ((stored).plan_type IS DISTINCT FROM (computed).plan_type)) OR ((stored).can_buy IS DISTINCT FROM (computed).can_buy)) OR ((stored).has_ever_had_subscription IS DISTINCT FROM ((computed).has_ever_had_subscription OR ((stored).has_ever_had_subscription IS TRUE)))) OR ((stored).subscription_id IS DISTINCT FROM (computed).subscription_id)) OR ((stored).membership IS DISTINCT FROM (computed).membership)) OR ((stored).expires_at IS DISTINCT FROM (computed).expires_at)) OR ((stored).low_credits IS DISTINCT FROM low_credits)) OR (CASE WHEN ((stored).low_credits IS NOT NULL) THEN (stored).level ELSE NULL::text END IS DISTINCT FROM CASE WHEN (low_credits IS NOT NULL) THEN level ELSE NULL::text END));
-COMMENT ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total, level text, low_credits numeric) IS 'Whether a total, as the rows give it now, says something else than the one that is stored; of its level where low_credits is told.';
+    RETURN (((((((((stored).credits IS DISTINCT FROM (computed).credits) OR ((stored).membership_status IS DISTINCT FROM (computed).membership_status)) OR ((stored).plan_type IS DISTINCT FROM (computed).plan_type)) OR ((stored).can_buy IS DISTINCT FROM (computed).can_buy)) OR ((stored).has_ever_had_subscription IS DISTINCT FROM ((computed).has_ever_had_subscription OR ((stored).has_ever_had_subscription IS TRUE)))) OR ((stored).subscription_id IS DISTINCT FROM (computed).subscription_id)) OR ((stored).membership IS DISTINCT FROM (computed).membership)) OR ((stored).expires_at IS DISTINCT FROM (computed).expires_at));
+COMMENT ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) IS 'Whether a total, as the rows give it now, says something else than the one that is stored, but for its level.';
+CREATE FUNCTION creditsd.level_differs(stored creditsd.balances, level text, low_credits numeric) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (((stored).low_credits IS DISTINCT FROM low_credits) OR ((low_credits IS NOT NULL) AND ((stored).level IS DISTINCT FROM level)));
+COMMENT ON FUNCTION creditsd.level_differs(stored creditsd.balances, level text, low_credits numeric) IS 'Whether a total says another level, or is low from another number on; of the level nothing is said where no threshold is set.';
 CREATE FUNCTION creditsd.level_of(credits numeric, before text, low_at numeric, recovered_at numeric) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (credits <= (0)::numeric) THEN 'depleted'::text WHEN ((credits <= low_at) OR ((credits < recovered_at) AND (before IS NOT NULL))) THEN 'low'::text ELSE NULL::text END;
@@ -234,8 +238,8 @@ CREATE FUNCTION creditsd.low_told(event_policy jsonb) RETURNS numeric
 COMMENT ON FUNCTION creditsd.low_told(event_policy jsonb) IS 'What a total says as low_credits; null where no threshold is set.';
 CREATE FUNCTION creditsd.differs_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN creditsd.differs(stored, computed, creditsd.level_now(stored, computed, event_policy), creditsd.low_told(event_policy));
-COMMENT ON FUNCTION creditsd.differs_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) IS 'Whether a total, as the rows give it now, says something else than the one that is stored, by the thresholds of a policy.';
+    RETURN (creditsd.differs(stored, computed) OR creditsd.level_differs(stored, creditsd.level_now(stored, computed, event_policy), creditsd.low_told(event_policy)));
+COMMENT ON FUNCTION creditsd.differs_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) IS 'Whether a total, as the rows give it now, says something else than the one that is stored, its level by a policy included.';
 CREATE FUNCTION creditsd.drain(since pg_snapshot, upto pg_snapshot, after_xid xid8, after_user uuid, pass_version bigint, max_changes integer, can_buy_policy text, expire_empty text, empty_seconds double precision, event_policy jsonb, history_days integer) RETURNS TABLE(page jsonb, total creditsd.balances)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -947,8 +951,8 @@ DECLARE
     refused uuid[] := ARRAY[]::uuid[];
     unkept boolean;
     low_at numeric := creditsd.low_at(event_policy);
-    recovered_at numeric := creditsd.recovered_at(event_policy);
-    low_told numeric := creditsd.low_told(event_policy);
+    recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric); -- creditsd.recovered_at
+    low_told numeric := CASE WHEN recovered_at > 0 THEN low_at END; -- creditsd.low_told
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
     computed creditsd.total; -- as the rows give it
@@ -1022,7 +1026,10 @@ BEGIN
             -- The old credits by today's thresholds: so a threshold that was moved is no event of anybody's.
             old_level := creditsd.level_of(stored.credits, stored.level, low_at, recovered_at);
             new_level := creditsd.level_of(computed.credits, old_level, low_at, recovered_at);
-            is_news := republish OR creditsd.differs(stored, computed, new_level, low_told);
+            is_news := republish OR creditsd.differs(stored, computed);
+            IF NOT is_news AND coalesce(low_told, stored.low_credits) IS NOT NULL THEN
+                is_news := creditsd.level_differs(stored, new_level, low_told);
+            END IF;
             crossing := CASE
                 WHEN NOT is_known OR new_level IS NOT DISTINCT FROM old_level THEN NULL
                 WHEN new_level = 'depleted' THEN 'credits.depleted'
@@ -1978,7 +1985,8 @@ REVOKE ALL ON FUNCTION creditsd.capture_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.capture_update() FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.counts(active boolean, empty boolean, starts_at timestamp with time zone, expires_at timestamp with time zone, instant timestamp with time zone, expire_empty text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total, level text, low_credits numeric) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.differs(stored creditsd.balances, computed creditsd.total) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.level_differs(stored creditsd.balances, level text, low_credits numeric) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.level_of(credits numeric, before text, low_at numeric, recovered_at numeric) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.low_at(event_policy jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.recovered_at(event_policy jsonb) FROM PUBLIC;

@@ -211,7 +211,7 @@ async def test_a_threshold_that_moves_happens_to_nobody_and_counts_from_then_on(
         # A change that is read before everyone has been looked at tells nobody either.
         fractions.run(PUT, [USER, USER, 39, None])
         told = [*(await line.change_reader.drain(10)).totals, *await line.settle()]
-        assert {total.user_id: (total.level, happened(total)) for total in told} == {
+        assert {total.user_id: (total.leveled["level"], happened(total)) for total in told} == {
             USER: ("low", []),
             OTHER: ("low", []),
         }
@@ -231,7 +231,7 @@ async def test_everyone_of_before_there_were_levels_has_the_one_of_the_stored_cr
     story.database.run("UPDATE creditsd.balances SET level = NULL, events = NULL")
     await story.line.connection.execute("SELECT creditsd.begin_resync('backfill')")
     told = await story.line.settle()
-    assert {total.user_id: (total.level, happened(total)) for total in told} == {
+    assert {total.user_id: (total.leveled["level"], happened(total)) for total in told} == {
         OTHER: ("depleted", []),
         user(3): ("low", []),
     }

@@ -149,7 +149,7 @@ async def test_a_level_that_was_stored_wrong_is_drift_and_is_mended(fractions: D
     async with Line.settled(settings) as line:
         fractions.run(PUT, [USER, USER, 5, None])
         (total,) = await line.settle()
-        assert total.level == "low"
+        assert total.leveled["level"] == "low"
         await line.change_reader.save()
     fractions.run("UPDATE creditsd.balances SET level = NULL")
     assert (await verified(settings)).drifted == 1

@@ -171,7 +171,7 @@ async def test_a_rate_counts_requests_and_those_that_look_for_the_fault_too(rece
 
 
 async def test_nobody_who_is_owed_nothing_is_in_it(receiver: Receiver) -> None:
-    nothing = [each._replace(owed=()) for each in totals(2)]
+    nothing = [each._replace(happened=()) for each in totals(2)]
     async with opened(receiver, batch=2) as sink:
         assert list(await sink.deliver(nothing)) == []
         assert receiver.deliveries == []

@@ -19,7 +19,7 @@ EXPIRED = Event("plan.expired", VERSION, {"plan": {"planType": "subscription", "
 
 
 def owing(user_id: str, *events: Event, **changed: Any) -> Total:
-    return total(user_id, owed=events, **changed)
+    return total(user_id, happened=events, **changed)
 
 
 def types(deliveries: list[Delivery], user_id: str) -> list[str]:

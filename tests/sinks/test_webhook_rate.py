@@ -33,7 +33,7 @@ async def test_each_event_of_a_user_has_a_turn(receiver: Receiver) -> None:
     owed = (Event("credits.updated", VERSION), Event("credits.low", VERSION, {"threshold": 200}))
     async with opened(receiver, per_second=50, events=["credits.updated", "credits.low"]) as sink:
         began = time.monotonic()
-        await sink.deliver([total(f"u{number}", owed=owed) for number in range(10)])
+        await sink.deliver([total(f"u{number}", happened=owed) for number in range(10)])
         took = time.monotonic() - began
     assert len(receiver.deliveries) == 20
     assert took >= 19 / 50 * NEVER_EARLY

@@ -146,6 +146,21 @@ def test_the_message_is_one_plain_sentence(changed: dict[str, Any], sentence: st
     assert PRO._replace(**changed).message == sentence
 
 
+def test_a_level_is_said_with_the_threshold_it_is_by_and_not_without() -> None:
+    for written, level, low in (
+        ('{"level":"low","low_credits":10.5}', "low", Decimal("10.5")),
+        ('{"level":null,"low_credits":0}', None, Decimal(0)),
+        ('{"level":"depleted","low_credits":1000000000000000000000000000000}', "depleted", Decimal(10) ** 30),
+    ):
+        total = PRO._replace(level_json=written)
+        assert total.leveled == {"level": level, "low_credits": low}
+        assert total.json() == PRO.json()[:-1] + b"," + written[1:].encode()
+        assert encode(total.document()) == total.json()
+    assert PRO.leveled == {}
+    nobody = Total.nothing("u9", Decimal("10.50"))
+    assert nobody.leveled == {"level": "depleted", "low_credits": Decimal("10.5")}
+
+
 def test_a_user_nobody_has_heard_of_has_nothing_and_loses_to_any_real_total() -> None:
     nothing = Total.nothing("u9")
     assert (nothing.user_id, nothing.version, nothing.credits) == ("u9", 0, Decimal(0))

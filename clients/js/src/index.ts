@@ -8,5 +8,5 @@ export type { Fetch } from "./http.ts";
 export type { Shelf } from "./memory.ts";
 export type { Change, Until } from "./pending.ts";
 export type { Listener, Snapshot, Status } from "./state.ts";
-export type { MembershipStatus, PlanType, Total } from "./total.ts";
+export type { Level, MembershipStatus, PlanType, Total } from "./total.ts";
 export type { Ask, HistoryAsk, HistoryPage, Listening, Reading, Step, Transport } from "./transport.ts";

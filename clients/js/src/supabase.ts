@@ -6,7 +6,7 @@ import { CreditsError, type CreditsErrorKind } from "./errors.ts";
 import type { GetToken } from "./options.ts";
 import type { End } from "./retry.ts";
 import { aborted } from "./timing.ts";
-import { isTotal, type MembershipStatus, type PlanType, type Total } from "./total.ts";
+import { isTotal, type Level, type MembershipStatus, type PlanType, type Total } from "./total.ts";
 import type { HistoryAsk, HistoryPage, Listening, Reading, Step, Transport } from "./transport.ts";
 
 export interface SupabaseCreditsOptions {
@@ -58,10 +58,12 @@ interface Row {
   readonly subscription_id: string | null;
   readonly membership: string | null;
   readonly expires_at: string | null;
+  readonly level: Level | null;
+  readonly low_credits: number | null;
   readonly cause?: string;
 }
 
-const COLUMNS = "user_id,version,updated_at,credits,membership_status,plan_type,can_buy,has_ever_had_subscription,subscription_id,membership,expires_at";
+const COLUMNS = "user_id,version,updated_at,credits,membership_status,plan_type,can_buy,has_ever_had_subscription,subscription_id,membership,expires_at,level,low_credits";
 
 async function read({ supabase, schema }: Balances, { user, signal }: Reading): Promise<Total> {
   const { data, error, status } = await supabase.schema(schema).from("balances").select(COLUMNS).abortSignal(signal).maybeSingle();
@@ -123,6 +125,7 @@ function totalOf(row: Row): Total {
   const total = {
     user_id: String(row.user_id), version: Number(row.version), updated_at: row.updated_at, credits: Number(row.credits), membershipStatus, planType,
     canBuy: row.can_buy, hasEverHadSubscription: row.has_ever_had_subscription, subscription_id, membership, expires_at,
+    ...(row.low_credits !== null && { level: row.level, low_credits: Number(row.low_credits) }),
   };
   return { ...total, message: sentence(total) };
 }

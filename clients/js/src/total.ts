@@ -1,6 +1,7 @@
 /** The total: what a user has, as the server tells it. */
 
 export type MembershipStatus = "active" | "expired" | "none";
+export type Level = "low" | "depleted";
 export type PlanType = "subscription" | "one_time" | "none";
 
 /** What a user has at one version. Of two totals of a user, the one with the higher version is true. */
@@ -19,6 +20,10 @@ export interface Total {
   readonly subscription_id: string | null;
   readonly membership: string | null;
   readonly expires_at: string | null;
+  /** Whether the credits are low or gone, else null. Only where the server has a threshold, and `low_credits` with it. */
+  readonly level?: Level | null;
+  /** At so many credits or fewer they are low. */
+  readonly low_credits?: number;
 }
 
 /** Tell whether something that came from outside has what the client itself relies on. */

@@ -125,7 +125,7 @@ export class Project {
 }
 
 function rowOf({ membershipStatus, planType, canBuy, hasEverHadSubscription, message: _, ...same }: Total): Row {
-  return { ...same, membership_status: membershipStatus, plan_type: planType, can_buy: canBuy, has_ever_had_subscription: hasEverHadSubscription };
+  return { level: null, low_credits: null, ...same, membership_status: membershipStatus, plan_type: planType, can_buy: canBuy, has_ever_had_subscription: hasEverHadSubscription };
 }
 
 /** Who a token is of; null where it has ended, or there is none. */

@@ -60,6 +60,23 @@ test("the total is read when the topic is joined, and then comes by it", async (
   assert.equal(ann.total?.credits, 85);
 });
 
+test("whether credits are low is told where the project has a threshold", async (t) => {
+  const base = await project(t);
+  base.set({ ...total("ann", 5, 8), level: "low", low_credits: 10 });
+  const ann = client(t, await signedIn(base, "ann"));
+  ann.subscribe(nothing);
+  const { total: first } = await until(ann, status("live"));
+  assert.deepEqual([first?.level, first?.low_credits], ["low", 10]);
+  base.set({ ...total("ann", 6, 90), level: null, low_credits: 10 }, { send: false });
+  base.drop();
+  await until(ann, credits(90));
+  assert.deepEqual([ann.total?.level, ann.total?.low_credits], [null, 10]);
+  base.set(total("ann", 7, 80), { send: false });
+  base.drop();
+  await until(ann, credits(80));
+  assert.ok(!("level" in ann.total!) && !("low_credits" in ann.total));
+});
+
 test("what was sent while the line was away is read when it is back", async (t) => {
   const base = await project(t);
   base.set(total("ann", 5, 100));

@@ -32,6 +32,10 @@ class Total:
     subscription_id: str | None
     membership: str | None
     expires_at: datetime | None
+    level: str | None
+    """`low` or `depleted`; None where the credits are neither, or the server has no threshold."""
+    low_credits: Decimal | None
+    """At so many credits or fewer they are low; None where the server has no threshold."""
 
     json: str = field(repr=False, compare=False)
     """The document as the server sent it, character for character, with keys that this version does not know."""
@@ -41,7 +45,7 @@ class Total:
         """Read it from the JSON document of one total. Raises UnavailableError where it is none."""
         document = decode(text)
         try:
-            amount, expires_at = document["credits"], document["expires_at"]
+            amount, expires_at, low = document["credits"], document["expires_at"], document.get("low_credits")
             return cls(
                 user_id=document["user_id"],
                 version=int(document["version"]),
@@ -55,6 +59,8 @@ class Total:
                 subscription_id=document["subscription_id"],
                 membership=document["membership"],
                 expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
+                level=document.get("level"),
+                low_credits=None if low is None else Decimal(low),
                 json=text,
             )
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
