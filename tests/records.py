@@ -13,7 +13,7 @@ _BEFORE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
 def record(amount: Decimal | str, *, version: int = 1) -> bytes:
     """Return the record of a total of so many credits that was all else but a plan."""
-    fields = [version, _BEFORE, Decimal(amount), "active", "none", True, False, None, None, None]
+    fields = [version, _BEFORE, Decimal(amount), "active", "none", True, False, *(None,) * 5]
     transformer = Transformer()
     parts = [struct.pack("!i", len(fields))]
     for field in fields:

@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 from creditsd.config.http_settings import HttpSettings
 from creditsd.domain.errors import ConfigError
 from creditsd.http import bulk_reads, reads, sse, tcp
+from creditsd.http.api_document import ApiDocument
 from creditsd.http.audience import Audience
 from creditsd.http.auth import Auth
 from creditsd.http.client_js import ClientScript
@@ -95,6 +96,7 @@ class HttpServer:
             bulk_reads.BulkReads(hub, self.auth, timings.bulk_reads),
             self._streams,
             ClientScript(),
+            ApiDocument(),
         ]
         self._runner: web.AppRunner | None = None
         self._site: tcp.TcpSite | None = None

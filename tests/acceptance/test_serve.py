@@ -16,6 +16,7 @@ from tests.acceptance.test_supervision import listening
 from tests.brokers import BROKERS, Broker, broker, publish, publishing
 from tests.conftest import eventually
 from tests.http.asking import KEY, asking, bearer
+from tests.http.described import Described
 
 STREAM = "/v1/users/{}/credits/stream"
 
@@ -99,6 +100,10 @@ async def test_many_users_are_read_at_once(kind: str, tmp_path: Path) -> None:
             assert answer.status == 200
             assert [each["user_id"] for each in answer.body["data"]] == asked
             assert [each["credits"] for each in answer.body["data"]] == [known.get(name, 0) for name in asked]
+            described = Described()
+            described.holds(answer, "/v1/credits", "POST")
+            for path in ("/livez", "/readyz"):
+                described.holds(await asker.get(path), path)
             nobody = answer.body["data"][-1]
             assert (nobody["level"], nobody["low_credits"]) == ("depleted", 10)
 

@@ -76,7 +76,7 @@ def test_a_total_is_read_exactly_and_kept_as_it_was_sent() -> None:
     low = Total.parse(Published.nothing("u", Decimal("10.50")).json().decode())
     assert (low.level, low.low_credits) == ("depleted", Decimal("10.5"))
     recovered = Total.parse(json.dumps(published(level=None, low_credits=10)))
-    assert (recovered.level, recovered.low_credits) == (None, 10)
+    assert (recovered.level, recovered.low_credits) == (None, Decimal(10))
 
 
 @pytest.mark.parametrize("document", [None, [], {}, published(version="x"), published(updated_at=5), "text"])

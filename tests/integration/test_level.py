@@ -102,7 +102,8 @@ async def test_reads_streams_and_sinks_tell_it(fractions: Database) -> None:
             nobody = (await client.read(USER, KEY)).body["data"]
             assert (nobody["level"], nobody["low_credits"], nobody["credits"]) == ("depleted", 10, 0)
             async with client.stream("/v1/me/credits/stream", token(USER)) as mine:
-                assert await mine.total() == nobody
+                told = await mine.total()
+                assert told == nobody
                 for amount, level in ((60, None), (10, "low"), (49, "low"), (50, None)):
                     fractions.run(PUT, [USER, USER, amount, None])
                     told = await mine.total()

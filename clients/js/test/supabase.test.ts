@@ -74,7 +74,7 @@ test("whether credits are low is told where the project has a threshold", async 
   base.set(total("ann", 7, 80), { send: false });
   base.drop();
   await until(ann, credits(80));
-  assert.ok(!("level" in ann.total!) && !("low_credits" in ann.total));
+  assert.ok(!("level" in ann.total!) && !("low_credits" in ann.total!));
 });
 
 test("what was sent while the line was away is read when it is back", async (t) => {
