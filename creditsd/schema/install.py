@@ -252,9 +252,10 @@ async def _replace(connection: Connection, source: SourceTable, settings: Settin
 
 
 async def _drop_functions(connection: Connection) -> None:
-    """Drop every function but those that triggers hold on to."""
-    for (signature,) in await rows(connection, sql_files.sql("queries/functions")):
-        await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(signature)))
+    """Drop every function but those that triggers hold on to; all at once, for some are made of others."""
+    signatures = [sql.SQL(signature) for (signature,) in await rows(connection, sql_files.sql("queries/functions"))]
+    if signatures:
+        await connection.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(", ").join(signatures)))
 
 
 async def _holder(connection: Connection, settings: Settings) -> str:
