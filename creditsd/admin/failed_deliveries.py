@@ -45,7 +45,8 @@ class FailedDeliveries:
     @asynccontextmanager
     async def opened(cls, settings: Settings) -> AsyncIterator[FailedDeliveries]:
         """Connect for as long as the block lasts. Raises SchemaError where the database is not as the settings say."""
-        async with connected(settings.dsn, purpose="deliveries", shared=settings.shared) as connection:
+        opened = connected(settings.dsn, purpose="deliveries", schema=settings.schema, shared=settings.shared)
+        async with opened as connection:
             yield cls(connection, settings, (await schema.missing(connection, settings)).user_id_type)
 
     async def list(

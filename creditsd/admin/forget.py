@@ -78,7 +78,7 @@ class Eraser:
     @asynccontextmanager
     async def opened(cls, settings: Settings) -> AsyncIterator[Eraser]:
         """Connect for as long as the block lasts. Raises SchemaError where the database is not as the settings say."""
-        async with connected(settings.direct_dsn, purpose="forget", direct=True) as connection:
+        async with connected(settings.direct_dsn, purpose="forget", schema=settings.schema, direct=True) as connection:
             yield cls(connection, settings, (await schema.missing(connection, settings)).user_id_type)
 
     async def forget(self, user_id: str) -> Forgotten:

@@ -168,7 +168,9 @@ class Inspector:
 
         Raises SchemaError where the database is not as the settings say, in a way that is not tolerated.
         """
-        async with connected(settings.dsn, purpose=purpose, shared=settings.shared) as connection:
+        async with connected(
+            settings.dsn, purpose=purpose, schema=settings.schema, shared=settings.shared
+        ) as connection:
             found = await compare(connection, settings)
             yield cls(connection, settings, found.installed(tolerated=tolerated), found.divergences)
 

@@ -28,7 +28,7 @@ async def leading(connection: Connection, settings: Settings, *, purpose: str) -
             if await led(connection):
                 yield None
                 return
-            opened = connected(settings.direct_dsn, purpose=purpose, direct=True)
+            opened = connected(settings.direct_dsn, purpose=purpose, schema=settings.schema, direct=True)
             connection = await stack.enter_async_context(opened)
         async with kept(connection):
             taken = await _said(connection, "queries/leadership_taken")

@@ -101,7 +101,9 @@ class SinkControl:
     @asynccontextmanager
     async def opened(cls, settings: Settings) -> AsyncIterator[SinkControl]:
         """Connect for as long as the block lasts. Raises SchemaError where the database is not as the settings say."""
-        async with connected(settings.dsn, purpose="sinks", shared=settings.shared) as connection:
+        async with connected(
+            settings.dsn, purpose="sinks", schema=settings.schema, shared=settings.shared
+        ) as connection:
             yield cls(connection, settings, (await schema.missing(connection, settings)).user_id_type)
 
     async def list(self, *, counted: int = COUNTED) -> Sequence[ListedSink]:

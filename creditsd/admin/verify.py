@@ -114,7 +114,7 @@ class Verifier:
                 await sink.open()
                 telling[name] = sink
             connection = await stack.enter_async_context(
-                connected(settings.dsn, purpose="verify", shared=settings.shared)
+                connected(settings.dsn, purpose="verify", schema=settings.schema, shared=settings.shared)
             )
             await schema.missing(connection, settings)
             yield cls(connection, settings, telling, silent)

@@ -172,7 +172,7 @@ def _cell(clients: int, variant: str, slices: Sequence[Slice]) -> Cell:
 
 
 def _change(table: str) -> str:
-    return sql_files.filled("bench/change", table=sql.Identifier(SCHEMA, table))
+    return sql_files.filled("bench/change", SCHEMA, table=sql.Identifier(SCHEMA, table))
 
 
 def _rotated(variants: Sequence[str], turn: int) -> list[str]:

@@ -62,7 +62,7 @@ class BenchSchema:
 
     async def tidy(self) -> None:
         """Make every table as it was, but for its values."""
-        for statement in sql_files.sql("bench/tidy").split(";"):
+        for statement in sql_files.filled("bench/tidy", SCHEMA).split(";"):
             if statement.strip():
                 await rows(self.connection, statement)
 
@@ -98,8 +98,8 @@ async def _check(connection: Connection, server: ServerFacts, clients: int) -> N
 async def _make(connection: Connection, settings: Settings) -> None:
     """Install the whole of creditsd in the scratch schema: what is measured shall be what `install` puts there."""
     with translated():
-        await connection.execute(sql_files.sql("bench/drop").encode())
-        await connection.execute(sql_files.sql("bench/tables").encode())
+        await connection.execute(sql_files.sql("bench/drop"))
+        await connection.execute(sql_files.sql("bench/tables"))
     # Only what decides how the triggers are written: no role of theirs is granted anything here.
     ours = Settings(dsn=settings.direct_dsn, wakeup=settings.wakeup, source=SourceSettings(table=f"{SCHEMA}.captured"))
     with translated():
@@ -116,7 +116,7 @@ async def _drop(settings: Settings, server: ServerFacts) -> None:
     try:
         async with connected(settings.direct_dsn, purpose="bench", direct=True) as connection:
             with translated():
-                await connection.execute(sql_files.sql("bench/drop").encode())
+                await connection.execute(sql_files.sql("bench/drop"))
     except CreditsdError as error:
         raise DatabaseUnavailable(
             f"{error}; the schema {SCHEMA} is left behind in {server.database}: the next `creditsd bench` removes it"

@@ -10,6 +10,7 @@ from typing import Any
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Batch, Connection, flushed, recomputed, row
+from creditsd.postgres.session import schema_of
 
 # What changes no total, only what is done later.
 _LATER = ("history_days", "empty_seconds")
@@ -65,7 +66,7 @@ class ChangeReader:
             self._connection, sql_files.sql("queries/resumed"), {"policy": policy, "floor_version": floor_version}
         )
         if found is None:
-            raise SchemaError("the schema creditsd is incomplete: run `creditsd install`")
+            raise SchemaError(f"the schema {schema_of(self._connection)} is incomplete: run `creditsd install`")
         said = found[0]
         self._snapshot = said.pop("snapshot")
         self._unsaved, self._unpurged = False, True

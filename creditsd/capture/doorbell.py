@@ -111,7 +111,8 @@ class Doorbell:
         async with AsyncExitStack() as stack:
             if settings.wakeup == "doorbell":
                 hearing, sleeping = (
-                    connected(settings.direct_dsn, purpose=purpose, direct=True) for purpose in ("doorbell", "sleep")
+                    connected(settings.direct_dsn, purpose=purpose, schema=settings.schema, direct=True)
+                    for purpose in ("doorbell", "sleep")
                 )
                 listener = Listener(await stack.enter_async_context(hearing), told=told)
                 lock = SleepLock(await stack.enter_async_context(sleeping))

@@ -6,13 +6,14 @@ import secrets
 from collections.abc import Callable
 
 import structlog
+from psycopg import sql
 
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, kept, row, translated
+from creditsd.postgres.session import schema_of
 
 log = structlog.get_logger()
 
-CHANNEL = "creditsd"
 POOLED = "LISTEN needs a direct connection: set CREDITSD_LISTEN_DSN to one that goes through no pooler"
 
 
@@ -32,7 +33,7 @@ class Listener:
         """Begin to listen; before the first proof, which would be lost otherwise. Raises DatabaseUnavailable."""
         async with kept(self._connection):
             with translated():
-                await self._connection.execute(f"LISTEN {CHANNEL}")
+                await self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(schema_of(self._connection))))
             await row(self._connection, sql_files.sql("queries/listener_marked"))
 
     async def hear(self, *, wake: Callable[[], None]) -> None:

@@ -88,4 +88,4 @@ class SleepLock:
 
     async def _run(self, name: str) -> None:
         """Run a statement whose answer says nothing more than that it has ended."""
-        await self._connection.execute(sql_files.sql(name).encode())
+        await self._connection.execute(sql_files.sql(name))

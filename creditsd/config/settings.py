@@ -8,6 +8,7 @@ with `_file` behind it names a file that holds the value.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cache
@@ -20,6 +21,7 @@ from creditsd.config import sources
 from creditsd.config.http_settings import HttpSettings
 from creditsd.config.redact import is_secret, redact
 from creditsd.config.types import (
+    DEFAULT_SCHEMA,
     SECTION,
     Column,
     ColumnOrNone,
@@ -28,6 +30,7 @@ from creditsd.config.types import (
     Dsn,
     FeedUrl,
     Relation,
+    SchemaName,
     Seconds,
     SinkName,
     SinkUrl,
@@ -166,7 +169,16 @@ class EventSettings(_Section):
         return self
 
 
-class DatabaseSettings(_Section):
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", 'Field name "schema"')  # pydantic's own method of that name is deprecated
+
+    class InstallationSettings(_Section):
+        """Which of the installations in the database: the schema all of it stands in."""
+
+        schema: SchemaName = DEFAULT_SCHEMA  # type: ignore[assignment]
+
+
+class DatabaseSettings(InstallationSettings):
     """Which database, as whom, by which way, and how patient with who holds it."""
 
     dsn: Dsn = ""  # empty: libpq's own variables and service file

@@ -23,6 +23,23 @@ _WILD_ORIGIN = re.compile(
 _NO_USER = frozenset({"iss", "aud", "azp", "exp", "nbf", "iat", "jti"})  # of the registered claims
 _CONDITION_CHARACTERS = 10_000
 _NAME_BYTES = 63  # PostgreSQL cuts longer names off, silently
+DEFAULT_SCHEMA = "creditsd"
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,49}")  # what it names beside itself has a word more
+# Nobody's to give away, or the end of a name that an installation gives to a channel of its own.
+_TAKEN = re.compile(r"pg_.*|information_schema|public|.*_(lead|doctor|bench)")
+# What PostgreSQL reads as a word of SQL or PL/pgSQL where a name would have to stand in quotes.
+_RESERVED = frozenset(
+    """
+    all analyse analyze and any array as asc asymmetric authorization begin binary both by case cast check collate
+    collation column concurrently constraint create cross current_catalog current_date current_role current_schema
+    current_time current_timestamp current_user declare default deferrable desc distinct do else end except
+    execute false fetch for foreach foreign freeze from full grant group having if ilike in initially inner
+    intersect into is isnull join lateral leading left like limit localtime localtimestamp loop natural not
+    notnull null offset on only or order outer overlaps placing primary references returning right select
+    session_user similar some strict symmetric system_user table tablesample then to trailing true union unique
+    user using variadic verbose when where while window with
+    """.split()  # noqa: SIM905 - a hundred strings would fill a page
+)
 
 
 def parse_relation(text: str) -> tuple[str, str]:
@@ -47,6 +64,14 @@ def _identifier(name: str) -> str:
 
 def _relation(text: str) -> str:
     parse_relation(text)
+    return text
+
+
+def _schema_name(text: str) -> str:
+    if _SCHEMA.fullmatch(text) is None or text in _RESERVED:
+        raise ValueError("must be small letters, digits and _, at most 50, and no word of SQL: e.g. creditsd_images")
+    if _TAKEN.fullmatch(text) is not None:
+        raise ValueError("is taken by PostgreSQL or by creditsd itself: choose another name, e.g. creditsd_images")
     return text
 
 
@@ -171,6 +196,7 @@ Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 Claim = Annotated[str, AfterValidator(_claim)]
 Relation = Annotated[str, AfterValidator(_relation)]
+SchemaName = Annotated[str, AfterValidator(_schema_name)]
 Listen = Annotated[str, AfterValidator(_listen)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 SinkName = Annotated[str, AfterValidator(_sink_name)]

@@ -74,7 +74,7 @@ class Daemon:
         self._timings = timings = timings or Timings()
         self._state = DaemonState(timings.stuck_seconds)
         self._pool = connections.pool(
-            settings.dsn, purpose="publisher", max_size=budget.PUBLISHER, shared=settings.shared
+            settings.dsn, purpose="publisher", schema=settings.schema, max_size=budget.PUBLISHER, shared=settings.shared
         )
         rates, registry, recent = Rates(), metrics(), RecentlyPublished(timings.totals.republish)
         self._publishers = Publishers(

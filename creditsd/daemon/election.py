@@ -132,7 +132,9 @@ class Election:
 
     async def _stand(self) -> None:
         """Connect, wait for our turn, and lead until the end, or until a connection is lost."""
-        async with connected(self._settings.direct_dsn, purpose="leader", direct=True) as session:
+        async with connected(
+            self._settings.direct_dsn, purpose="leader", schema=self._settings.schema, direct=True
+        ) as session:
             # Somebody is there who starts us; later on, nobody is helped by a daemon that does nothing.
             installation = await (schema.usable if self._started else schema.missing)(session, self._settings)
             self._started = True

@@ -11,6 +11,7 @@ from creditsd.daemon.state import DaemonState
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, rows
+from creditsd.postgres.session import schema_of
 
 log = structlog.get_logger()
 
@@ -45,7 +46,7 @@ class LeaderWatch:
             self._state.note("leader", "")
             return
         pid, role, application, changed, waits = found
-        ours = str(application).startswith("creditsd ")
+        ours = str(application).startswith(f"{schema_of(session)} ")
         seen = (pid, changed, waits) if ours else (pid,)
         if seen != self._seen:
             self._seen, self._since = seen, time.monotonic()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import LiteralString
+
+from psycopg import sql
 
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, kept, row, translated
+from creditsd.postgres.session import schema_of
 
 
 class Vacancy:
@@ -21,14 +25,14 @@ class Vacancy:
         if self._listens:
             return False
         async with kept(self._session):
-            await self._say("LISTEN creditsd_lead")
+            await self._say("LISTEN {}")
         self._listens = True
         return True
 
     async def ignore(self) -> None:
         """Listen no more: whoever leads is woken by the doorbell alone."""
         if self._listens:
-            await self._say("UNLISTEN creditsd_lead")
+            await self._say("UNLISTEN {}")
             self._listens = False
 
     async def announce(self) -> None:
@@ -36,6 +40,7 @@ class Vacancy:
         with contextlib.suppress(DatabaseUnavailable):
             await row(self._session, sql_files.sql("queries/leadership_returned"))
 
-    async def _say(self, statement: str) -> None:
+    async def _say(self, statement: LiteralString) -> None:
         with translated():
-            await self._session.execute(statement.encode())
+            channel = sql.Identifier(f"{schema_of(self._session)}_lead")
+            await self._session.execute(sql.SQL(statement).format(channel))

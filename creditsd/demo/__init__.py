@@ -144,7 +144,7 @@ async def _together(daemon: Daemon, beside: Sequence[Coroutine[Any, Any, None]])
 
 async def furnish(application: Connection, people: Sequence[Person]) -> None:
     """Make the tables and fill them, as an application does that has been there for a while."""
-    await application.execute(sql_files.sql("demo/tables").encode())
+    await application.execute(sql_files.sql("demo/tables"))
     async with application.transaction():
         for person in people:
             user_id = person.user_id

@@ -47,6 +47,7 @@ class DatabaseSource:
         self.pool = connections.pool(
             settings.dsn,
             purpose="reader",
+            schema=settings.schema,
             max_size=budget.READER,
             shared=settings.shared,
             patience_seconds=self._timings.patience_seconds,

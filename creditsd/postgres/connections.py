@@ -23,11 +23,13 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from creditsd.config.redact import redact_dsn
+from creditsd.config.types import DEFAULT_SCHEMA
 from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError, SessionEnded
 from creditsd.domain.total import Total
 from creditsd.postgres import pooler, sql_files
 from creditsd.postgres.notices import log_notice
 from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session
+from creditsd.postgres.sql_files import Query
 
 log = structlog.get_logger()
 
@@ -146,19 +148,22 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailable(_line(error)) from error
 
 
-async def connect(dsn: str, *, purpose: str, shared: bool = False, direct: bool = False) -> Connection:
-    """Open one autocommit connection, set up for our work.
+async def connect(
+    dsn: str, *, purpose: str, schema: str = DEFAULT_SCHEMA, shared: bool = False, direct: bool = False
+) -> Connection:
+    """Open one autocommit connection, set up for our work on the installation in `schema`.
 
     It may lead through a transaction pooler, as those that are `shared` are known to, unless it is to be `direct`.
     Raises ConfigError where the server answers but refuses who or what we ask for, and where a pooler lends what is to
     be direct; DatabaseUnavailable where it does not answer.
     """
-    connection = await _opened(Session, dsn, purpose)
+    named = f"{schema} {purpose}"
+    connection = await _opened(Session, dsn, named)
     try:
         with translated():
             if direct:
-                await _prove_own(connection, dsn, purpose)
-            await _configure(connection, shared=shared, direct=direct)
+                await _prove_own(connection, dsn, named)
+            await _configure(connection, schema=schema, shared=shared, direct=direct)
     except BaseException:
         await connection.close()
         raise
@@ -166,9 +171,11 @@ async def connect(dsn: str, *, purpose: str, shared: bool = False, direct: bool 
 
 
 @asynccontextmanager
-async def connected(dsn: str, *, purpose: str, shared: bool = False, direct: bool = False) -> AsyncIterator[Connection]:
+async def connected(
+    dsn: str, *, purpose: str, schema: str = DEFAULT_SCHEMA, shared: bool = False, direct: bool = False
+) -> AsyncIterator[Connection]:
     """Open a connection for as long as the block lasts."""
-    connection = await connect(dsn, purpose=purpose, shared=shared, direct=direct)
+    connection = await connect(dsn, purpose=purpose, schema=schema, shared=shared, direct=direct)
     try:
         yield connection
     finally:
@@ -183,6 +190,7 @@ def pool(
     *,
     purpose: str,
     max_size: int,
+    schema: str = DEFAULT_SCHEMA,
     shared: bool = False,
     patience_seconds: float = POOL_SECONDS,
 ) -> Pool:
@@ -194,8 +202,8 @@ def pool(
     return AsyncConnectionPool(
         dsn,
         connection_class=Session,
-        kwargs=_arguments(purpose) | {"prepare_threshold": None},  # old transaction poolers cannot
-        configure=partial(_configure, shared=shared),
+        kwargs=_arguments(f"{schema} {purpose}") | {"prepare_threshold": None},  # old transaction poolers cannot
+        configure=partial(_configure, schema=schema, shared=shared),
         check=AsyncConnectionPool.check_connection,
         min_size=0,
         max_size=max_size,
@@ -299,7 +307,7 @@ async def flushed(connection: Connection) -> AsyncIterator[None]:
             yield
 
 
-async def rows(connection: Connection, query: str, parameters: Any = None) -> list[TupleRow]:
+async def rows(connection: Connection, query: Query, parameters: Any = None) -> list[TupleRow]:
     """Run one statement of `sql/` and return its rows, in the binary format."""
     with translated():
         cursor = await connection.execute(query, parameters, binary=True)
@@ -307,13 +315,13 @@ async def rows(connection: Connection, query: str, parameters: Any = None) -> li
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
 
-async def row(connection: Connection, query: str, parameters: Any = None) -> TupleRow | None:
+async def row(connection: Connection, query: Query, parameters: Any = None) -> TupleRow | None:
     """Run one statement of `sql/` and return its first row, or None."""
     found = await rows(connection, query, parameters)
     return found[0] if found else None
 
 
-async def recomputed(connection: Connection, query: str, parameters: Any) -> Batch:
+async def recomputed(connection: Connection, query: Query, parameters: Any) -> Batch:
     """Run a statement that recomputes users, as `batch` does; users whose rows raise an error are set aside.
 
     They stop nobody else: the statement is run again, and the database then tries each of them apart.
@@ -324,13 +332,13 @@ async def recomputed(connection: Connection, query: str, parameters: Any) -> Bat
         log.warning("balances.tried_apart", reason=_line(error))
     try:
         async with connection.transaction():
-            await connection.execute("SET LOCAL creditsd.careful = on")
+            await connection.execute(sql_files.sql("careful"))
             return await batch(connection, query, parameters)
     except _OF_THE_ROWS as error:  # of no single user's: the ids themselves are not of the type they were
         raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
 
 
-async def batch(connection: Connection, query: str, parameters: Any) -> Batch:
+async def batch(connection: Connection, query: Query, parameters: Any) -> Batch:
     """Run a statement whose rows are (page, total …), where a row with a page has no total."""
     totals: list[Total] = []
     page: dict[str, Any] = {}
@@ -366,25 +374,24 @@ def read_as(user_id_type: str, user_id: str) -> Iterator[None]:
         raise InputError(f"{user_id!r} is not a user's id here: the table's are {user_id_type}") from error
 
 
-def _arguments(purpose: str) -> dict[str, Any]:
-    named = f"creditsd {purpose}"
+def _arguments(named: str) -> dict[str, Any]:
     return {"autocommit": True, "connect_timeout": CONNECT_SECONDS, "application_name": named, **_PARAMETERS}
 
 
-async def _opened(kind: type[Connection], dsn: str, purpose: str, **more: Any) -> Connection:
+async def _opened(kind: type[Connection], dsn: str, named: str, **more: Any) -> Connection:
     try:
-        return await kind.connect(dsn, **_arguments(purpose), **more)
+        return await kind.connect(dsn, **_arguments(named), **more)
     except psycopg.OperationalError as error:
         raise _not_connected(error, dsn) from error
 
 
-async def _prove_own(connection: Connection, dsn: str, purpose: str) -> None:
+async def _prove_own(connection: Connection, dsn: str, named: str) -> None:
     """Raise ConfigError where a pooler lends the session behind a connection to others."""
     if not await pooler.pooled(connection):
         return
     there = connection.info  # others must ask the same pooler, where a name has several addresses
     same = {"host": there.host, "hostaddr": there.hostaddr, "port": there.port} if there.hostaddr else {}
-    if await pooler.lends(connection, partial(_opened, AsyncConnection[TupleRow], dsn, purpose, **same)):
+    if await pooler.lends(connection, partial(_opened, AsyncConnection[TupleRow], dsn, named, **same)):
         raise ConfigError(pooler.LENT)
     if isinstance(connection, Session):
         connection.kept_pid = await pooler.server_pid(connection)
@@ -417,10 +424,12 @@ async def _ended(connection: Connection, pid: int, *, at_once: bool) -> bool:
     return found is not None and bool(found[0])
 
 
-async def _configure(connection: Connection, *, shared: bool = False, direct: bool = False) -> None:
+async def _configure(connection: Connection, *, schema: str, shared: bool = False, direct: bool = False) -> None:
     """Set the session up; only our side of it where a pooler may lend it to the application next."""
     set_json_loads(_decoded, connection)
     connection.add_notice_handler(log_notice)
+    if isinstance(connection, Session):
+        connection.schema = schema
     if not (isinstance(connection, Session) and not direct and (shared or await pooler.pooled(connection))):
         async with kept(connection):
             await connection.execute(SETTINGS)

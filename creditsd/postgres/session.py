@@ -10,6 +10,8 @@ from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
+from creditsd.config.types import DEFAULT_SCHEMA
+
 # Comes before anything else is looked up: whoever may create in a schema of the usual path could put a function there
 # that fits our call better than PostgreSQL's own, and it would run as us.
 _PATH = "search_path = pg_catalog, pg_temp"
@@ -71,6 +73,9 @@ class Session(AsyncConnection[TupleRow]):
     transaction, in which a statement runs that does not run in one already.
     """
 
+    schema = DEFAULT_SCHEMA
+    """The installation that what it runs is about."""
+
     shared = False
     kept_pid: int | None = None
     """The process that has served it so far, where a pooler lies in between that gives each client a session."""
@@ -92,6 +97,11 @@ class Session(AsyncConnection[TupleRow]):
             if self.shared and begins:
                 await super().execute(LOCAL_SETTINGS)
             yield opened
+
+
+def schema_of(connection: object) -> str:
+    """Return the installation that what a connection runs is about."""
+    return connection.schema if isinstance(connection, Session) else DEFAULT_SCHEMA
 
 
 async def limit_lock_waits(connection: AsyncConnection[Any], seconds: float) -> None:

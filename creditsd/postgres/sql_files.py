@@ -7,14 +7,32 @@ from functools import cache
 from pathlib import Path
 
 from psycopg import sql as fragments
+from psycopg.abc import AdaptContext
 
+from creditsd.config.types import DEFAULT_SCHEMA
 from creditsd.domain.errors import CreditsdError
 from creditsd.domain.total import Total
+from creditsd.postgres.session import schema_of
 
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 
 # `{name}` is a placeholder, `{{` and `}}` are braces; a brace by itself, as in '{}', is one too.
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)\}")
+
+# Where the SQL says `creditsd` and means the installation, which another one puts its own name in for: before a dot, as
+# a name by itself, in its triggers, its channels, and the names of its sessions. Everywhere else it is the command.
+_OURS = re.compile(
+    r"""
+    \bcreditsd_(?P<event>insert|update|delete|truncate)\b
+    | (?P<all_triggers>\bcreditsd\\_%)
+    | \bcreditsd(?=\.[a-z_%'])
+    | \bcreditsd(?=_lead\b)
+    | (?<=')creditsd(?='|\ (?:install|leader|doorbell|sleep|publisher|reader|operator)?')
+    | (?:(?<=SCHEMA\ )|(?<=schema\ )|(?<=NOTIFY\ ))creditsd\b
+    """,
+    re.VERBOSE,
+)
+_ABOUT_NONE = ("bench/", "demo/")
 
 # How the fields of a Total are read from a row called `total`, where it is not by their own names.
 _READ_AS = {
@@ -30,22 +48,38 @@ _READ_AS = {
 _COLUMNS = ", ".join(f"{_READ_AS.get(field, f'(total).{field}')} AS {field}" for field in Total._fields)
 
 
+class _Statement(fragments.Composable):
+    """A statement of `sql/` by its name: it reads for the installation that the connection is of which runs it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._name = name
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """Return its text, with the schema of the connection that runs it."""
+        return _encoded(self._name, schema_of(context.connection if context is not None else None))
+
+
+Query = str | fragments.Composed
+
+
 @cache
-def sql(name: str) -> str:
-    """Return the text of `sql/<name>.sql`, e.g. `sql("queries/balances_after")`, of what needs nothing filled in.
+def sql(name: str) -> fragments.Composed:
+    """Return `sql/<name>.sql`, e.g. `sql("queries/balances_after")`, of what needs nothing filled in, to be run.
 
     `{total_columns}` becomes the columns of a Total, in the order of its fields: of the row that is called `total`;
     `{leader_pid}` the query for the process of whoever leads.
     """
-    return filled(name)
+    filled(name, DEFAULT_SCHEMA)
+    return fragments.Composed([_Statement(name)])
 
 
-def filled(name: str, **values: fragments.Composable) -> str:
-    """Return the text of `sql/<name>.sql` with a value for each of its placeholders."""
+def filled(name: str, schema: str, **values: fragments.Composable) -> str:
+    """Return the text of `sql/<name>.sql` for one installation, with a value for each of its placeholders."""
     texts = {key: value.as_string(None) for key, value in values.items()} | {
         "total_columns": _COLUMNS,
-        "leader_pid": statement(_text("leader_pid")),
-        "users_changed": statement(_text("users_changed")),
+        "leader_pid": statement(_named("leader_pid", schema)),
+        "users_changed": statement(_named("users_changed", schema)),
     }
 
     def fill(found: re.Match[str]) -> str:
@@ -55,7 +89,13 @@ def filled(name: str, **values: fragments.Composable) -> str:
             raise CreditsdError(f"nothing to put at {found[0]} of {name}.sql")
         return texts[found[1]]
 
-    return _PLACEHOLDER.sub(fill, _text(name))
+    return _PLACEHOLDER.sub(fill, _named(name, schema))
+
+
+def trigger_name(event: str, schema: str) -> str:
+    """Return what an installation calls its trigger of an event: one table may carry those of several."""
+    # Not `creditsd_images_insert`: the first installation watches over whatever is called `creditsd_…`.
+    return f"creditsd_{event}" if schema == DEFAULT_SCHEMA else f"{event}_of_{schema}"
 
 
 def statement(text: str) -> str:
@@ -86,6 +126,28 @@ def keep_all() -> int:
     """Read every file once and for all, so that an upgrade may replace them under this process; return how many."""
     names = [str(path.relative_to(_folder()).with_suffix("")) for path in sorted(_folder().rglob("*.sql"))]
     return len([_text(name) for name in names])
+
+
+@cache
+def _encoded(name: str, schema: str) -> bytes:
+    return filled(name, schema).encode()
+
+
+@cache
+def _named(name: str, schema: str) -> str:
+    """Return the text of a file as it reads for one installation."""
+    text = _text(name)
+    if schema == DEFAULT_SCHEMA or name.startswith(_ABOUT_NONE):
+        return text
+
+    def put(found: re.Match[str]) -> str:
+        if found["event"]:
+            return trigger_name(found["event"], schema)
+        if found["all_triggers"]:
+            return trigger_name("%", schema).replace("_", r"\_")
+        return schema
+
+    return _OURS.sub(put, text)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Puts the schema `creditsd` and the triggers into a database, as often as it is asked, and takes them away again."""
+"""Puts our schema and the triggers into a database, as often as it is asked, and takes them away again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from creditsd.config.types import parse_relation
 from creditsd.domain.errors import DatabaseUnavailable, NotAgreed, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, check_own, connected, row, rows, translated
-from creditsd.postgres.session import limit_lock_waits
+from creditsd.postgres.session import limit_lock_waits, schema_of
 from creditsd.schema import grants, hints, installation, triggers
 from creditsd.schema.installation import Installation, missing, usable
 from creditsd.schema.source_table import SourceTable
@@ -47,7 +47,7 @@ async def install(settings: Settings, *, agreed: bool = False) -> Installed:
     Gives up a lock on the table after `lock_timeout_seconds` and tries again for `lock_wait_seconds`, so that the
     application never queues behind us. Raises SchemaError, DatabaseUnavailable.
     """
-    async with connected(settings.direct_dsn, purpose="install", direct=True) as connection:
+    async with connected(settings.direct_dsn, purpose="install", schema=settings.schema, direct=True) as connection:
         return await _patiently(connection, settings, lambda: _install(connection, settings, agreed=agreed))
 
 
@@ -56,13 +56,13 @@ async def uninstall(settings: Settings, *, agreed: bool = False) -> Installed:
 
     Raises NotAgreed where a daemon leads, unless a person has `agreed`.
     """
-    async with connected(settings.direct_dsn, purpose="uninstall", direct=True) as connection:
+    async with connected(settings.direct_dsn, purpose="uninstall", schema=settings.schema, direct=True) as connection:
         return await _patiently(connection, settings, lambda: _uninstall(connection, agreed=agreed))
 
 
 async def script(settings: Settings) -> str:
     """Return the SQL that `install` would run on a database where nothing is installed."""
-    async with connected(settings.dsn, purpose="install", shared=settings.shared) as connection:
+    async with connected(settings.dsn, purpose="install", schema=settings.schema, shared=settings.shared) as connection:
         source = await SourceTable.inspect(connection, settings)
         async with connection.transaction():
             source = await source.with_condition(connection, "pg_temp")
@@ -71,9 +71,9 @@ async def script(settings: Settings) -> str:
             *installation.repeatable(source, settings),
             *(await triggers.statements(connection, source)),
             installation.note(source, settings),
-            grants.daemon(settings.role or "your_role", commented=not settings.role),
-            grants.reader(settings.reader or "authenticated", commented=not settings.reader),
-            sql_files.sql("queries/guarded").strip() + ";",
+            grants.daemon(settings.schema, settings.role or "your_role", commented=not settings.role),
+            grants.reader(settings.schema, settings.reader or "authenticated", commented=not settings.reader),
+            sql_files.filled("queries/guarded", settings.schema).strip() + ";",
         ]
     return "BEGIN;\n\n" + "\n\n".join(part.strip() for part in parts) + "\n\nCOMMIT;\n"
 
@@ -92,7 +92,7 @@ async def _patiently(
                 async with connection.transaction():
                     await check_own(connection)
                     await limit_lock_waits(connection, min(turn_seconds, max(deadline - time.monotonic(), 0.05)))
-                    await connection.execute(sql_files.sql("queries/install_turn").encode())
+                    await connection.execute(sql_files.sql("queries/install_turn"))
                     turn = True
                     await limit_lock_waits(connection, settings.lock_timeout_seconds)
                     with _naming_dependents():
@@ -114,6 +114,7 @@ async def _patiently(
 
 async def _install(connection: Connection, settings: Settings, *, agreed: bool) -> Installed:
     source = await _installable(connection, settings)
+    await installation.check_name(connection)
     installed = await installation.found(connection)
     settings = _remembering(settings, installed)
     done: list[str] = []
@@ -130,7 +131,7 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
     changed = migrated or retyped or not await _as_made(connection, source, settings, installed)
     if changed:
         await _replace(connection, source, settings, retyped=retyped)
-        await grants.let_read_source(connection, readers)
+        await grants.let_read_source(connection, settings.schema, readers)
         done += [f"gave user_id the type {source.user_id_type[0]}"] if retyped else []
         done.append("made the functions")
         done += [] if installed is None else hints.newly_read(source, installed)
@@ -140,7 +141,7 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
     done += put
     if (put or retyped) and installed is not None:
         # What was written while a trigger was missing, nobody has seen.
-        await connection.execute(sql_files.sql("queries/table_mended").encode())
+        await connection.execute(sql_files.sql("queries/table_mended"))
         done.append("asked for everyone to be recomputed")
     if changed or (installed is not None and settings.role != installed.role):
         await connection.execute(installation.note(source, settings).encode())
@@ -225,8 +226,8 @@ async def _uninstall(connection: Connection, *, agreed: bool) -> Installed:
         await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), sql.SQL(relation)))
         done.append(f"dropped {trigger} of {relation}")
     await _drop_functions(connection)
-    await connection.execute(sql_files.sql("uninstall").encode())
-    return Installed(done=[*done, "dropped the schema creditsd"], notes=[])
+    await connection.execute(sql_files.sql("uninstall"))
+    return Installed(done=[*done, f"dropped the schema {schema_of(connection)}"], notes=[])
 
 
 @contextmanager
@@ -242,7 +243,7 @@ def _naming_dependents() -> Iterator[None]:
 async def _replace(connection: Connection, source: SourceTable, settings: Settings, *, retyped: bool) -> None:
     """Make every function anew; what triggers, and others' views, hold on to is replaced in place."""
     await _drop_functions(connection)
-    await connection.execute("DROP TYPE IF EXISTS creditsd.total")
+    await connection.execute(sql.SQL("DROP TYPE IF EXISTS {}").format(sql.Identifier(settings.schema, "total")))
     if retyped:
         await connection.execute(source.filled("retype/tables").encode())
     for statement in installation.repeatable(source, settings):

@@ -16,6 +16,7 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, rows
+from creditsd.postgres.session import schema_of
 from creditsd.schema import triggers
 from creditsd.schema.source_table import SourceTable
 
@@ -151,9 +152,11 @@ async def compare(connection: Connection, settings: Settings) -> Comparison:
     misowned = await row(connection, sql_files.sql("queries/misowned"), {"relation": source.oid})
     if misowned is not None:
         function, lends, owner = misowned
-        divergences.append(Divergence(f"creditsd.{function} runs as {lends}, not as {owner}, who owns the table"))
+        divergences.append(
+            Divergence(f"{source.schema}.{function} runs as {lends}, not as {owner}, who owns the table")
+        )
     elif not await functions_as_made(connection, installation):
-        divergences.append(Divergence("functions of the schema creditsd are not as they were made"))
+        divergences.append(Divergence(f"functions of the schema {source.schema} are not as they were made"))
     return Comparison(installation, divergences)
 
 
@@ -174,7 +177,9 @@ async def found(connection: Connection) -> Installation | None:
         return None
     there = await row(connection, sql_files.sql("queries/installation"))
     if there is None:
-        raise SchemaError("the schema creditsd is there, but empty: run `creditsd uninstall`, then `creditsd install`")
+        raise SchemaError(
+            f"the schema {schema_of(connection)} is there, but empty: run `creditsd uninstall`, then `creditsd install`"
+        )
     return Installation(*there)
 
 
@@ -184,6 +189,16 @@ async def functions_as_made(connection: Connection, installation: Installation) 
         return False
     now = await row(connection, sql_files.sql("queries/functions_digest"))
     return now is not None and now[0] == installation.functions
+
+
+async def check_name(connection: Connection) -> None:
+    """Raise SchemaError where the schema that we would make is there, and somebody else's."""
+    is_ours, is_there = (await rows(connection, sql_files.sql("queries/installed")))[0]
+    if is_there and not is_ours:
+        raise SchemaError(
+            f"there is a schema {schema_of(connection)} that creditsd has not made: set schema (CREDITSD_SCHEMA) to a "
+            "name of its own, or drop that one"
+        )
 
 
 def not_newer(installation: Installation) -> None:
@@ -196,11 +211,11 @@ def not_newer(installation: Installation) -> None:
 def repeatable(source: SourceTable, settings: Settings) -> list[str]:
     """Return what is made anew whenever it differs: the functions, and who may use them."""
     ring = "capture/ring" if settings.wakeup == "doorbell" else "capture/no_ring"
-    capture = sql_files.filled("capture/functions", **source.fragments(), ring=sql.SQL(sql_files.sql(ring).strip()))
+    capture = source.filled("capture/functions", ring=sql.SQL(sql_files.filled(ring, source.schema).strip()))
     return [
         *(source.filled(f"functions/{name}", user_claim=_step_by_step(settings.http.user_claim)) for name in FUNCTIONS),
         capture,
-        sql_files.sql("capture/rights"),
+        source.filled("capture/rights"),
         source.filled("capture/owner"),
     ]
 
@@ -232,7 +247,7 @@ def note(source: SourceTable, settings: Settings) -> str:
         "role": settings.role,
     }
     literals = {name: sql.Literal(value) for name, value in values.items()}
-    return sql_files.filled("queries/note_installation", **literals).strip() + ";"
+    return sql_files.filled("queries/note_installation", source.schema, **literals).strip() + ";"
 
 
 def _unread(installation: Installation | None) -> Divergence | None:

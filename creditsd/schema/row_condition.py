@@ -88,14 +88,14 @@ async def _read(connection: Connection, source: SourceSettings, schema: str) -> 
         "table": sql.Identifier(*source.relation),
         "condition": sql.SQL(source.where),
     }
-    await row(connection, sql_files.filled("queries/condition_copied", **names))
+    await row(connection, sql_files.filled("queries/condition_copied", schema, **names))
     await _search(connection, "pg_catalog", source.relation[0], "pg_temp")
     # The order matters: only what is one expression may stand in a statement that could do more than read. And binary
     # results are had by a protocol that takes no second statement.
     for each in ("queries/condition_in_round", "queries/condition_in_square", "queries/condition_parsed"):
-        await connection.execute(sql_files.filled(each, **names).encode(), binary=True)
+        await connection.execute(sql_files.filled(each, schema, **names).encode(), binary=True)
     await _search(connection, "pg_catalog", "pg_temp")
-    found = await row(connection, sql_files.filled("queries/condition_read", **names))
+    found = await row(connection, sql_files.filled("queries/condition_read", schema, **names))
     assert found is not None
     return _Read(*found)
 

@@ -64,10 +64,12 @@ class TableColumn:
 class SourceTable:
     """The application's table: what it is, and the SQL fragments its columns become.
 
-    `condition` is `source.where` once it is read; before that, the fragments say it as it was written.
+    `schema` is that of the installation it is read for. `condition` is `source.where` once it is read; before that, the
+    fragments say it as it was written.
     """
 
     settings: SourceSettings
+    schema: str
     oid: int
     owner: str
     may_install: bool
@@ -106,6 +108,7 @@ class SourceTable:
         ]
         made = cls(
             settings=source,
+            schema=settings.schema,
             oid=oid,
             owner=owner,
             may_install=may_install,
@@ -134,12 +137,15 @@ class SourceTable:
                 raise self._wrong_type(column, f'timestamp with time zone, or source.columns.{key} = "" to do without')
         self._check_statuses(settings.expire_empty)
 
-    async def with_condition(self, connection: Connection, schema: str = "creditsd") -> SourceTable:
-        """Return it with `source.where` as PostgreSQL reads it, in a schema where we may create. Raises ConfigError."""
+    async def with_condition(self, connection: Connection, schema: str = "") -> SourceTable:
+        """Return it with `source.where` as PostgreSQL reads it, in a schema where we may create, ours if none is named.
+
+        Raises ConfigError.
+        """
         if not self.settings.where:
             return self
         types = {name: column.type for name, column in self.columns.items()}
-        condition = await RowCondition.read(connection, self.settings, types, schema=schema)
+        condition = await RowCondition.read(connection, self.settings, types, schema=schema or self.schema)
         return replace(self, condition=condition)
 
     def column(self, key: str) -> TableColumn | None:
@@ -154,7 +160,7 @@ class SourceTable:
 
     def filled(self, name: str, **others: Fragment) -> str:
         """Return the text of `sql/<name>.sql` as it reads for this table, but for some fragments."""
-        return sql_files.filled(name, **(self.fragments() | others))
+        return sql_files.filled(name, self.schema, **(self.fragments() | others))
 
     def fragments(self) -> dict[str, Fragment]:
         """Return what the templates of `sql/` name, by name."""
@@ -174,7 +180,7 @@ class SourceTable:
             "user_id_collation": self._user_id_collation(),
             **self._fits(),
             "status": self._name("status"),
-            "credits_value": sql.SQL("creditsd.amount(t.{})").format(self._name("credits")),
+            "credits_value": sql.SQL("{}.amount(t.{})").format(sql.SQL(self.schema), self._name("credits")),
             "plan_type_value": self._text("plan_type"),
             "membership_value": self._text("membership"),
             "subscription_id_value": self._text("subscription_id"),
@@ -187,7 +193,7 @@ class SourceTable:
             "one_time_types": sql.Literal(_array(words.one_time_types)),
             "expired_status": sql.Literal(words.expired_status),
         }
-        return mapping | {"source": sql.SQL(_subquery(sql_files.filled("source", **mapping)))}
+        return mapping | {"source": sql.SQL(_subquery(sql_files.filled("source", self.schema, **mapping)))}
 
     def _read(self) -> list[str]:
         """Return the columns that totals are made of, each once; those that are not there yet as well."""
@@ -197,7 +203,7 @@ class SourceTable:
     def _starts(self) -> dict[str, Fragment]:
         """Return what says of a row when it begins; nothing more is computed where none begins later."""
         has_starts = self.column("starts_at") is not None
-        changes_at = sql_files.sql("time/starts_and_ends" if has_starts else "time/ends")
+        changes_at = sql_files.filled("time/starts_and_ends" if has_starts else "time/ends", self.schema)
         return {
             "starts_at_value": self._time("starts_at", beyond="'infinity'::timestamptz"),
             "changes_at": sql.SQL(textwrap.indent(sql_files.statement(changes_at), " " * 12).strip()),

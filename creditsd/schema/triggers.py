@@ -12,8 +12,7 @@ from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, rows
 from creditsd.schema.source_table import SourceTable
 
-TRIGGERS = ("creditsd_insert", "creditsd_update", "creditsd_delete", "creditsd_truncate")
-_TRUNCATE = "creditsd_truncate"
+EVENTS = ("insert", "update", "delete", "truncate")
 
 _SAID = {
     "missing": "are missing",
@@ -29,6 +28,7 @@ class Trigger(NamedTuple):
     relation: str
     partition: bool
     name: str
+    event: str
     cloned: bool
     state: Literal["right", "missing", "another", "disabled", "conditional"]
 
@@ -38,7 +38,7 @@ class Trigger(NamedTuple):
 
         Until an install has put it there, a truncate is noticed by the partition's file.
         """
-        return self.state == "right" or (self.partition and self.name == _TRUNCATE and self.state == "missing")
+        return self.state == "right" or (self.partition and self.event == "truncate" and self.state == "missing")
 
 
 async def found(connection: Connection, source: SourceTable) -> list[Trigger]:
@@ -80,8 +80,8 @@ async def put_right(connection: Connection, source: SourceTable) -> list[str]:
         touched[each.relation] = None
     for each in await found(connection, source):
         # The table's own are cloned onto its partitions.
-        if each.state == "missing" and not (each.partition and each.name != _TRUNCATE):
-            await connection.execute(_made(each).encode())
+        if each.state == "missing" and not (each.partition and each.event != "truncate"):
+            await connection.execute(_made(each, source.schema).encode())
             touched[each.relation] = None
     for each in await found(connection, source):
         if each.state != "right":
@@ -93,14 +93,14 @@ async def put_right(connection: Connection, source: SourceTable) -> list[str]:
 async def statements(connection: Connection, source: SourceTable) -> list[str]:
     """Return the SQL that puts them on a table which has none."""
     wanted = await found(connection, source)
-    made = [_made(each) for each in wanted if not (each.partition and each.name != _TRUNCATE)]
+    made = [_made(each, source.schema) for each in wanted if not (each.partition and each.event != "truncate")]
     return [*made, *(_always(each) + ";" for each in wanted)]
 
 
 def definitions(source: SourceTable) -> list[str]:
     """Return how they are made on the table itself."""
     table = source.fragments()["table"]
-    return [sql_files.filled(f"capture/{name}", table=table) for name in TRIGGERS]
+    return [sql_files.filled(f"capture/creditsd_{event}", source.schema, table=table) for event in EVENTS]
 
 
 async def _drop_astray(connection: Connection, source: SourceTable) -> list[str]:
@@ -114,15 +114,15 @@ async def _drop_astray(connection: Connection, source: SourceTable) -> list[str]
 
 def _misplaced(triggers: Sequence[Trigger]) -> Iterable[Trigger]:
     """Yield what must go before it can be made anew; what PostgreSQL has cloned goes with what it was cloned from."""
-    unclonable = {each.name for each in triggers if each.partition and each.state == "missing"} - {_TRUNCATE}
+    unclonable = {each.event for each in triggers if each.partition and each.state == "missing"} - {"truncate"}
     for each in triggers:
         root = not each.partition and each.state != "missing"
-        if not each.cloned and (each.state == "another" or (root and each.name in unclonable)):
+        if not each.cloned and (each.state == "another" or (root and each.event in unclonable)):
             yield each
 
 
-def _made(trigger: Trigger) -> str:
-    return sql_files.filled(f"capture/{trigger.name}", table=sql.SQL(trigger.relation))
+def _made(trigger: Trigger, schema: str) -> str:
+    return sql_files.filled(f"capture/creditsd_{trigger.event}", schema, table=sql.SQL(trigger.relation))
 
 
 def _always(trigger: Trigger) -> str:

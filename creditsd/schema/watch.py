@@ -71,7 +71,7 @@ class TableWatch:
         """
         found = await row(connection, sql_files.sql("queries/fingerprint"))
         if found is None:
-            raise SchemaError("the schema creditsd is incomplete: run `creditsd install`")
+            raise SchemaError(f"the schema {self._settings.schema} is incomplete: run `creditsd install`")
         fingerprint, changed = found
         if fingerprint != self._seen or self._divergences:
             self._heed((await compare(connection, self._settings)).divergences)
@@ -91,7 +91,8 @@ class TableWatch:
         except DatabaseUnavailable as error:
             if not isinstance(error.__cause__, errors.LockNotAvailable):
                 raise
-            hint = "end what holds creditsd.balances or creditsd.history, or revoke what was granted on them"
+            ours = self._settings.schema
+            hint = f"end what holds {ours}.balances or {ours}.history, or revoke what was granted on them"
             log.warning("schema.rows_unguarded", reason="somebody may read totals of others", hint=hint)
             return
         if let_in:

@@ -12,6 +12,7 @@ SELECT
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS relation,
     c.relispartition AND r.level > 0 AS partition,
     wanted.name AS trigger,
+    replace(wanted.function, 'capture_', '') AS event,
     t.tgparentid IS DISTINCT FROM 0 AND t.oid IS NOT NULL AS cloned,
     CASE
         WHEN t.oid IS NULL THEN 'missing'

@@ -76,7 +76,7 @@ class SteppedDatabase:
 
     def pause(self, *, paused: bool) -> None:
         query = "queries/sink_paused" if paused else "queries/sink_resumed"
-        self._connection.execute(sql_files.sql(query).encode(), {"name": "memory"})
+        self._connection.execute(sql_files.sql(query), {"name": "memory"})
 
     def retry(self) -> None:
         """Have everything that was refused be due."""
@@ -84,7 +84,7 @@ class SteppedDatabase:
 
     def replay(self) -> None:
         """Have everything told again."""
-        self._connection.execute(sql_files.sql("queries/sink_replayed").encode(), {"name": "memory"})
+        self._connection.execute(sql_files.sql("queries/sink_replayed"), {"name": "memory"})
 
     def tell(self, version: int) -> None:
         """Move the cursor, as another daemon does."""

@@ -45,7 +45,7 @@ class Sleeper:
         """Do what may be done next: go towards sleep, and turn round now and then."""
         match self.mode:
             case "awake":
-                self._asking = asyncio.create_task(self._keeper.execute(sql_files.sql("queries/sleep_taken").encode()))
+                self._asking = asyncio.create_task(self._keeper.execute(sql_files.sql("queries/sleep_taken")))
                 await eventually(self._known)
                 self.mode = "asking"
             case "asking" if await self.granted():
@@ -86,7 +86,7 @@ class Sleeper:
             with contextlib.suppress(psycopg.errors.QueryCanceled):
                 await self._asking
         self._asking = None
-        await self._keeper.execute(sql_files.sql("queries/sleep_released").encode())
+        await self._keeper.execute(sql_files.sql("queries/sleep_released"))
         self.mode = "awake"
 
     async def heard(self) -> bool:
@@ -208,7 +208,7 @@ async def test_a_dead_daemon_leaves_no_sleep_behind_and_the_next_waits_for_the_s
 ) -> None:
     async with installation.connect() as writer, Sleeper.opened(installation, settings) as successor:
         async with installation.connect() as dead:
-            await dead.execute(sql_files.sql("queries/sleep_taken").encode())
+            await dead.execute(sql_files.sql("queries/sleep_taken"))
             await dead.execute("LISTEN creditsd")
         await eventually(successor.nobody_holds_k)
         await writer.execute("BEGIN")

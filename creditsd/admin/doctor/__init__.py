@@ -38,7 +38,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield each
     async with AsyncExitStack() as stack:
         try:
-            opened = connected(settings.dsn, purpose="doctor", shared=settings.shared)
+            opened = connected(settings.dsn, purpose="doctor", schema=settings.schema, shared=settings.shared)
             connection = await stack.enter_async_context(opened)
         except CreditsdError as error:
             yield failed("server", error)

@@ -6,12 +6,13 @@ import secrets
 import time
 from collections.abc import Sequence
 
+from psycopg import sql
+
 from creditsd.admin.doctor.finding import Finding, good, note, problem
 from creditsd.config.settings import Settings
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, translated
 
-CHANNEL = "creditsd_doctor"
 PATIENCE_SECONDS = 5.0
 
 
@@ -19,12 +20,13 @@ async def examine(connection: Connection, settings: Settings) -> Sequence[Findin
     """Ring the way that writers ring, and hear it the way that the daemon does."""
     if settings.wakeup == "poll":
         return [note("doorbell", f"off (wakeup = poll): the daemon looks every {settings.poll_seconds:g} s")]
-    async with connected(settings.direct_dsn, purpose="doctor", direct=True) as listening:
+    channel = f"{settings.schema}_doctor"
+    async with connected(settings.direct_dsn, purpose="doctor", schema=settings.schema, direct=True) as listening:
         with translated():
-            await listening.execute(f"LISTEN {CHANNEL}")
+            await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         began = time.monotonic()
         token = secrets.token_hex(8)
-        await row(connection, sql_files.sql("queries/doctor_rung"), {"channel": CHANNEL, "payload": token})
+        await row(connection, sql_files.sql("queries/doctor_rung"), {"channel": channel, "payload": token})
         with translated():
             async for heard in listening.notifies(timeout=PATIENCE_SECONDS):
                 if heard.payload == token:

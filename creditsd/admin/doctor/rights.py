@@ -16,7 +16,7 @@ async def examine(connection: Connection, settings: Settings) -> Sequence[Findin
     """Look for what sql/grants.sql grants and these roles do not have; the leader comes by `listen_dsn`."""
     found = dict([await _lacking(connection)])
     if settings.listen_dsn:
-        async with connected(settings.direct_dsn, purpose="doctor", direct=True) as direct:
+        async with connected(settings.direct_dsn, purpose="doctor", schema=settings.schema, direct=True) as direct:
             found |= dict([await _lacking(direct)])
     return [_said(role, lacking) for role, lacking in found.items()]
 

@@ -62,7 +62,7 @@ class Backend:
         self._settings = settings
         self._timings = timings or Timings()
         self._pool = connections.pool(
-            settings.dsn, purpose="operator", max_size=budget.OPERATOR, shared=settings.shared
+            settings.dsn, purpose="operator", schema=settings.schema, max_size=budget.OPERATOR, shared=settings.shared
         )
         self._rates = rates
         self._publishers = publishers
