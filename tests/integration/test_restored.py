@@ -15,7 +15,7 @@ from tests.integration.play import ADD
 from tests.integration.running import running
 
 LATE = user(99)
-LEADER = sql_files.sql("queries/leader_found")
+LEADER = sql_files.filled("queries/leader_found", "creditsd")
 SPENT = "UPDATE user_credits SET credits = 3 WHERE user_id = %s"
 
 
