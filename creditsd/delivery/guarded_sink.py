@@ -9,7 +9,7 @@ import structlog
 
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.sinks import Choosing, Rejection, Sink, SinkBusy
+from creditsd.sinks import Choosing, Owned, Rejection, Sink, SinkBusy
 
 log = structlog.get_logger()
 
@@ -31,14 +31,16 @@ class GuardedSink:
         """The most totals one `deliver` takes."""
         return self._sink.max_batch
 
-    async def open(self) -> None:
-        """Connect, unless it is connected. Raises SinkUnavailable."""
+    async def open(self, owner: str) -> None:
+        """Connect, unless it is connected, as an installation. Raises SinkUnavailable, also where another one does."""
         if self._open:
             return
         if self._cut_off:  # what may still be on its way must not arrive after what comes next
             await self.close()
         with self._guarded():
             await self._sink.open()
+            if isinstance(self._sink, Owned):
+                await self._sink.own(owner)
         self._open = True
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:

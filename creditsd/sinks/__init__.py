@@ -108,6 +108,14 @@ class Telling(Sink, Protocol):
 
 
 @runtime_checkable
+class Owned(Sink, Protocol):
+    """A sink whose receiver remembers who writes there: two installations would replace each other's totals."""
+
+    async def own(self, owner: str) -> None:
+        """Note who writes there, once it is open. Raises SinkUnavailable where that is another one."""
+
+
+@runtime_checkable
 class Choosing(Sink, Protocol):
     """A sink that delivers the events it subscribed to: each that is `owed` of a total, in their order."""
 

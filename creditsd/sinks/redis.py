@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ _PAGE_ENTRIES = 1000
 
 _SCRIPT = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+# Beside the prefix, and not beneath it: whoever looks for totals finds nothing else there. It is renewed each hour in
+# which something is delivered; whatever an installation has left behind that is gone holds nobody up for longer than a day.
+_OWNER = "creditsd:owner:"
+_OWNED_SECONDS = 86_400
+_RENEW_SECONDS = 3600.0
 
 _FOREIGN = -1  # what the script answers for a key of another type
 
@@ -54,6 +61,8 @@ class RedisSink:
         self._name = name
         self._server = server
         self._options = options
+        self._owner = ""
+        self._renew_at = 0.0
         # The keys of a cluster live in different slots, and a call reaches one slot only.
         self._totals_per_call = 1 if server.cluster else _TOTALS_PER_CALL
 
@@ -64,12 +73,32 @@ class RedisSink:
         except broker.FAILURES as error:
             raise await self._failed(error) from None
 
+    async def own(self, owner: str) -> None:
+        """Note beside the prefix whose totals stand there. Raises SinkUnavailable where they are another one's."""
+        key = _OWNER + self._options.prefix
+        claim = ("SET", key, owner, "EX", _OWNED_SECONDS)
+        _, held = await self._send([(*claim, "NX"), ("GET", key)])
+        if isinstance(held, Exception):
+            return  # a user that may not ask, mostly
+        there = _bytes(held or b"").decode(errors="replace")
+        if there and there != owner:
+            self._renew_at = 0.0
+            reason = (
+                f"the prefix {self._options.prefix!r} is that of {there} (database.schema), and this is {owner}: give "
+                f"this sink another prefix, or, where that one is gone, DEL {key} in Redis"
+            )
+            raise SinkUnavailable(f"sink {self._name}: {one_line(reason)}")
+        await self._send([claim])
+        self._owner, self._renew_at = owner, time.monotonic() + _RENEW_SECONDS
+
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         """Store and publish each total that is newer than the one held, in one round trip.
 
         Refused is only a total whose key holds something that is not a string: replacing another
         program's list or hash would destroy it.
         """
+        if self._owner and time.monotonic() >= self._renew_at:
+            await self.own(self._owner)
         if self._options.stream and self._server.cluster:
             await self._append(totals)
         step = self._totals_per_call

@@ -18,6 +18,7 @@ from creditsd.schema import install as schema
 from tests.conftest import Database, eventually
 from tests.integration.line import USER, MemorySink, configured, installed
 from tests.integration.running import running, until
+from tests.servers import Valkey
 
 IMAGES = "creditsd_images"
 ADD = "INSERT INTO user_credits (user_id, credits, status, plan_type, membership) VALUES (%s, %s, 'active', 'one_time', %s)"
@@ -217,3 +218,26 @@ async def test_two_daemons_of_one_installation_still_take_turns(reference_table:
 def test_every_word_that_postgresql_reserves_is_refused(database: Database) -> None:
     reserved = {word for (word,) in database.run("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')")}
     assert reserved <= _RESERVED
+
+
+async def test_a_second_installation_at_the_first_ones_prefix_stands_still_until_it_has_its_own(
+    reference_table: Database, valkey: Valkey
+) -> None:
+    def cached(**more: object) -> Settings:
+        return configured(reference_table, sinks=[{"name": "cache", "url": valkey.url, "prefix": "c:"}], **more)
+
+    first, second = cached(), cached(schema=IMAGES)
+    async with two(reference_table, first, second):
+
+        async def refused() -> list[str]:
+            found = []
+            for settings in (first, second):
+                async with Inspector.opened(settings, purpose="test") as inspector:
+                    found += [
+                        each.last_error or "" for each in (await inspector.status()).sinks if each.name == "cache"
+                    ]
+            return [each for each in found if each]
+
+        (said,) = await eventually(refused)
+        assert "the prefix 'c:' is that of" in said
+        assert "give this sink another prefix" in said

@@ -122,10 +122,14 @@ async def test_each_right_that_is_granted_is_named_where_it_is_missing(owned: Da
     for privilege, each in pairs:
         kind = "FUNCTION " if privilege == "EXECUTE" else ""
         owned.run(f"REVOKE {privilege} ON {kind}{each} FROM {other_role}")
-        assert named.run(sql_files.filled("queries/rights_lacking", "creditsd")) == [(other_role, [f"{privilege} on {each}"])]
+        assert named.run(sql_files.filled("queries/rights_lacking", "creditsd")) == [
+            (other_role, [f"{privilege} on {each}"])
+        ]
         owned.run(f"GRANT {privilege} ON {kind}{each} TO {other_role}")
     owned.run(f"REVOKE SELECT ON creditsd.balances FROM {other_role}")
-    assert named.run(sql_files.filled("queries/rights_lacking", "creditsd")) == [(other_role, ["SELECT on creditsd.balances"])]
+    assert named.run(sql_files.filled("queries/rights_lacking", "creditsd")) == [
+        (other_role, ["SELECT on creditsd.balances"])
+    ]
 
 
 async def test_every_function_that_lends_its_rights_is_the_owners_and_looks_names_up_in_the_catalog(
