@@ -17,6 +17,7 @@ from creditsd.admin.doctor import Finding
 from creditsd.admin.failed_deliveries import FailedDelivery
 from creditsd.admin.forget import Forgotten
 from creditsd.admin.inspect import DOORBELL, Explanation, Status
+from creditsd.admin.installations import ListedInstallation
 from creditsd.admin.sink_condition import COUNTED
 from creditsd.admin.sinks import ListedSink
 from creditsd.admin.verify import Drift, Verdict
@@ -126,6 +127,22 @@ def status(console: Console, found: Status, strangers: Sequence[str] = ()) -> No
         facts.add_row(aside.problem, _text(told, style="red"))
     console.print(facts)
     sinks(console, found.sinks)
+
+
+def installations(console: Console, found: Sequence[ListedInstallation]) -> None:
+    """Show the installations of a database, one a line."""
+    if not found:
+        console.print("creditsd is not installed in this database", style="yellow")
+        return
+    table = _columns("schema", "table", "version", "leader", "unread", "lag", right=("version", "unread", "lag"))
+    for each in found:
+        if each.problem:
+            table.add_row(each.schema, _text(each.problem, style="red"))
+            continue
+        leader = _text("none", "red") if each.leader_pid is None else _text(f"process {each.leader_pid}", "green")
+        lag = "" if each.leader_pid is None else f"{each.lag_seconds or 0:.1f} s"
+        table.add_row(each.schema, each.table, str(each.migration), leader, _counted(each.unread or 0), lag)
+    console.print(table)
 
 
 def failed_deliveries(console: Console, found: Sequence[FailedDelivery]) -> None:

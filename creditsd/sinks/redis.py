@@ -30,7 +30,7 @@ _SCRIPT = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 # Beside the prefix, and not beneath it: whoever looks for totals finds nothing else there. It is renewed each hour in
-# which something is delivered; whatever an installation has left behind that is gone holds nobody up for longer than a day.
+# which something is delivered; what an installation that is gone has left behind holds nobody up for more than a day.
 _OWNER = "creditsd:owner:"
 _OWNED_SECONDS = 86_400
 _RENEW_SECONDS = 3600.0

@@ -11,6 +11,7 @@ import pytest
 
 from creditsd.admin.doctor import examine
 from creditsd.admin.inspect import Inspector
+from creditsd.admin.installations import listed
 from creditsd.config.settings import Settings
 from creditsd.config.types import _RESERVED
 from creditsd.domain.errors import NotAgreed, SchemaError
@@ -21,7 +22,10 @@ from tests.integration.running import running, until
 from tests.servers import Valkey
 
 IMAGES = "creditsd_images"
-ADD = "INSERT INTO user_credits (user_id, credits, status, plan_type, membership) VALUES (%s, %s, 'active', 'one_time', %s)"
+ADD = (
+    "INSERT INTO user_credits (user_id, credits, status, plan_type, membership) "
+    "VALUES (%s, %s, 'active', 'one_time', %s)"
+)
 
 # Wherever the catalog keeps what we have made: the text of it all.
 MADE = """
@@ -171,7 +175,7 @@ async def test_a_trigger_that_is_missing_is_missed_by_its_own_installation(refer
     reference_table.run(f"DROP TRIGGER insert_of_{IMAGES} ON user_credits")
     async with Inspector.opened(first, purpose="test") as inspector:
         assert (await inspector.status()).problems == []
-    with pytest.raises(SchemaError, match="triggers are missing on public.user_credits"):
+    with pytest.raises(SchemaError, match="triggers are missing on public"):
         async with Inspector.opened(second, purpose="test"):
             pass
 
@@ -192,6 +196,27 @@ async def test_a_schema_of_somebody_elses_is_left_alone(reference_table: Databas
         await schema.install(settings)
     assert (await schema.uninstall(settings)).done == []
     assert reference_table.run("SELECT count(*) FROM pg_class WHERE relnamespace = 'shop'::regnamespace") == [(2,)]
+
+
+async def test_all_installations_are_listed_each_with_its_leader(reference_table: Database) -> None:
+    first = await installed(reference_table)
+    second = images(reference_table, source={"where": "membership = 'image'"})
+    await schema.install(second)
+    sink = MemorySink()
+    async with running(second, sink) as daemon:
+        await until(daemon, "state", "leading")
+        reference_table.run(ADD, [USER, 7, "image"])
+        await sink.until_credits(USER, 7)
+        found = await listed(first)
+    assert [(each.schema, each.table, each.problem) for each in found] == [
+        ("creditsd", "public.user_credits", ""),
+        (IMAGES, "public.user_credits", ""),
+    ]
+    assert [each.leader_pid is not None for each in found] == [False, True]
+    reference_table.run("ALTER TABLE creditsd.sinks DROP COLUMN served_by")
+    older, other = await listed(second)
+    assert "served_by" in older.problem
+    assert not other.problem
 
 
 async def test_the_doctor_finds_each_well(reference_table: Database) -> None:
