@@ -18,11 +18,16 @@ def demo(
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="End by itself after so long.", show_default="at Ctrl-C"),
     ] = None,
+    kinds: Annotated[
+        int,
+        typer.Option(min=1, max=2, metavar="NUMBER", help="2: plans and packs apart, each by its own installation."),
+    ] = 1,
 ) -> None:
     """Watch the whole thing work: a PostgreSQL of its own, simulated customers, and their totals as they change.
 
     Needs nothing but `pip install 'creditsd[demo]'`, touches no database of yours, and leaves nothing behind.
     """
     from creditsd.demo import show
+    from creditsd.demo.kinds import kinds as counted
 
-    show(console, port=port, duration_seconds=duration)
+    show(console, port=port, duration_seconds=duration, kinds=counted(kinds))

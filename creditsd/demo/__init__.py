@@ -12,6 +12,7 @@ import sys
 from collections.abc import Coroutine, MutableMapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from rich.console import Console
 
 from creditsd.config import log
 from creditsd.config.http_settings import HttpSettings
-from creditsd.config.settings import LogSettings, Settings
+from creditsd.config.settings import LogSettings, Settings, SourceSettings
 from creditsd.daemon.app import Daemon
 from creditsd.demo.board import Board
 from creditsd.demo.commits import Commits
+from creditsd.demo.kinds import Kind
 from creditsd.demo.lines import Lines
 from creditsd.demo.mail import Mail
 from creditsd.demo.people import Person, population
@@ -45,71 +47,95 @@ class Demo:
     """Composes the scene and plays it until Ctrl-C, or for some seconds."""
 
     def __init__(
-        self, console: Console, server: DemoServer, place: socket.socket, *, duration_seconds: float | None
+        self,
+        console: Console,
+        server: DemoServer,
+        places: Sequence[tuple[Kind, socket.socket]],
+        *,
+        duration_seconds: float | None,
     ) -> None:
         self._console = console
         self._server = server
-        self._place = place
+        self._places = places
         self._duration_seconds = duration_seconds
         self._people = population()
 
     async def play(self) -> None:
-        """Set the stage, run the daemon among the traffic, and end everything in order."""
+        """Set the stage, run the daemons among the traffic, and end everything in order."""
         async with AsyncExitStack() as stack:
             application, observer, till = [
                 await stack.enter_async_context(connected(self._server.dsn, purpose=f"demo {purpose}"))
                 for purpose in ("application", "observer", "shop")
             ]
-            http = HttpSettings(
-                listen=f"{HOST}:{_port(self._place)}",
-                operator_keys=[secrets.token_urlsafe(12)],
-                jwt_secret=secrets.token_urlsafe(32),
-            )
-            settings = Settings(dsn=self._server.dsn, http=http)
+            settings = [self._settings(kind, place) for kind, place in self._places]
             await furnish(application, self._people)
-            await schema.install(settings)
+            for each in settings:
+                await schema.install(each)
             commits = Commits(observer)
             traffic = Traffic(application, self._people, commits)
-            shop = Shop(till, self._people, settings.http.jwt_secret)
+            shop = Shop(till, self._people, settings[0].http.jwt_secret)
             await self._perform(settings, commits, traffic, shop, f"PostgreSQL {await _version(observer)}")
 
-    async def _perform(self, settings: Settings, commits: Commits, traffic: Traffic, shop: Shop, title: str) -> None:
-        names = {str(person.user_id): person.name for person in self._people}
-        lines = Lines(on_deaf=lambda: daemon.stop())  # noqa: PLW0108  it is made below
-        page = f"http://{settings.http.listen}/#key={settings.http.operator_keys[0]}"
-        picture = Picture(self._console, title, self._invitation(page)) if self._console.is_terminal else None
-        board = Board(names, commits, picture.announce if picture else lines.announce)
-        daemon = Daemon(
-            settings, extra=[("screen", board), ("mail", Mail())], parts=[shop], beside=replace(BESIDE, names=names)
+    def _settings(self, kind: Kind, place: socket.socket) -> Settings:
+        http = HttpSettings(
+            listen=f"{HOST}:{_port(place)}",
+            operator_keys=[secrets.token_urlsafe(12)],
+            jwt_secret=secrets.token_urlsafe(32),
         )
-        beside: list[Coroutine[Any, Any, None]] = [self._work(daemon, board, traffic)]
+        return Settings(dsn=self._server.dsn, schema=kind.schema, source=SourceSettings(where=kind.where), http=http)
+
+    async def _perform(
+        self, settings: Sequence[Settings], commits: Commits, traffic: Traffic, shop: Shop, title: str
+    ) -> None:
+        daemons: list[Daemon] = []
+        boards: list[Board] = []
+        names = {str(person.user_id): person.name for person in self._people}
+        lines = Lines(on_deaf=lambda: _stop(daemons))
+        kinds = [kind.name for kind, _ in self._places]
+        pages = [f"http://{each.http.listen}/#key={each.http.operator_keys[0]}" for each in settings]
+        picture = Picture(self._console, title, self._invitation(pages), kinds) if self._console.is_terminal else None
+        for number, (kind, each) in enumerate(zip(kinds, settings, strict=True)):
+            panel = picture.panels[number] if picture else None
+            announce = panel.announce if panel else partial(lines.announce, kind=kind)
+            board = Board(names, commits, announce)
+            first: dict[str, Any] = {} if number else {"parts": [shop], "beside": replace(BESIDE, names=names)}
+            daemon = Daemon(each, extra=[("screen", board), ("mail", Mail())], **first)
+            boards.append(board)
+            daemons.append(daemon)
+            if panel:
+                panel.show(board, daemon)
+        beside: list[Coroutine[Any, Any, None]] = [self._work(daemons, boards, traffic)]
+        opened = "\n".join(f"Open {page}" for page in pages)
         if picture:
-            self._console.print(f"Open {page}", soft_wrap=True, highlight=False)  # stays when the picture is gone
-            beside.append(picture.run(board, daemon))
+            self._console.print(opened, soft_wrap=True, highlight=False)  # stays when the picture is gone
+            beside.append(picture.run())
         else:
-            lines.write(f"{title}\n{self._server.dsn}\nOpen {page}")
-        self._place.close()
-        await _together(daemon, beside)
-        lines.write(_summary(board))
+            lines.write(f"{title}\n{self._server.dsn}\n{opened}")
+        for _, place in self._places:
+            place.close()
+        await _together(daemons, beside)
+        for kind, board in zip(kinds, boards, strict=True):
+            lines.write(f"{kind}: {_summary(board)}" if kind else _summary(board))
         if lines.deaf:
             raise BrokenPipeError
 
-    async def _work(self, daemon: Daemon, board: Board, traffic: Traffic) -> None:
+    async def _work(self, daemons: Sequence[Daemon], boards: Sequence[Board], traffic: Traffic) -> None:
         """Let the application work once everyone has a first total."""
-        await board.told.wait()
+        for board in boards:
+            await board.told.wait()
         try:
             async with asyncio.timeout(self._duration_seconds):
                 await traffic.run()
         except TimeoutError:
-            daemon.stop()
+            _stop(daemons)
 
-    def _invitation(self, page: str) -> Invitation:
+    def _invitation(self, pages: Sequence[str]) -> Invitation:
         psql = "psql" if shutil.which("psql") else str(self._server.binaries / "psql")
-        return Invitation(dsn=self._server.dsn, psql=psql, creditsd=_own_command(), page=page)
+        return Invitation(dsn=self._server.dsn, psql=psql, creditsd=_own_command(), pages=pages)
 
 
-def show(console: Console, *, port: int | None, duration_seconds: float | None) -> None:
-    """Show the demo, and clean up after it.
+def show(console: Console, *, port: int | None, duration_seconds: float | None, kinds: Sequence[Kind]) -> None:
+    """Show the demo, an installation for each kind, and clean up after it.
 
     Raises ConfigError where its PostgreSQL is not installed, or the port that was asked for is taken.
     """
@@ -118,11 +144,13 @@ def show(console: Console, *, port: int | None, duration_seconds: float | None) 
     try:
         with ExitStack() as stack:
             place = stack.enter_context(_reserved(port))
+            others = [stack.enter_context(_reserved(0)) for _ in kinds[1:]]
             if port is None and _port(place) != DEFAULT_PORT:
                 console.print(f"port {DEFAULT_PORT} is taken: this demo answers on {_port(place)}", style="yellow")
             with console.status("starting a PostgreSQL of the demo's own"):
                 stack.enter_context(server)
-            demo = Demo(console, server, place, duration_seconds=duration_seconds)
+            places = list(zip(kinds, [place, *others], strict=True))
+            demo = Demo(console, server, places, duration_seconds=duration_seconds)
             stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop)).run(demo.play())
     except KeyboardInterrupt:  # before the daemon had begun to listen for it
         pass
@@ -130,16 +158,23 @@ def show(console: Console, *, port: int | None, duration_seconds: float | None) 
         log.configure(LogSettings())
 
 
-async def _together(daemon: Daemon, beside: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run the daemon to its end, and the others for as long."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, daemon.stop)  # the terminal was closed
+async def _together(daemons: Sequence[Daemon], beside: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run the daemons until the first ends, end the rest, and run the others for as long."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _stop, daemons)  # the terminal was closed
     with ungrouped():
         async with asyncio.TaskGroup() as tasks:
-            line = tasks.create_task(daemon.run())
+            lines = [tasks.create_task(each.run()) for each in daemons]
             others = [tasks.create_task(each) for each in beside]
-            await asyncio.wait([line])
+            await asyncio.wait(lines, return_when=asyncio.FIRST_COMPLETED)
+            _stop(daemons)  # Ctrl-C reaches the one that began last
+            await asyncio.wait(lines)
             for other in others:
                 other.cancel()
+
+
+def _stop(daemons: Sequence[Daemon]) -> None:
+    for each in daemons:
+        each.stop()
 
 
 async def furnish(application: Connection, people: Sequence[Person]) -> None:

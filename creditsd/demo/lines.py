@@ -17,9 +17,9 @@ class Lines:
         self._on_deaf = on_deaf
         self.deaf = False
 
-    def announce(self, arrivals: Sequence[Arrival]) -> None:
-        """Write what has just arrived."""
-        self.write("\n".join(_line(arrival) for arrival in arrivals))
+    def announce(self, arrivals: Sequence[Arrival], kind: str = "") -> None:
+        """Write what has just arrived, and of which kind, where there are several."""
+        self.write("\n".join(_line(arrival, kind) for arrival in arrivals))
 
     def write(self, text: str) -> None:
         """Write a line or several, at once."""
@@ -35,11 +35,12 @@ class Lines:
             self._on_deaf()
 
 
-def _line(arrival: Arrival) -> str:
+def _line(arrival: Arrival, kind: str) -> str:
     total, milliseconds = arrival.total, arrival.age.milliseconds
     step = f"+{digits(arrival.step)}" if arrival.step > 0 else digits(arrival.step)
     after = "" if milliseconds is None else f"{milliseconds:.1f} ms"
     return (
         f"{total.updated_at:%H:%M:%S.%f} {arrival.name:<20} {digits(total.credits):>8} credits {step:>6}  "
         f"{total.membership_status:<8}{total.membership or '-':<8}{total.cause:<12}{after:>9}"
+        f"{f'  {kind}' if kind else ''}"
     )

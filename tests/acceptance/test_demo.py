@@ -31,6 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 CREDITSD = Path(sys.executable).with_name("creditsd")
 PATIENCE_SECONDS = 60
+KINDS = ("plans", "packs")
 LINE = re.compile(
     r"^\d\d:\d\d:\d\d\.\d{6} (?P<name>.{20}) +(?P<credits>-?\d+) credits +(?P<step>[+-]?\d+) "
     r" +(?P<status>active|expired|none) .*?(?P<cause>change|expiry|auto-expire|backfill)"
@@ -115,6 +116,21 @@ def test_piped_it_prints_totals_as_they_change_also_beside_another_and_leaves_no
         assert re.search(r"^\d+ totals of 301 users arrived", output.splitlines()[-1])
     addresses = [re.findall(r"http://[^/]+", output) for output, _ in outputs]
     assert addresses[0] != addresses[1]
+    assert list(place.iterdir()) == []
+
+
+def test_two_kinds_are_counted_beside_each_other_each_by_its_own_installation(place: Path) -> None:
+    shown = piped(place, "--kinds", "2", "--duration", "4")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert len(re.findall(r"^Open http://", shown.stdout, re.MULTILINE)) == 2
+    plans, packs = ([line for line in shown.stdout.splitlines() if line.endswith(f"  {kind}")] for kind in KINDS)
+    assert plans and packs
+    assert not [line for line in plans if "Pack" in line or "Trial" in line]
+    assert not [line for line in packs if re.search("Basic|Pro |Team", line)]
+    assert [len(re.findall(rf"^{kind}: \d+ totals of 301 users", shown.stdout, re.MULTILINE)) for kind in KINDS] == [
+        1,
+        1,
+    ]
     assert list(place.iterdir()) == []
 
 
