@@ -1,4 +1,4 @@
--- The schemas of this database that creditsd has made, and whether this role may read what is noted there; the scratch of a bench is none.
+-- The schemas of this database that an install has made, and whether this role may read what is noted there; the scratch of a bench is none.
 SELECT n.nspname::text, has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace

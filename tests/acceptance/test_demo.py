@@ -124,7 +124,8 @@ def test_two_kinds_are_counted_beside_each_other_each_by_its_own_installation(pl
     assert (shown.returncode, shown.stderr) == (0, "")
     assert len(re.findall(r"^Open http://", shown.stdout, re.MULTILINE)) == 2
     plans, packs = ([line for line in shown.stdout.splitlines() if line.endswith(f"  {kind}")] for kind in KINDS)
-    assert plans and packs
+    assert plans
+    assert packs
     assert not [line for line in plans if "Pack" in line or "Trial" in line]
     assert not [line for line in packs if re.search("Basic|Pro |Team", line)]
     assert [len(re.findall(rf"^{kind}: \d+ totals of 301 users", shown.stdout, re.MULTILINE)) for kind in KINDS] == [

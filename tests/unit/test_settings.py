@@ -440,3 +440,42 @@ def test_only_our_own_watchdog_is_fed(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert supervision() == told
+
+
+# The name of an installation
+
+
+@pytest.mark.parametrize("name", ["creditsd", "creditsd_images", "_", "images2", "a" * 50])
+def test_an_installation_is_called_by_a_plain_name(setenv: Any, name: str) -> None:
+    setenv(SCHEMA=name)
+    assert load(None).schema == name
+    assert redacted(load(None))["schema"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Credits 2", "must be small letters, digits and _"),
+        ('x"; DROP SCHEMA public; --', "must be small letters, digits and _"),
+        ("x.y", "must be small letters, digits and _"),
+        ("2nd", "must be small letters, digits and _"),
+        ("Images", "must be small letters, digits and _"),
+        ("kredit_für", "must be small letters, digits and _"),
+        ("", "must be small letters, digits and _"),
+        ("a" * 51, "at most 50"),
+        ("order", "no word of SQL"),
+        ("user", "no word of SQL"),
+        ("pg_credits", "is taken"),
+        ("public", "is taken"),
+        ("information_schema", "is taken"),
+        ("creditsd_bench", "is taken"),
+        ("creditsd_lead", "is taken"),
+        ("creditsd_doctor", "is taken"),
+    ],
+)
+def test_another_name_is_refused_with_what_is_allowed(setenv: Any, name: str, why: str) -> None:
+    setenv(SCHEMA=name)
+    line = refused()
+    assert line.startswith("CREDITSD_SCHEMA = ")
+    assert why in line
+    assert "e.g. creditsd_images" in line
