@@ -34,7 +34,7 @@ class SinkRow:
     def __init__(self, name: str, pool: Pool) -> None:
         self.name = name
         self.owner = ""
-        """The installation whose row it is, as database.schema; known once it is registered."""
+        """The installation whose row it is, by its schema; known once it is registered."""
         self._pool = pool
         self._registered = False
         self._certain = True  # whether what was saved last is known: its answer has come, and nobody else has led since
@@ -72,7 +72,7 @@ class SinkRow:
         """Read the row, and make it for a new sink; return whether the cursor stands elsewhere than we left it."""
         async with borrowed(self._pool) as connection:
             found = await row(connection, sql_files.sql("queries/sink_registered"), {"name": self.name})
-            self.owner = f"{connection.info.dbname}.{schema_of(connection)}"
+            self.owner = schema_of(connection)
         assert found is not None
         self._registered, self._read_at = True, asyncio.get_running_loop().time()
         return self._follow(_Found(*found))

@@ -109,10 +109,10 @@ class Telling(Sink, Protocol):
 
 @runtime_checkable
 class Owned(Sink, Protocol):
-    """A sink whose receiver remembers who writes there: two installations would replace each other's totals."""
+    """A sink whose receiver tells who else writes there: two installations would replace each other's totals."""
 
     async def own(self, owner: str) -> None:
-        """Note who writes there, once it is open. Raises SinkUnavailable where that is another one."""
+        """Say who writes there, once it is open. Raises SinkUnavailable where another one does already."""
 
 
 @runtime_checkable

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from pydantic import PositiveInt
 from redis.exceptions import NoScriptError
@@ -28,12 +28,6 @@ _PAGE_ENTRIES = 1000
 
 _SCRIPT = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-# Beside the prefix, and not beneath it: whoever looks for totals finds nothing else there. It is renewed each hour in
-# which something is delivered; what an installation that is gone has left behind holds nobody up for more than a day.
-_OWNER = "creditsd:owner:"
-_OWNED_SECONDS = 86_400
-_RENEW_SECONDS = 3600.0
 
 _FOREIGN = -1  # what the script answers for a key of another type
 
@@ -61,8 +55,6 @@ class RedisSink:
         self._name = name
         self._server = server
         self._options = options
-        self._owner = ""
-        self._renew_at = 0.0
         # The keys of a cluster live in different slots, and a call reaches one slot only.
         self._totals_per_call = 1 if server.cluster else _TOTALS_PER_CALL
 
@@ -74,22 +66,24 @@ class RedisSink:
             raise await self._failed(error) from None
 
     async def own(self, owner: str) -> None:
-        """Note beside the prefix whose totals stand there. Raises SinkUnavailable where they are another one's."""
-        key = _OWNER + self._options.prefix
-        claim = ("SET", key, owner, "EX", _OWNED_SECONDS)
-        _, held = await self._send([(*claim, "NX"), ("GET", key)])
-        if isinstance(held, Exception):
-            return  # a user that may not ask, mostly
-        there = _bytes(held or b"").decode(errors="replace")
-        if there and there != owner:
-            self._renew_at = 0.0
+        """Name our connection after the installation. Raises SinkUnavailable where another one's writes at our prefix.
+
+        Not in a cluster, where each node knows its own connections alone, nor where our user may not ask.
+        """
+        if self._server.cluster:
+            return
+        name = _Named(owner, self._options.prefix)
+        _, clients = await self._send([("CLIENT", "SETNAME", str(name)), ("CLIENT", "LIST")])
+        if isinstance(clients, Exception):
+            return
+        other = name.other_in(_bytes(clients).decode(errors="replace"))
+        if other is not None:
+            await self._send([("CLIENT", "SETNAME", "")])  # or we would refuse each other
             reason = (
-                f"the prefix {self._options.prefix!r} is that of {there} (database.schema), and this is {owner}: give "
-                f"this sink another prefix, or, where that one is gone, DEL {key} in Redis"
+                f"the installation {other} writes at the prefix {self._options.prefix!r} already, and this is {owner}: "
+                "give this sink another prefix"
             )
             raise SinkUnavailable(f"sink {self._name}: {one_line(reason)}")
-        await self._send([claim])
-        self._owner, self._renew_at = owner, time.monotonic() + _RENEW_SECONDS
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         """Store and publish each total that is newer than the one held, in one round trip.
@@ -97,8 +91,6 @@ class RedisSink:
         Refused is only a total whose key holds something that is not a string: replacing another
         program's list or hash would destroy it.
         """
-        if self._owner and time.monotonic() >= self._renew_at:
-            await self.own(self._owner)
         if self._options.stream and self._server.cluster:
             await self._append(totals)
         step = self._totals_per_call
@@ -218,6 +210,32 @@ class RedisSink:
         if self._server.cluster:
             await self.close()
         return SinkUnavailable(f"sink {self._name}: {self._server.explain(error, _RIGHTS)}")
+
+
+class _Named(NamedTuple):
+    """What a connection is named after: the installation that writes on it, and the prefix where."""
+
+    owner: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"creditsd:{self.owner}:{quote(self.prefix, safe='')}"  # a name takes no spaces
+
+    def other_in(self, clients: str) -> str | None:
+        """Return another installation that a CLIENT LIST shows at the same prefix of the same database, or None."""
+        found = [dict(field.partition("=")[::2] for field in line.split()) for line in clients.splitlines()]
+        ours = {each["db"] for each in found if each.get("name") == str(self)}
+        for each in found:
+            head, _, rest = each.get("name", "").partition(":")
+            owner, _, prefix = rest.partition(":")
+            if (
+                head == "creditsd"
+                and prefix == quote(self.prefix, safe="")
+                and owner != self.owner
+                and each["db"] in ours
+            ):
+                return owner
+        return None
 
 
 def _version(json: bytes | str | None) -> int | None:

@@ -264,5 +264,5 @@ async def test_a_second_installation_at_the_first_ones_prefix_stands_still_until
             return [each for each in found if each]
 
         (said,) = await eventually(refused)
-        assert "the prefix 'c:' is that of" in said
+        assert "writes at the prefix 'c:' already" in said
         assert "give this sink another prefix" in said

@@ -9,12 +9,11 @@ import pytest
 from creditsd.config.settings import SinkSettings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.sinks import Owned, make
-from creditsd.sinks import redis as module
-from tests.sinks.harness import VERSION, total
+from tests.sinks.harness import total
 from tests.sinks.test_redis import opened
 from tests.sinks.valkey import Valkey
 
-FIRST, SECOND = "app.creditsd", "app.creditsd_images"
+FIRST, SECOND = "creditsd", "creditsd_images"
 
 
 async def own(sink: object, owner: str) -> None:
@@ -24,38 +23,47 @@ async def own(sink: object, owner: str) -> None:
 async def test_the_second_installation_at_one_prefix_is_refused_with_what_to_do(sink_valkey: Valkey) -> None:
     async with opened(sink_valkey.url) as first, opened(sink_valkey.url) as second:
         await own(first, FIRST)
-        with pytest.raises(
-            SinkUnavailable, match=r"is that of app\.creditsd .* this is app\.creditsd_images"
-        ) as refused:
-            await own(second, SECOND)
-        assert "give this sink another prefix, or, where that one is gone, DEL creditsd:owner:credits:" in str(
-            refused.value
-        )
-        sink_valkey.client().delete("creditsd:owner:credits:")  # as the line says
+        for _ in range(2):
+            with pytest.raises(SinkUnavailable, match="creditsd writes at the prefix 'credits:' already") as refused:
+                await own(second, SECOND)
+            assert str(refused.value).endswith("and this is creditsd_images: give this sink another prefix")
+        await own(first, FIRST)  # whoever was refused holds nobody up
+        assert await first.deliver([total()]) == []
+    assert sink_valkey.client().dbsize() == 1
+
+
+async def test_one_that_is_gone_holds_nobody_up(sink_valkey: Valkey) -> None:
+    async with opened(sink_valkey.url) as second:
+        async with opened(sink_valkey.url) as first:
+            await own(first, FIRST)
         await own(second, SECOND)
 
 
-async def test_the_same_installation_takes_its_prefix_again_and_another_prefix_is_another(sink_valkey: Valkey) -> None:
-    async with opened(sink_valkey.url) as one, opened(sink_valkey.url, prefix="images:") as other:
-        for _ in range(2):
-            await own(one, FIRST)
-            await own(other, SECOND)
-    assert sorted(sink_valkey.client().keys("*")) == ["creditsd:owner:credits:", "creditsd:owner:images:"]
+async def test_another_prefix_another_database_and_one_of_the_same_name_pass(sink_valkey: Valkey) -> None:
+    elsewhere = sink_valkey.url.removesuffix("/0") + "/1"
+    async with (
+        opened(sink_valkey.url, prefix="my credits:") as first,
+        opened(sink_valkey.url, prefix="my images:") as second,
+        opened(elsewhere, prefix="my credits:") as third,
+        opened(sink_valkey.url, prefix="my credits:") as again,
+    ):
+        await own(first, FIRST)
+        await own(second, SECOND)
+        await own(third, SECOND)
+        await own(again, FIRST)
 
 
-async def test_what_an_installation_leaves_behind_ends_by_itself_and_delivering_renews_it(
-    sink_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_RENEW_SECONDS", 0.0)
-    async with opened(sink_valkey.url) as sink:
-        await own(sink, FIRST)
-        assert 0 < sink_valkey.client().ttl("creditsd:owner:credits:") <= 86_400
-        sink_valkey.client().delete("creditsd:owner:credits:")
-        await sink.deliver([total()])
-        assert sink_valkey.client().get("creditsd:owner:credits:") == FIRST
-        sink_valkey.client().set("creditsd:owner:credits:", SECOND)  # another one took it while this one was frozen
+async def test_a_connection_that_was_lost_is_named_anew_when_it_is_opened(sink_valkey: Valkey) -> None:
+    async with opened(sink_valkey.url) as first, opened(sink_valkey.url) as second:
+        await own(first, FIRST)
+        sink_valkey.client().client_kill_filter(_type="normal", skipme=True)
+        with pytest.raises(SinkUnavailable):
+            await first.deliver([total()])
+        await first.open()
+        await own(first, FIRST)
+        await second.open()
         with pytest.raises(SinkUnavailable, match="another prefix"):
-            await sink.deliver([total(version=VERSION + 1)])
+            await own(second, SECOND)
 
 
 async def test_a_user_that_may_not_ask_delivers_all_the_same(sink_valkey: Valkey) -> None:
