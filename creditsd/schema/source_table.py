@@ -102,10 +102,8 @@ class SourceTable:
                 f"row level security of {source.table} is forced on its owner {owner} and would hide rows from us: "
                 f"ALTER TABLE {source.table} NO FORCE ROW LEVEL SECURITY, or give {owner} BYPASSRLS"
             )
-        columns = [
-            TableColumn(*values)
-            for values in await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
-        ]
+        described = await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
+        columns = [TableColumn(*each) for each in described]
         made = cls(
             settings=source,
             schema=settings.schema,

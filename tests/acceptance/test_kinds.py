@@ -52,7 +52,7 @@ async def test_every_command_speaks_of_the_installation_that_is_named(
         assert (await named.creditsd("sinks", "resume", "cache")).code == 0
         found = await named.creditsd("doctor")
         assert [each for each in found.json["findings"] if each["level"] == "problem"] == []
-        assert (await named.creditsd("forget", TWO, "--yes")).code == 0
+        assert (await named.creditsd("forget", TWO)).code == 0
     with redis.Redis.from_url(valkey.url, decode_responses=True) as client:
         assert client.keys("*") == [f"images:{ONE}"]
     again = await named.creditsd("uninstall")

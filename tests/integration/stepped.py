@@ -150,7 +150,7 @@ class CuttablePool:
             if self._connection is not None:
                 await self._connection.close()
             made = await CountedConnection.connect(self._dsn, autocommit=True, prepare_threshold=None)
-            await connections._configure(made)
+            await connections._configure(made, schema="creditsd")
             made.pool, self._connection = self, made
         return self._connection
 

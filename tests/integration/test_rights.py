@@ -109,7 +109,9 @@ async def test_nobody_but_the_daemon_calls_our_functions_and_it_only_those_it_ne
 
 async def test_each_right_that_is_granted_is_named_where_it_is_missing(owned: Database, other_role: str) -> None:
     await installed(owned, role=other_role)
-    granted = re.findall(r"GRANT ([A-Z, ]+) ON (?:FUNCTION\s)?([a-z_., \n]+)\sTO", grants.daemon(other_role))
+    granted = re.findall(
+        r"GRANT ([A-Z, ]+) ON (?:FUNCTION\s)?([a-z_., \n]+)\sTO", grants.daemon("creditsd", other_role)
+    )
     pairs = [
         (privilege, each.strip())
         for privileges, objects in granted
