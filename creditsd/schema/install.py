@@ -171,7 +171,8 @@ async def _same_table(connection: Connection, source: SourceTable) -> None:
     if all(each.state == "missing" for each in await triggers.found(connection, source)):
         raise NotAgreed(
             f"creditsd is installed for {there[0]}, and these settings name {source.settings.table}: every total would "
-            f"be computed anew from {source.settings.table}, and what differs published"
+            f"be computed anew from {source.settings.table}, and what differs published (to have both, set "
+            "CREDITSD_SCHEMA to another name)"
         )
 
 
