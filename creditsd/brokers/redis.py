@@ -86,6 +86,25 @@ class RedisBroker:
         with loss_named():
             await self.client.script_load(script)
 
+    @property
+    def database(self) -> int:
+        """The number of the server's database. Not for a cluster."""
+        return int(self.client.connection_pool.connection_kwargs.get("db") or 0)
+
+    def begin_with(self, commands: Sequence[tuple[Any, ...]], heard: Callable[[list[Any]], None]) -> None:
+        """Have each connection that is made from now on begin with commands; `heard` gets the answers, refusals too.
+
+        The connection is closed where that raises what is in FAILURES. Not for a cluster.
+        """
+
+        async def greet(connection: Any) -> None:
+            await connection.on_connect()
+            for command in commands:
+                await connection.send_command(*command)
+            heard([await _answer(connection) for _ in commands])
+
+        self.client.connection_pool.connection_kwargs["redis_connect_func"] = greet
+
     async def send_on(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Send commands one after the other on one connection, each made when the one before is on its way.
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import structlog
 
 from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.owner import Owner
 from creditsd.domain.total import Total
 from creditsd.sinks import Choosing, Owned, Rejection, Sink, SinkBusy
 
@@ -21,6 +22,7 @@ class GuardedSink:
         self._name = name
         self._sink = sink
         self._open = False
+        self._owner: Owner | None = None  # as whom it was opened
         self._cut_off = False  # whether the last call has not come to an end
         self._logged: str | None = None
         self.chooses_events = isinstance(sink, Choosing)
@@ -31,16 +33,18 @@ class GuardedSink:
         """The most totals one `deliver` takes."""
         return self._sink.max_batch
 
-    async def open(self, owner: str) -> None:
-        """Connect, unless it is connected, as an installation. Raises SinkUnavailable, also where another one does."""
-        if self._open:
+    async def open(self, owner: Owner) -> None:
+        """Connect as an installation, unless it is connected. Raises SinkUnavailable, also where another one writes."""
+        other = isinstance(self._sink, Owned) and owner != self._owner
+        if self._open and not other:
             return
-        if self._cut_off:  # what may still be on its way must not arrive after what comes next
+        if self._cut_off or other:  # what may still be on its way must not arrive after what comes next
             await self.close()
         with self._guarded():
-            await self._sink.open()
             if isinstance(self._sink, Owned):
-                await self._sink.own(owner)
+                self._sink.own(owner)
+                self._owner = owner
+            await self._sink.open()
         self._open = True
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:

@@ -298,6 +298,7 @@ class Publisher:
                 await self._stay(None if self._timings.idle_look_seconds is not None else self._timings.look_seconds)
                 following = Registering()
             case Opening():
+                assert self._row.owner is not None
                 await self._sink.open(self._row.owner)
                 following = Delivering()
             case Delivering():

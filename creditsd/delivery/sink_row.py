@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+from creditsd.domain.owner import Owner
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, Pool, borrowed, row
-from creditsd.postgres.session import schema_of
+from creditsd.schema.owner import owner_of
 
 
 class CursorMoved(Exception):  # noqa: N818  reads as the state it reports
@@ -33,8 +34,8 @@ class SinkRow:
 
     def __init__(self, name: str, pool: Pool) -> None:
         self.name = name
-        self.owner = ""
-        """The installation whose row it is, by its schema; known once it is registered."""
+        self.owner: Owner | None = None
+        """The installation whose row it is; known once it is registered."""
         self._pool = pool
         self._registered = False
         self._certain = True  # whether what was saved last is known: its answer has come, and nobody else has led since
@@ -72,7 +73,8 @@ class SinkRow:
         """Read the row, and make it for a new sink; return whether the cursor stands elsewhere than we left it."""
         async with borrowed(self._pool) as connection:
             found = await row(connection, sql_files.sql("queries/sink_registered"), {"name": self.name})
-            self.owner = schema_of(connection)
+            if self.owner is None or not self._registered:
+                self.owner = await owner_of(connection)
         assert found is not None
         self._registered, self._read_at = True, asyncio.get_running_loop().time()
         return self._follow(_Found(*found))

@@ -15,6 +15,7 @@ from creditsd.brokers import schemes as discovery
 from creditsd.config.redact import REDACTED, is_secret, redact, redact_url, redact_whole
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.events import Event, Type
+from creditsd.domain.owner import Owner
 from creditsd.domain.total import Total
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ class Telling(Sink, Protocol):
 class Owned(Sink, Protocol):
     """A sink whose receiver tells who else writes there: two installations would replace each other's totals."""
 
-    async def own(self, owner: str) -> None:
-        """Say who writes there, once it is open. Raises SinkUnavailable where another one does already."""
+    def own(self, owner: Owner) -> None:
+        """Say who writes there, before `open`, which like `deliver` raises SinkUnavailable where another one does."""
 
 
 @runtime_checkable

@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import Any
 
+import structlog
 from pydantic import PositiveInt
 from redis.exceptions import NoScriptError
 
 from creditsd.brokers import redis as broker
+from creditsd.brokers.redis_neighbours import LIST, Neighbours, Occupied, Place
 from creditsd.config.printable import one_line
 from creditsd.domain.errors import SinkUnavailable
+from creditsd.domain.owner import Owner
 from creditsd.domain.total import Total, encode
 from creditsd.sinks import Rejection
+
+log = structlog.get_logger()
 
 MAX_BATCH = 2000
 
@@ -25,6 +30,9 @@ MAX_BATCH = 2000
 # totals 79 000, of 1 000 totals 99 000. A call blocks the server for everyone, about a millisecond at 128.
 _TOTALS_PER_CALL = 128
 _PAGE_ENTRIES = 1000
+
+# A new connection looks at once. This is for one that was made in the same moment as ours, and named after we looked.
+LOOK_SECONDS = 30.0
 
 _SCRIPT = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -51,10 +59,17 @@ class RedisSink:
 
     max_batch = MAX_BATCH
 
-    def __init__(self, name: str, server: broker.RedisBroker, options: Options) -> None:
+    def __init__(
+        self, name: str, server: broker.RedisBroker, options: Options, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         self._name = name
         self._server = server
         self._options = options
+        self._owned = False
+        self._doubts_told = False
+        self._neighbours: Neighbours | None = None
+        self._look_seconds = look_seconds
+        self._looked_at = time.monotonic()
         # The keys of a cluster live in different slots, and a call reaches one slot only.
         self._totals_per_call = 1 if server.cluster else _TOTALS_PER_CALL
 
@@ -64,26 +79,32 @@ class RedisSink:
             await self._server.load(_SCRIPT)
         except broker.FAILURES as error:
             raise await self._failed(error) from None
+        if self._owned and not self._doubts_told:
+            self._doubts_told = True
+            for each in self.doubts:
+                log.info("redis.neighbours_unseen", sink=self._name, reason=each)
 
-    async def own(self, owner: str) -> None:
-        """Name our connection after the installation. Raises SinkUnavailable where another one's writes at our prefix.
+    def own(self, owner: Owner) -> None:
+        """Name each connection after the installation, and have it look for another one at our prefix or stream.
 
-        Not in a cluster, where each node knows its own connections alone, nor where our user may not ask.
+        Not in a cluster, where each node knows its own connections alone.
         """
+        self._owned = True
+        if not self._server.cluster:
+            place = Place(self._options.prefix, self._options.stream)
+            self._neighbours = Neighbours(owner, place, self._server.database)
+            self._server.begin_with(self._neighbours.greeting, self._neighbours.greeted)
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Say whether another installation at our prefix would go unseen; known once it is owned and open."""
         if self._server.cluster:
-            return
-        name = _Named(owner, self._options.prefix)
-        _, clients = await self._send([("CLIENT", "SETNAME", str(name)), ("CLIENT", "LIST")])
-        if isinstance(clients, Exception):
-            return
-        other = name.other_in(_bytes(clients).decode(errors="replace"))
-        if other is not None:
-            await self._send([("CLIENT", "SETNAME", "")])  # or we would refuse each other
-            reason = (
-                f"the installation {other} writes at the prefix {self._options.prefix!r} already, and this is {owner}: "
-                "give this sink another prefix"
-            )
-            raise SinkUnavailable(f"sink {self._name}: {one_line(reason)}")
+            why = "each node of a cluster knows its own connections alone"
+        elif self._neighbours is not None and self._neighbours.unseen:
+            why = "our user needs +client|setname +client|list"
+        else:
+            return []
+        return [f"whether another installation writes at the prefix {self._options.prefix!r} cannot be seen: {why}"]
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         """Store and publish each total that is newer than the one held, in one round trip.
@@ -91,6 +112,7 @@ class RedisSink:
         Refused is only a total whose key holds something that is not a string: replacing another
         program's list or hash would destroy it.
         """
+        await self._look()
         if self._options.stream and self._server.cluster:
             await self._append(totals)
         step = self._totals_per_call
@@ -156,6 +178,17 @@ class RedisSink:
         """Close the connections, waiting 2 s at most for a server that does not let go."""
         await self._server.close()
 
+    async def _look(self) -> None:
+        """Look now and then whether another installation writes where we do. Raises SinkUnavailable."""
+        if self._neighbours is None or time.monotonic() < self._looked_at + self._look_seconds:
+            return
+        self._looked_at = time.monotonic()
+        (clients,) = await self._send([LIST])
+        try:
+            self._neighbours.judge(clients)
+        except Occupied as occupied:
+            raise await self._failed(occupied) from None
+
     async def _call(self, chunks: Sequence[Sequence[Total]]) -> list[Any]:
         if self._server.cluster:
             return await self._send([self._written(chunk) for chunk in chunks])
@@ -207,35 +240,12 @@ class RedisSink:
 
     async def _failed(self, error: Exception) -> SinkUnavailable:
         """Make the one line of an error; a cluster's slots are looked up again next time."""
+        if isinstance(error, Occupied):
+            await self.close()  # or the names of our connections would hold the other one up
+            return SinkUnavailable(f"sink {self._name}: {one_line(str(error))}")
         if self._server.cluster:
             await self.close()
         return SinkUnavailable(f"sink {self._name}: {self._server.explain(error, _RIGHTS)}")
-
-
-class _Named(NamedTuple):
-    """What a connection is named after: the installation that writes on it, and the prefix where."""
-
-    owner: str
-    prefix: str
-
-    def __str__(self) -> str:
-        return f"creditsd:{self.owner}:{quote(self.prefix, safe='')}"  # a name takes no spaces
-
-    def other_in(self, clients: str) -> str | None:
-        """Return another installation that a CLIENT LIST shows at the same prefix of the same database, or None."""
-        found = [dict(field.partition("=")[::2] for field in line.split()) for line in clients.splitlines()]
-        ours = {each["db"] for each in found if each.get("name") == str(self)}
-        for each in found:
-            head, _, rest = each.get("name", "").partition(":")
-            owner, _, prefix = rest.partition(":")
-            if (
-                head == "creditsd"
-                and prefix == quote(self.prefix, safe="")
-                and owner != self.owner
-                and each["db"] in ours
-            ):
-                return owner
-        return None
 
 
 def _version(json: bytes | str | None) -> int | None:
