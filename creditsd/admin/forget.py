@@ -17,11 +17,13 @@ from creditsd.admin.sinks import list_sinks
 from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings, SinkSettings
 from creditsd.domain.errors import DatabaseUnavailable, SinkUnavailable
+from creditsd.domain.owner import Owner
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, check_own, connected, read_as, row
 from creditsd.postgres.session import limit_lock_waits
 from creditsd.schema import install as schema
-from creditsd.sinks import Forgetting, Sink, make
+from creditsd.schema.owner import owner_of
+from creditsd.sinks import Forgetting, Sink, make, open_for
 
 # A batch that was read before we erased may still be on its way to a sink.
 UNDERWAY_SECONDS = 5.0
@@ -90,7 +92,8 @@ class Eraser:
         erased = await self._erased(user_id)
         if erased.version is not None:
             await self._until_arrived(erased.version)
-        reached = [await self._reached(each, sink, erased.user_id) for each, sink in made]
+        owner = await owner_of(self._connection)
+        reached = [await self._reached(each, sink, owner, erased.user_id) for each, sink in made]
         again = await self._erased(user_id)  # e.g. a delivery refused meanwhile
         reached += [
             Reached(name, "not configured", "its settings are gone: what it holds stays there")
@@ -140,12 +143,12 @@ class Eraser:
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _reached(self, settings: SinkSettings, sink: Sink, user_id: str) -> Reached:
+    async def _reached(self, settings: SinkSettings, sink: Sink, owner: Owner, user_id: str) -> Reached:
         name = settings.name
         if not isinstance(sink, Forgetting):
             return Reached(name, "cannot forget", "what it was told is with its receivers: tell them")
         try:
-            await sink.open()
+            await open_for(owner, sink)
             count = await sink.forget(user_id)
         except SinkUnavailable as error:
             return Reached(name, "unreachable", f"{error}; run this again when it is back")

@@ -23,7 +23,8 @@ from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, read_as, row, rows
 from creditsd.schema import install as schema
-from creditsd.sinks import Choosing, Forgetting, Sink, make, told_only_of
+from creditsd.schema.owner import owner_of
+from creditsd.sinks import Choosing, Forgetting, Sink, make, open_for, told_only_of
 
 # Whose total a test message is: nobody's, but of the type that consumers expect.
 NOBODY = dict.fromkeys(("smallint", "integer", "bigint", "numeric"), "0") | {"uuid": str(UUID(int=0))}
@@ -180,7 +181,7 @@ class SinkControl:
         sink, began = make(self._settings.sink(name)), time.monotonic()
         user_id = NOBODY.get(self._user_id_type, NOBODY_ELSE)
         try:
-            await sink.open()
+            await open_for(await owner_of(self._connection), sink)
             refused = await sink.deliver([_message(user_id, sink)])
             seconds = time.monotonic() - began
             if refused:

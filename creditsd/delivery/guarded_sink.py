@@ -10,7 +10,7 @@ import structlog
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.owner import Owner
 from creditsd.domain.total import Total
-from creditsd.sinks import Choosing, Owned, Rejection, Sink, SinkBusy
+from creditsd.sinks import Choosing, Owned, Rejection, Sink, SinkBusy, open_for
 
 log = structlog.get_logger()
 
@@ -40,11 +40,9 @@ class GuardedSink:
             return
         if self._cut_off or other:  # what may still be on its way must not arrive after what comes next
             await self.close()
+        self._owner = owner
         with self._guarded():
-            if isinstance(self._sink, Owned):
-                self._sink.own(owner)
-                self._owner = owner
-            await self._sink.open()
+            await open_for(owner, self._sink)
         self._open = True
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:

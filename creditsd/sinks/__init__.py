@@ -147,6 +147,13 @@ class Untried(Sink, Protocol):
     untried: str
 
 
+async def open_for(owner: Owner, sink: Sink) -> None:
+    """Open a sink as an installation. Raises SinkUnavailable, also where its receiver shows another one that writes."""
+    if isinstance(sink, Owned):
+        sink.own(owner)
+    await sink.open()
+
+
 def told_only_of(sink: Sink) -> Sequence[Type]:
     """Return the events a sink asked for where totals are not among them; nothing for one that is told totals."""
     return sink.events if isinstance(sink, Choosing) and "credits.updated" not in sink.events else ()

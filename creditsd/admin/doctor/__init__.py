@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from creditsd.admin.doctor import doorbell, leader, receivers, rights, secrets, server, surface, table
 from creditsd.admin.doctor.finding import Finding, failed
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import CreditsdError
+from creditsd.domain.owner import Owner
 from creditsd.postgres.connections import Connection, connected
+from creditsd.schema.owner import owner_of
 
 __all__ = ["Finding", "examine"]
 
@@ -34,14 +36,13 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Yield one finding after another; what cannot be looked at is a finding too, and keeps nothing else from it."""
     for each in [*secrets.examine(settings), *await surface.examine(settings)]:
         yield each
-    async for each in receivers.examine(settings):
-        yield each
     async with AsyncExitStack() as stack:
-        try:
-            opened = connected(settings.dsn, purpose="doctor", schema=settings.schema, shared=settings.shared)
-            connection = await stack.enter_async_context(opened)
-        except CreditsdError as error:
-            yield failed("server", error)
+        connection = await _connected(stack, settings)
+        owner = None if isinstance(connection, CreditsdError) else await _owner(connection)
+        async for each in receivers.examine(settings, owner):
+            yield each
+        if isinstance(connection, CreditsdError):
+            yield failed("server", connection)
             return
         for about, check in OF_THE_DATABASE:
             for each in await _found(about, check, connection, settings):
@@ -50,6 +51,21 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             for about, check in OF_THE_SCHEMA:
                 for each in await _found(about, check, connection, settings):
                     yield each
+
+
+async def _connected(stack: AsyncExitStack, settings: Settings) -> Connection | CreditsdError:
+    try:
+        opened = connected(settings.dsn, purpose="doctor", schema=settings.schema, shared=settings.shared)
+        return await stack.enter_async_context(opened)
+    except CreditsdError as error:
+        return error
+
+
+async def _owner(connection: Connection) -> Owner | None:
+    """Return the installation that sinks would be written to by; None where nothing is installed, or nobody tells."""
+    with suppress(CreditsdError):
+        return await owner_of(connection)
+    return None
 
 
 async def _found(about: str, check: Check, connection: Connection, settings: Settings) -> Sequence[Finding]:
