@@ -86,6 +86,18 @@ async def test_a_message_is_private_and_carries_the_total(project: Project) -> N
     assert payload == json.loads(total(credits=Decimal("0.10")).json())
 
 
+async def test_the_option_begins_the_topics_by_the_database_and_by_http(project: Project, endpoint: Endpoint) -> None:
+    address, topics = url(server().port, project.name), {"topic": "images:"}
+    for sink in (
+        make(SinkSettings(name="pages", url=address, options=topics)),
+        made(endpoint.port, **topics),
+    ):
+        async with opened(sink):
+            await sink.deliver([total()])
+    assert project.run("SELECT topic FROM realtime.messages") == [("images:u1",)]
+    assert [each["topic"] for each in endpoint.messages] == ["images:u1"]
+
+
 async def test_opening_leaves_no_message_behind(project: Project) -> None:
     async with opened(by_database(project)):
         assert project.run("SELECT FROM realtime.messages") == []
@@ -342,6 +354,8 @@ async def test_a_certificate_that_nobody_trusts_is_told_and_one_that_is_named_is
         ("supabase:", {}, "is not supabase://user:password@host:5432/postgres"),
         ("supabase://u:hun%ter2@h/d", {}, "is not supabase://user:password@host:5432/postgres"),
         ("supabase://u:hunter2@h/d", {"key": "a"}, "key and ca_file go with supabase+https"),
+        ("supabase://u:hunter2@h/d", {"topic": ""}, "topic: String should match"),
+        ("supabase://u:hunter2@h/d", {"topic": "of images:"}, "topic: String should match"),
         ("supabase://u:hunter2@h/d", {"kye": "a"}, "unknown option 'kye': did you mean key?"),
     ],
 )

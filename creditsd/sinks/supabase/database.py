@@ -17,7 +17,7 @@ from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.session import LOCAL_SEARCH_PATH
 from creditsd.sinks import Rejection
-from creditsd.sinks.supabase.messages import EVENT, TOPIC, Refusal, by_halves, topic
+from creditsd.sinks.supabase.messages import EVENT, Refusal, by_halves
 from creditsd.sinks.supabase.options import Options
 
 MAX_BATCH = 500
@@ -101,7 +101,7 @@ class ByDatabase:
         await self._prove()
 
     async def _send(self, totals: Sequence[Total]) -> Refusal | None:
-        topics = [topic(total) for total in totals]
+        topics = [self._options.topic + total.user_id for total in totals]
         try:
             said = await self._call(topics, [total.json().decode() for total in totals])
         except (psycopg.DataError, errors.ProgramLimitExceeded) as error:
@@ -110,7 +110,7 @@ class ByDatabase:
 
     async def _prove(self) -> None:
         """Send a message and roll it back. Raises SinkUnavailable where that fails: then it is not the messages."""
-        said = await self._call([TOPIC], ["{}"], keep=False)
+        said = await self._call([self._options.topic], ["{}"], keep=False)
         if said:
             await self.close()
             raise SinkUnavailable(f"{self._label}: {self._said(said)}")

@@ -16,7 +16,7 @@ from creditsd.brokers.connection_loss import loss_named
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total, encode
 from creditsd.sinks import Rejection, SinkBusy
-from creditsd.sinks.supabase.messages import EVENT, Refusal, by_halves, topic
+from creditsd.sinks.supabase.messages import EVENT, Refusal, by_halves
 from creditsd.sinks.supabase.options import Options
 
 MAX_BATCH = 500
@@ -84,7 +84,7 @@ class ByHttp:
     async def _post(self, totals: Sequence[Total]) -> Refusal | None:
         if self._session is None:
             raise SinkUnavailable(f"{self._label}: is not open")
-        body = encode({"messages": [_message(total) for total in totals]})
+        body = encode({"messages": [_message(self._options.topic + each.user_id, each) for each in totals]})
         try:
             with loss_named():
                 async with self._session.post(self._url, data=body, allow_redirects=False) as response:
@@ -110,5 +110,5 @@ class ByHttp:
         raise SinkUnavailable(f"{self._label}: {_MENDS.get(status, said)}")
 
 
-def _message(total: Total) -> dict[str, Any]:
-    return {"topic": topic(total), "event": EVENT, "payload": orjson.Fragment(total.json()), "private": True}
+def _message(topic: str, total: Total) -> dict[str, Any]:
+    return {"topic": topic, "event": EVENT, "payload": orjson.Fragment(total.json()), "private": True}

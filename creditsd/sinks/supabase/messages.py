@@ -9,7 +9,6 @@ from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 
 EVENT = "credits.updated"
-TOPIC = "credits:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +21,6 @@ class Refusal:
 
 Send = Callable[[Sequence[Total]], Awaitable[Refusal | None]]
 """Sends all of these or none, and then says why."""
-
-
-def topic(total: Total) -> str:
-    """Name the private topic of a total's user."""
-    return TOPIC + total.user_id
 
 
 async def by_halves(send: Send, totals: Sequence[Total], refusal: Refusal | None) -> list[Rejection]:
