@@ -42,7 +42,10 @@ class Occupied(RedisError):  # noqa: N818  reads as the state it reports
         if self.other.schema == self.owner.schema:
             ours += f" of {self.owner.database}"
         what = self.shared.partition(" ")[0]
-        return f"{theirs} writes at the {self.shared} already, and this is {ours}: give this sink another {what}"
+        mend = f"give this sink another {what}"
+        if what == "prefix":  # keys hold the higher version, whoever's; a stream cannot be mended
+            mend += ", then run `creditsd verify --sink NAME --repair` in both installations"
+        return f"{theirs} writes at the {self.shared} already, and this is {ours}: {mend}"
 
 
 class _Seen(NamedTuple):

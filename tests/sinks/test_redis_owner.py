@@ -61,7 +61,10 @@ async def test_the_second_installation_at_one_prefix_is_refused_with_what_to_do(
         for _ in range(2):
             with refused("creditsd writes at the prefix 'credits:' already") as caught:
                 await second.open()
-            assert str(caught.value).endswith("and this is creditsd_images: give this sink another prefix")
+            assert str(caught.value).endswith(
+                "and this is creditsd_images: give this sink another prefix, then run `creditsd verify --sink NAME "
+                "--repair` in both installations"
+            )
         assert await first.deliver([total()]) == []
         assert sink_valkey.client().dbsize() == 1
     await second.open()  # whoever is gone holds nobody up
