@@ -55,8 +55,8 @@ def test_all_is_kept_so_that_an_upgrade_may_replace_it_under_a_running_process(
     assert sql_files.keep_all() == 4
     (folder / "asked.sql").unlink()
     (folder / "migrations" / "0001_first.sql").write_text("SELECT 3")
-    assert sql_files.filled("asked") == "SELECT 1"
-    assert sql_files.filled("migrations/0001_first") == "SELECT 2"
+    assert sql_files.filled("asked", "creditsd") == "SELECT 1"
+    assert sql_files.filled("migrations/0001_first", "creditsd") == "SELECT 2"
 
 
 # Another name for the schema
