@@ -30,17 +30,29 @@ class ListedInstallation:
 
 
 async def listed(settings: Settings) -> list[ListedInstallation]:
-    """Return the installations of the database, by their schemas. Raises ConfigError, DatabaseUnavailable."""
+    """Return the installations of the database, by their schemas. Raises ConfigError, DatabaseUnavailable.
+
+    What somebody else has made, who is neither a superuser nor the owner of our table, is named and never read.
+    """
+    namespace, table = settings.source.relation
+    ours = {"schema": namespace, "table": table}
     async with connected(settings.dsn, purpose="status", schema=settings.schema, shared=settings.shared) as connection:
-        names = [tuple(each) for each in await rows(connection, sql_files.sql("queries/installations"))]
-    return [await _seen(settings, schema, readable=readable) for schema, readable in names]
+        found = [tuple(each) for each in await rows(connection, sql_files.sql("queries/installations"), ours)]
+    return [
+        ListedInstallation(schema, problem=problem)
+        if (problem := _unreadable(stranger, may_read=may_read))
+        else await _seen(settings, schema)
+        for schema, may_read, stranger in found
+    ]
 
 
-async def _seen(settings: Settings, schema: str, *, readable: bool) -> ListedInstallation:
-    if not readable:
-        return ListedInstallation(
-            schema, problem="this role may not read it: ask as its owner, or as its daemon's role"
-        )
+def _unreadable(stranger: str | None, *, may_read: bool) -> str:
+    if stranger is not None:
+        return f"{stranger} could have put there what runs as whoever reads it, so nobody else does: ask as {stranger}"
+    return "" if may_read else "this role may not read it: ask as its owner, or as its daemon's role"
+
+
+async def _seen(settings: Settings, schema: str) -> ListedInstallation:
     try:
         async with connected(settings.dsn, purpose="status", schema=schema, shared=settings.shared) as connection:
             found = await row(connection, sql_files.sql("queries/installation_seen"), {"limit": COUNTED})
