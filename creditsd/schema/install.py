@@ -114,7 +114,7 @@ async def _patiently(
 
 async def _install(connection: Connection, settings: Settings, *, agreed: bool) -> Installed:
     source = await _installable(connection, settings)
-    await installation.check_name(connection)
+    await installation.check_name(connection, source)
     installed = await installation.found(connection)
     settings = _remembering(settings, installed)
     done: list[str] = []

@@ -191,13 +191,24 @@ async def functions_as_made(connection: Connection, installation: Installation) 
     return now is not None and now[0] == installation.functions
 
 
-async def check_name(connection: Connection) -> None:
-    """Raise SchemaError where the schema that we would make is there, and somebody else's."""
+async def check_name(connection: Connection, source: SourceTable) -> None:
+    """Raise SchemaError where the schema that we would make is there, and somebody else's.
+
+    What a stranger has laid out as an installation would run with the rights of whoever installs, and of the table's
+    owner.
+    """
     is_ours, is_there = (await rows(connection, sql_files.sql("queries/installed")))[0]
     if is_there and not is_ours:
         raise SchemaError(
             f"there is a schema {schema_of(connection)} that creditsd has not made: set schema (CREDITSD_SCHEMA) to a "
             "name of its own, or drop that one"
+        )
+    stranger = await row(connection, sql_files.sql("queries/schema_owned"), {"relation": source.oid})
+    if stranger is not None:
+        raise SchemaError(
+            f"the schema {schema_of(connection)}, or what is in it, is {stranger[0]}'s, who does not own "
+            f"{source.settings.table}: drop it, set schema (CREDITSD_SCHEMA) to another name, or, if creditsd made it, "
+            f"give it and its tables to {source.owner} (ALTER ... OWNER TO)"
         )
 
 
