@@ -24,7 +24,7 @@ _NO_USER = frozenset({"iss", "aud", "azp", "exp", "nbf", "iat", "jti"})  # of th
 _CONDITION_CHARACTERS = 10_000
 _NAME_BYTES = 63  # PostgreSQL cuts longer names off, silently
 DEFAULT_SCHEMA = "creditsd"
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,49}")  # what it names beside itself has a word more
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,44}")  # what it names beside itself has two words more
 # Nobody's to give away, or the end of a name that an installation gives to a channel of its own.
 _TAKEN = re.compile(r"pg_.*|information_schema|public|.*_(lead|doctor|bench)")
 # What PostgreSQL reads as a word of SQL or PL/pgSQL where a name would have to stand in quotes.
@@ -69,7 +69,7 @@ def _relation(text: str) -> str:
 
 def _schema_name(text: str) -> str:
     if _SCHEMA.fullmatch(text) is None or text in _RESERVED:
-        raise ValueError("must be small letters, digits and _, at most 50, and no word of SQL: e.g. creditsd_images")
+        raise ValueError("must be small letters, digits and _, at most 45, and no word of SQL: e.g. creditsd_images")
     if _TAKEN.fullmatch(text) is not None:
         raise ValueError("is taken by PostgreSQL or by creditsd itself: choose another name, e.g. creditsd_images")
     return text

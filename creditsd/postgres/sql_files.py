@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)\}")
 _OURS = re.compile(
     r"""
     \bcreditsd_(?P<event>insert|update|delete|truncate)\b
-    | (?P<all_triggers>\bcreditsd\\_%)
+    | (?P<all_triggers>LIKE\ 'creditsd\\_%')
     | \bcreditsd(?=\.[a-z_%'])
     | \bcreditsd(?=_lead\b)
     | (?<=')creditsd(?='|\ (?:install|leader|doorbell|sleep|publisher|reader|operator)?')
@@ -95,7 +95,7 @@ def filled(name: str, schema: str, **values: fragments.Composable) -> str:
 def trigger_name(event: str, schema: str) -> str:
     """Return what an installation calls its trigger of an event: one table may carry those of several."""
     # Not `creditsd_images_insert`: the first installation watches over whatever is called `creditsd_…`.
-    return f"creditsd_{event}" if schema == DEFAULT_SCHEMA else f"{event}_of_{schema}"
+    return f"creditsd_{event}" if schema == DEFAULT_SCHEMA else f"{event}_creditsd_{schema}"
 
 
 def statement(text: str) -> str:
@@ -144,7 +144,7 @@ def _named(name: str, schema: str) -> str:
         if found["event"]:
             return trigger_name(found["event"], schema)
         if found["all_triggers"]:
-            return trigger_name("%", schema).replace("_", r"\_")
+            return f"~ '^{trigger_name('[a-z]+', schema)}$'"
         return schema
 
     return _OURS.sub(put, text)

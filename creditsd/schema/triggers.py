@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from psycopg import sql
 
+from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, rows
 from creditsd.schema.source_table import SourceTable
@@ -16,7 +17,8 @@ EVENTS = ("insert", "update", "delete", "truncate")
 
 _SAID = {
     "missing": "are missing",
-    "another": "are not creditsd's own",
+    "another": "are not as creditsd makes them",
+    "taken": "that are not creditsd's have the names of its own",
     "disabled": "are disabled",
     "conditional": "do not fire for rows that replication or a restore writes",
 }
@@ -30,7 +32,7 @@ class Trigger(NamedTuple):
     name: str
     event: str
     cloned: bool
-    state: Literal["right", "missing", "another", "disabled", "conditional"]
+    state: Literal["right", "missing", "taken", "another", "disabled", "conditional"]
 
     @property
     def harmless(self) -> bool:
@@ -70,10 +72,15 @@ async def faults(connection: Connection, source: SourceTable) -> list[str]:
 
 
 async def put_right(connection: Connection, source: SourceTable) -> list[str]:
-    """Put every trigger where and as it should be; return what was done. Locks nothing where all is right."""
+    """Put every trigger where and as it should be; return what was done. Locks nothing where all is right.
+
+    Raises SchemaError where a trigger of somebody else's has the name of one of ours.
+    """
+    there = await found(connection, source)
+    _check_names(there)
     done = await _drop_astray(connection, source)
     touched: dict[str, None] = {}
-    for each in _misplaced(await found(connection, source)):
+    for each in _misplaced(there):
         await connection.execute(
             sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(each.name), sql.SQL(each.relation))
         )
@@ -110,6 +117,15 @@ async def _drop_astray(connection: Connection, source: SourceTable) -> list[str]
             await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), sql.SQL(relation)))
         done.append(f"took the triggers off {relation}, which is not {source.settings.table}")
     return done
+
+
+def _check_names(triggers: Iterable[Trigger]) -> None:
+    for each in triggers:
+        if each.state == "taken":
+            raise SchemaError(
+                f"{each.relation} has a trigger {each.name} that is not creditsd's: give it another name (ALTER "
+                f"TRIGGER {each.name} ON {each.relation} RENAME TO ...), or set schema (CREDITSD_SCHEMA) to another"
+            )
 
 
 def _misplaced(triggers: Sequence[Trigger]) -> Iterable[Trigger]:

@@ -16,7 +16,8 @@ SELECT
     t.tgparentid IS DISTINCT FROM 0 AND t.oid IS NOT NULL AS cloned,
     CASE
         WHEN t.oid IS NULL THEN 'missing'
-        WHEN p.proname IS DISTINCT FROM wanted.function OR t.tgtype <> wanted.type OR t.tgqual IS NOT NULL OR cardinality(t.tgattr) > 0 THEN 'another'
+        WHEN p.oid IS NULL THEN 'taken'
+        WHEN p.proname <> wanted.function OR t.tgtype <> wanted.type OR t.tgqual IS NOT NULL OR cardinality(t.tgattr) > 0 THEN 'another'
         -- Put there before it was attached; the table's own could not be cloned beside it.
         WHEN c.relispartition AND r.level > 0 AND t.tgparentid = 0 AND wanted.type <> 32 THEN 'another'
         WHEN t.tgenabled = 'D' THEN 'disabled'

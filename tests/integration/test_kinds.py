@@ -149,7 +149,7 @@ async def test_neither_installs_over_nor_recomputes_for_the_other(reference_tabl
     assert (await schema.install(second)).done == []
     assert [
         name for (name,) in reference_table.run("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1")
-    ] == [f"{event}_of_{IMAGES}" for event in ("delete", "insert", "truncate", "update")]
+    ] == [f"{event}_creditsd_{IMAGES}" for event in ("delete", "insert", "truncate", "update")]
 
 
 async def test_the_uninstall_of_one_leaves_the_other_whole(reference_table: Database) -> None:
@@ -172,7 +172,7 @@ async def test_the_uninstall_of_one_leaves_the_other_whole(reference_table: Data
 async def test_a_trigger_that_is_missing_is_missed_by_its_own_installation(reference_table: Database) -> None:
     first, second = await installed(reference_table), images(reference_table)
     await schema.install(second)
-    reference_table.run(f"DROP TRIGGER insert_of_{IMAGES} ON user_credits")
+    reference_table.run(f"DROP TRIGGER insert_creditsd_{IMAGES} ON user_credits")
     async with Inspector.opened(first, purpose="test") as inspector:
         assert (await inspector.status()).problems == []
     with pytest.raises(SchemaError, match="triggers are missing on public"):

@@ -445,7 +445,7 @@ def test_only_our_own_watchdog_is_fed(
 # The name of an installation
 
 
-@pytest.mark.parametrize("name", ["creditsd", "creditsd_images", "_", "images2", "a" * 50])
+@pytest.mark.parametrize("name", ["creditsd", "creditsd_images", "_", "images2", "a" * 45])
 def test_an_installation_is_called_by_a_plain_name(setenv: Any, name: str) -> None:
     setenv(SCHEMA=name)
     assert load(None).schema == name
@@ -462,7 +462,7 @@ def test_an_installation_is_called_by_a_plain_name(setenv: Any, name: str) -> No
         ("Images", "must be small letters, digits and _"),
         ("kredit_für", "must be small letters, digits and _"),
         ("", "must be small letters, digits and _"),
-        ("a" * 51, "at most 50"),
+        ("a" * 46, "at most 45"),
         ("order", "no word of SQL"),
         ("user", "no word of SQL"),
         ("pg_credits", "is taken"),

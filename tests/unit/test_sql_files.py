@@ -75,7 +75,7 @@ PROSE = re.compile(
 @pytest.mark.parametrize("name", OURS)
 def test_under_another_name_nothing_means_the_first(name: str) -> None:
     text = sql_files._named(name, "other_kind")
-    assert "creditsd" not in PROSE.sub("", text)
+    assert "creditsd" not in PROSE.sub("", text.replace("_creditsd_other_kind", ""))  # the names of its triggers
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -101,8 +101,8 @@ def test_what_is_about_no_installation_has_one_text(name: str) -> None:
         ("pg_notify('creditsd_lead', '')", "pg_notify('other_lead', '')"),
         ("hashtextextended('creditsd install', 0)", "hashtextextended('other install', 0)"),
         ("application_name = 'creditsd leader'", "application_name = 'other leader'"),
-        ("CREATE TRIGGER creditsd_insert", "CREATE TRIGGER insert_of_other"),
-        (r"tgname LIKE 'creditsd\_%'", r"tgname LIKE '%\_of\_other'"),
+        ("CREATE TRIGGER creditsd_insert", "CREATE TRIGGER insert_creditsd_other"),
+        (r"tgname LIKE 'creditsd\_%'", "tgname ~ '^[a-z]+_creditsd_other$'"),
         ("RAISE WARNING 'creditsd could not'", "RAISE WARNING 'creditsd could not'"),
         ('run "creditsd install"', 'run "creditsd install"'),
         ("of creditsd. The", "of creditsd. The"),
