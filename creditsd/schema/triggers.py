@@ -48,10 +48,17 @@ async def found(connection: Connection, source: SourceTable) -> list[Trigger]:
     return [Trigger(*each) for each in await rows(connection, sql_files.sql("queries/triggers"), _of(source))]
 
 
-async def astray(connection: Connection, source: SourceTable) -> list[tuple[str, Sequence[str]]]:
-    """Return our triggers on relations that are not, or no longer, the table."""
-    found_there = await rows(connection, sql_files.sql("queries/triggers_astray"), _of(source))
-    return [(relation, triggers) for relation, triggers in found_there]
+class Astray(NamedTuple):
+    """Triggers of ours where none belong: on another relation, or, `renamed`, on the table under another name."""
+
+    relation: str
+    renamed: bool
+    names: Sequence[str]
+
+
+async def astray(connection: Connection, source: SourceTable) -> list[Astray]:
+    """Return our triggers on relations that are not, or no longer, the table, and those that mark its writes twice."""
+    return [Astray(*each) for each in await rows(connection, sql_files.sql("queries/triggers_astray"), _of(source))]
 
 
 async def foreign(connection: Connection, source: SourceTable) -> list[str]:
@@ -63,7 +70,7 @@ async def faults(connection: Connection, source: SourceTable) -> list[str]:
     """Say of each relation what of our triggers is wrong, so that a change could be missed."""
     wrong = [each for each in await found(connection, source) if not each.harmless]
     elsewhere = ""
-    if wrong and (others := [relation for relation, _ in await astray(connection, source)]):
+    if wrong and (others := [each.relation for each in await astray(connection, source) if not each.renamed]):
         elsewhere = f" (they stand on {', '.join(others[:3])})"
     said = []
     for (relation, state), _ in groupby(sorted(wrong, key=_relation_and_state), _relation_and_state):
@@ -112,10 +119,13 @@ def definitions(source: SourceTable) -> list[str]:
 
 async def _drop_astray(connection: Connection, source: SourceTable) -> list[str]:
     done = []
-    for relation, names in await astray(connection, source):
+    for relation, renamed, names in await astray(connection, source):
         for name in names:
             await connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), sql.SQL(relation)))
-        done.append(f"took the triggers off {relation}, which is not {source.settings.table}")
+        if renamed:
+            done.append(f"took the triggers of another name off {relation}")
+        else:
+            done.append(f"took the triggers off {relation}, which is not {source.settings.table}")
     return done
 
 
