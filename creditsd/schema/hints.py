@@ -6,7 +6,7 @@ from psycopg import errors
 
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, row
+from creditsd.postgres.connections import Connection, row, rows
 from creditsd.schema.installation import Installation
 from creditsd.schema.source_table import SourceTable
 
@@ -30,6 +30,18 @@ def of_table(source: SourceTable) -> list[str]:
             f"CREATE INDEX CONCURRENTLY ON {table} ({columns.user_id})"
         )
     return notes
+
+
+async def forgotten(connection: Connection, source: SourceTable) -> list[str]:
+    """Name other installations on the table in which nobody leads: what they capture grows, and nobody deletes it."""
+    found = await rows(connection, sql_files.sql("queries/neighbours"), {"relation": source.oid})
+    return [
+        f"creditsd also stands on {source.settings.table} as {schema}, and nobody leads there: each write is kept in "
+        f"{schema}.changes until a daemon has read it; start its daemon, or run `CREDITSD_SCHEMA={schema} creditsd "
+        "uninstall`"
+        for schema, led in found
+        if not led
+    ]
 
 
 def newly_read(source: SourceTable, installed: Installation) -> list[str]:

@@ -118,7 +118,7 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
     installed = await installation.found(connection)
     settings = _remembering(settings, installed)
     done: list[str] = []
-    notes = hints.of_table(source)
+    notes = [*hints.of_table(source), *await hints.forgotten(connection, source)]
     if installed is not None:
         installation.not_newer(installed)
         if not agreed:

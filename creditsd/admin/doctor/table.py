@@ -27,7 +27,8 @@ async def examine(connection: Connection, settings: Settings) -> Sequence[Findin
         return [problem("table", each.problem, each.hint) for each in compared.divergences]
     installed = compared.installed()
     said = f"every change of {settings.source.table} is seen; the schema is at migration {installed.migration}"
-    notes = hints.of_table(await SourceTable.inspect(connection, settings))
+    source = await SourceTable.inspect(connection, settings)
+    notes = [*hints.of_table(source), *await hints.forgotten(connection, source)]
     return [good("table", said), *(note("table", each) for each in notes)]
 
 
