@@ -30,15 +30,20 @@ _TAKEN = re.compile(r"pg_.*|information_schema|public|.*_(lead|doctor|bench)")
 # What PostgreSQL reads as a word of SQL or PL/pgSQL where a name would have to stand in quotes.
 _RESERVED = frozenset(
     """
-    all analyse analyze and any array as asc asymmetric authorization begin binary both by case cast check collate
-    collation column concurrently constraint create cross current_catalog current_date current_role current_schema
-    current_time current_timestamp current_user declare default deferrable desc distinct do else end except
-    execute false fetch for foreach foreign freeze from full grant group having if ilike in initially inner
-    intersect into is isnull join lateral leading left like limit localtime localtimestamp loop natural not
-    notnull null offset on only or order outer overlaps placing primary references returning right select
-    session_user similar some strict symmetric system_user table tablesample then to trailing true union unique
-    user using variadic verbose when where while window with
-    """.split()  # noqa: SIM905 - a hundred strings would fill a page
+    all analyse analyze and any array as asc asymmetric authorization begin between bigint binary bit boolean both
+    by case cast char character check coalesce collate collation column concurrently constraint create cross
+    current_catalog current_date current_role current_schema current_time current_timestamp current_user dec decimal
+    declare default deferrable desc distinct do else end except execute exists extract false fetch float for foreach
+    foreign freeze from full grant greatest group grouping having if ilike in initially inner inout int integer
+    intersect interval into is isnull join json json_array json_arrayagg json_exists json_object json_objectagg
+    json_query json_scalar json_serialize json_table json_value lateral leading least left like limit localtime
+    localtimestamp loop merge_action national natural nchar none normalize not notnull null nullif numeric offset on
+    only or order out outer overlaps overlay placing position precision primary real references returning right row
+    select session_user setof similar smallint some strict substring symmetric system_user table tablesample then
+    time timestamp to trailing treat trim true union unique user using values varchar variadic verbose when where
+    while window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot
+    xmlserialize xmltable
+    """.split()  # noqa: SIM905 - two hundred strings would fill a page
 )
 
 

@@ -20,12 +20,13 @@ _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)\}")
 
 # Where the SQL says `creditsd` and means the installation, which another one puts its own name in for: before a dot, as
-# a name by itself, in its triggers, its channels, and the names of its sessions. Everywhere else it is the command.
+# a name by itself, in its triggers, its channels, and the names of its sessions. Everywhere else it is the command, or
+# the prefix of a setting of ours (`creditsd.careful`), which an extension could have reserved of another name.
 _OURS = re.compile(
     r"""
     \bcreditsd_(?P<event>insert|update|delete|truncate)\b
     | (?P<all_triggers>LIKE\ 'creditsd\\_%')
-    | \bcreditsd(?=\.[a-z_%'])
+    | \bcreditsd(?=\.(?!careful\b)[a-z_%'])
     | \bcreditsd(?=_lead\b)
     | (?<=')creditsd(?='|\ (?:install|leader|doorbell|sleep|publisher|reader|operator)?')
     | (?:(?<=SCHEMA\ )|(?<=schema\ )|(?<=NOTIFY\ ))creditsd\b

@@ -13,7 +13,6 @@ from creditsd.admin.doctor import examine
 from creditsd.admin.inspect import Inspector
 from creditsd.admin.installations import listed
 from creditsd.config.settings import Settings
-from creditsd.config.types import _RESERVED
 from creditsd.domain.errors import NotAgreed, SchemaError
 from creditsd.schema import install as schema
 from tests.conftest import Database, eventually
@@ -238,11 +237,6 @@ async def test_two_daemons_of_one_installation_still_take_turns(reference_table:
             await until(standby, "state", "leading")
             reference_table.run(ADD, [USER, 7, "image"])
             await sink.until_credits(USER, 7)
-
-
-def test_every_word_that_postgresql_reserves_is_refused(database: Database) -> None:
-    reserved = {word for (word,) in database.run("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')")}
-    assert reserved <= _RESERVED
 
 
 async def test_a_second_installation_at_the_first_ones_prefix_stands_still_until_it_has_its_own(

@@ -465,6 +465,7 @@ def test_an_installation_is_called_by_a_plain_name(setenv: Any, name: str) -> No
         ("a" * 46, "at most 45"),
         ("order", "no word of SQL"),
         ("user", "no word of SQL"),
+        ("values", "no word of SQL"),
         ("pg_credits", "is taken"),
         ("public", "is taken"),
         ("information_schema", "is taken"),
