@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from creditsd.config.command import of_installation
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import connected, row, rows
 
+_NOTHING = "nothing is noted of what is installed: run `creditsd install`"
 COUNTED = 1000
 """Unread changes are counted up to so many."""
 
@@ -59,6 +61,6 @@ async def _seen(settings: Settings, schema: str) -> ListedInstallation:
     except SchemaError as error:  # of an older version, or taken apart by hand
         return ListedInstallation(schema, problem=str(error))
     if found is None:
-        return ListedInstallation(schema, problem="nothing is noted of what is installed: run `creditsd install`")
+        return ListedInstallation(schema, problem=of_installation(_NOTHING, schema))
     migration, table, leader_pid, unread, lag_seconds = found
     return ListedInstallation(schema, table, migration, leader_pid, unread, lag_seconds)

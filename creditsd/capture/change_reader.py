@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from creditsd.config.command import of_installation
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Batch, Connection, flushed, recomputed, row
@@ -66,7 +67,8 @@ class ChangeReader:
             self._connection, sql_files.sql("queries/resumed"), {"policy": policy, "floor_version": floor_version}
         )
         if found is None:
-            raise SchemaError(f"the schema {schema_of(self._connection)} is incomplete: run `creditsd install`")
+            schema = schema_of(self._connection)
+            raise SchemaError(f"the schema {schema} is incomplete: {of_installation('run `creditsd install`', schema)}")
         said = found[0]
         self._snapshot = said.pop("snapshot")
         self._unsaved, self._unpurged = False, True

@@ -22,13 +22,14 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from creditsd.config.command import of_installation
 from creditsd.config.redact import redact_dsn
 from creditsd.config.types import DEFAULT_SCHEMA
 from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError, SessionEnded
 from creditsd.domain.total import Total
 from creditsd.postgres import pooler, sql_files
 from creditsd.postgres.notices import log_notice
-from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session
+from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session, schema_of
 from creditsd.postgres.sql_files import Query
 
 log = structlog.get_logger()
@@ -37,6 +38,7 @@ Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
 CONNECT_SECONDS = 10
+_INSTALL = "run `creditsd install`"
 LEAVE_SECONDS = 2
 
 # Whoever is gone without a word is noticed within 20 s on both ends (the server's is part of SETTINGS): whether it is
@@ -122,8 +124,12 @@ class Batch:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise what the driver raises as ours; what is neither the server's state nor its schema passes as a bug."""
+def translated(connection: object = None) -> Iterator[None]:
+    """Raise what the driver raises as ours; what is neither the server's state nor its schema passes as a bug.
+
+    What mends it is said for the installation that the connection is of.
+    """
+    schema = schema_of(connection)
     try:
         yield
     except PoolTimeout as error:
@@ -131,11 +137,10 @@ def translated() -> Iterator[None]:
             "PostgreSQL gave no connection in time: is it up, and max_connections enough?"
         ) from error
     except errors.InsufficientPrivilege as error:
-        raise SchemaError(
-            f"{_line(error)}: this role lacks a right; run `creditsd install --role NAME` as the table's owner"
-        ) from error
+        mend = of_installation("run `creditsd install --role NAME` as the table's owner", schema)
+        raise SchemaError(f"{_line(error)}: this role lacks a right; {mend}") from error
     except _NOT_INSTALLED as error:
-        raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
+        raise SchemaError(f"{_line(error)}: {of_installation(_INSTALL, schema)}") from error
     except _PROGRAM_LIMITS:
         raise  # of what a row holds: another try ends the same
     except (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement) as error:
@@ -285,7 +290,8 @@ async def borrowed(connections: Pool) -> AsyncIterator[Connection]:
     """Take a connection from the pool for as long as the block lasts. Raises DatabaseUnavailable."""
     with translated():
         async with connections.connection() as connection:
-            yield connection
+            with translated(connection):
+                yield connection
 
 
 @asynccontextmanager
@@ -309,7 +315,7 @@ async def flushed(connection: Connection) -> AsyncIterator[None]:
 
 async def rows(connection: Connection, query: Query, parameters: Any = None) -> list[TupleRow]:
     """Run one statement of `sql/` and return its rows, in the binary format."""
-    with translated():
+    with translated(connection):
         cursor = await connection.execute(query, parameters, binary=True)
         # Not `description`, which makes an object a column: the dearest part of a short statement on our side.
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
@@ -335,7 +341,7 @@ async def recomputed(connection: Connection, query: Query, parameters: Any) -> B
             await connection.execute(sql_files.sql("careful"))
             return await batch(connection, query, parameters)
     except _OF_THE_ROWS as error:  # of no single user's: the ids themselves are not of the type they were
-        raise SchemaError(f"{_line(error)}: run `creditsd install`") from error
+        raise SchemaError(f"{_line(error)}: {of_installation(_INSTALL, schema_of(connection))}") from error
 
 
 async def batch(connection: Connection, query: Query, parameters: Any) -> Batch:

@@ -13,6 +13,7 @@ import structlog
 from psycopg import errors, sql
 from psycopg.rows import TupleRow
 
+from creditsd.config.command import of_installation
 from creditsd.config.settings import Settings
 from creditsd.config.types import parse_relation
 from creditsd.domain.errors import DatabaseUnavailable, NotAgreed, SchemaError
@@ -88,7 +89,7 @@ async def _patiently(
     while True:
         turn = False
         try:
-            with translated():
+            with translated(connection):
                 async with connection.transaction():
                     await check_own(connection)
                     await limit_lock_waits(connection, min(turn_seconds, max(deadline - time.monotonic(), 0.05)))
@@ -154,10 +155,11 @@ async def _installable(connection: Connection, settings: Settings) -> SourceTabl
     """Look the table up. Raises SchemaError where we may not install there, or could not see every change."""
     source = await SourceTable.inspect(connection, settings)
     if not source.may_install:
-        raise SchemaError(
+        said = (
             f"{settings.source.table} belongs to {source.owner}: run `creditsd install` as {source.owner}, "
             "as a member of that role, or as a superuser"
         )
+        raise SchemaError(of_installation(said, settings.schema))
     for each in await installation.unseen(connection, source):
         raise SchemaError(str(each))
     return source
@@ -218,9 +220,9 @@ async def _uninstall(connection: Connection, *, agreed: bool) -> Installed:
         return Installed(done=[], notes=[])
     led = await row(connection, sql_files.sql("queries/leader_found"))
     if not agreed and led is not None and led[0]:
+        status = of_installation("`creditsd status`", schema_of(connection))
         raise NotAgreed(
-            "a daemon leads here (see `creditsd status`): all it has stored would go, and no sink would be told "
-            "anything more"
+            f"a daemon leads here (see {status}): all it has stored would go, and no sink would be told anything more"
         )
     done = []
     for relation, trigger in await rows(connection, sql_files.sql("queries/trigger_names")):

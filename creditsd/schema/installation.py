@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg import sql
 
+from creditsd.config.command import of_installation
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import SchemaError
 from creditsd.postgres import sql_files
@@ -96,6 +97,10 @@ class Divergence:
     def __str__(self) -> str:
         return f"{self.problem}: {self.hint}" if self.hint else self.problem
 
+    def said_for(self, schema: str) -> Divergence:
+        """Return it with what mends it in the installation of that name."""
+        return replace(self, hint=of_installation(self.hint, schema))
+
     def document(self) -> dict[str, str]:
         """Give it under the keys of /readyz and `creditsd status --json`."""
         return {"problem": self.problem, "hint": self.hint}
@@ -132,6 +137,11 @@ async def usable(connection: Connection, settings: Settings) -> Installation:
 
 async def compare(connection: Connection, settings: Settings) -> Comparison:
     """Compare what is installed with what is there: what these settings ask for, and whether every change is seen."""
+    compared = await _compared(connection, settings)
+    return replace(compared, divergences=[each.said_for(settings.schema) for each in compared.divergences])
+
+
+async def _compared(connection: Connection, settings: Settings) -> Comparison:
     try:
         source = await SourceTable.inspect(connection, settings)
     except SchemaError as error:
@@ -177,9 +187,9 @@ async def found(connection: Connection) -> Installation | None:
         return None
     there = await row(connection, sql_files.sql("queries/installation"))
     if there is None:
-        raise SchemaError(
-            f"the schema {schema_of(connection)} is there, but empty: run `creditsd uninstall`, then `creditsd install`"
-        )
+        schema = schema_of(connection)
+        mend = of_installation("run `creditsd uninstall`, then `creditsd install`", schema)
+        raise SchemaError(f"the schema {schema} is there, but empty: {mend}")
     return Installation(*there)
 
 

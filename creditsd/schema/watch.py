@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 from psycopg import errors
 
+from creditsd.config.command import of_installation
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
@@ -71,7 +72,8 @@ class TableWatch:
         """
         found = await row(connection, sql_files.sql("queries/fingerprint"))
         if found is None:
-            raise SchemaError(f"the schema {self._settings.schema} is incomplete: run `creditsd install`")
+            schema = self._settings.schema
+            raise SchemaError(f"the schema {schema} is incomplete: {of_installation('run `creditsd install`', schema)}")
         fingerprint, changed = found
         if fingerprint != self._seen or self._divergences:
             self._heed((await compare(connection, self._settings)).divergences)
