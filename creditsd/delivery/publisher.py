@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 import structlog
@@ -15,6 +14,17 @@ from creditsd.delivery.event_cursor import EventCursor
 from creditsd.delivery.guarded_sink import GuardedSink
 from creditsd.delivery.handover import Handover, Superseded
 from creditsd.delivery.history_backlog import HistoryBacklog
+from creditsd.delivery.publisher_state import (
+    BackingOff,
+    Delivering,
+    Disabling,
+    Halted,
+    Leaving,
+    Opening,
+    Registering,
+    Standby,
+    State,
+)
 from creditsd.delivery.retries import Retries
 from creditsd.delivery.sink_health import SinkHealth
 from creditsd.delivery.sink_row import CursorMoved, SinkRow
@@ -26,58 +36,6 @@ from creditsd.postgres.connections import Pool
 from creditsd.sinks import Sink, SinkDisabled
 
 log = structlog.get_logger()
-
-
-# What a publisher does. Two of one kind are two states: whoever puts another in the place of the one that is under way
-# has it end there.
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Standby:
-    """Another daemon leads: touch neither the sink nor its row."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Registering:
-    """Read the sink's row, and what waits for another try."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Disabling:
-    """Write down that nothing is to be delivered any more."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Halted:
-    """Paused or disabled: look now and then whether it still is."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Opening:
-    """Connect to the sink."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Delivering:
-    """Deliver what there is, or wait for more."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BackingOff:
-    """Wait, then go on with what failed."""
-
-    seconds: float
-    then: Registering | Disabling | Opening
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Leaving:
-    """Another publisher takes over, or none: deliver nothing more."""
-
-
-State = Standby | Registering | Disabling | Halted | Opening | Delivering | BackingOff | Leaving
 
 
 class Publisher:
