@@ -27,6 +27,7 @@ class GuardedSink:
         self._logged: str | None = None
         self.chooses_events = isinstance(sink, Choosing)
         self.disable_after_seconds: float | None = getattr(sink, "disable_after_seconds", None)
+        self.retry_delays_seconds: Sequence[float] | None = getattr(sink, "retry_delays_seconds", None)
 
     @property
     def max_batch(self) -> int:

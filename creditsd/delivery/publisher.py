@@ -54,8 +54,8 @@ class Publisher:
         bounds: Bounds = BOUNDS,
     ) -> None:
         self.name = name
-        self._timings = timings
         self._sink = GuardedSink(name, sink)
+        self._timings = timings = timings.with_schedule(self._sink.retry_delays_seconds)
         self._row = SinkRow(name, pool)
         self._retries = Retries(name, pool, in_order=every, timings=timings, bounds=bounds)
         self._event_cursor = EventCursor(kept=self._sink.chooses_events)

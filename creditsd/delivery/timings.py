@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 # The schedule Standard Webhooks recommends: the pause after each failed try, the first of which was at once.
 RETRY_DELAYS_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
@@ -27,6 +28,10 @@ class Timings:
     retry_delays_seconds: tuple[float, ...] = RETRY_DELAYS_SECONDS
     retry_soon_seconds: float = 6.0
     """A newer total of a user whose next try is due this soon waits for it."""
+
+    def with_schedule(self, delays_seconds: Sequence[float] | None) -> Timings:
+        """Return the times of a sink that has a retry schedule of its own, or with None the same."""
+        return self if delays_seconds is None else replace(self, retry_delays_seconds=tuple(delays_seconds))
 
 
 @dataclass(frozen=True, slots=True)

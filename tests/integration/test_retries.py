@@ -27,6 +27,7 @@ from tests.integration.publishing import (
     sink_opened,
     waiting,
 )
+from tests.sinks.webhook_harness import Receiver, always
 
 
 async def test_a_refused_total_waits_in_the_database_while_others_pass(
@@ -254,3 +255,27 @@ async def test_an_id_that_a_terminal_would_obey_is_logged_escaped() -> None:
     with capture_logs() as events:
         RefusalLog("memory", 20).refused(Rejection(Total.nothing("\x1b[2J\u202eann"), "no"), 1, 5.0)
     assert [each["user_id"] for each in events] == ["\\x1b[2J\\u202eann"]
+
+
+async def test_a_webhook_is_tried_again_by_the_schedule_of_its_settings(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    installation.run(ADD, [USER, 1])
+    await line.settle()
+    receiver = Receiver()
+    receiver.answer = always(404)
+    await receiver.start()
+    try:
+        async with publishing(receiver.make(schedule=["2h", "3d"]), newest=await newest(line)):
+            await eventually(waiting(installation), lambda found: found == 1)
+        pause = "SELECT attempt, extract(epoch FROM next_at - tried_at)::float8 FROM creditsd.deliveries"
+        ((attempt, seconds),) = installation.run(pause)
+        assert attempt == 1
+        assert 0.8 * 7200 <= seconds <= 1.2 * 7200
+        async with publishing(receiver.make(schedule=["1s"]), newest=await newest(line)) as publisher:
+            installation.run("UPDATE creditsd.deliveries SET next_at = now()")
+            publisher.tell()
+            await eventually(waiting(installation, "next_at IS NULL"), lambda found: found == 1)
+        assert len(receiver.deliveries) == 2
+    finally:
+        await receiver.stop()

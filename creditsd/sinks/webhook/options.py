@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from creditsd.domain.events import Type
-from creditsd.sinks.webhook import headers
+from creditsd.sinks.webhook import headers, schedule
 
 
 class Options(BaseModel, extra="forbid"):
@@ -35,6 +35,7 @@ class Options(BaseModel, extra="forbid"):
     concurrency: PositiveInt = 64
     batch: int | None = Field(default=None, ge=2, le=1000)
     per_second: float | None = Field(default=None, ge=0.01, le=1_000_000, allow_inf_nan=False)
+    schedule: list[float] | None = None
     disable_after_seconds: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
 
     @field_validator("secrets", mode="before")
@@ -47,6 +48,11 @@ class Options(BaseModel, extra="forbid"):
     @classmethod
     def _a_file_of_them(cls, given: Any) -> Any:
         return headers.parsed(given)
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _in_seconds(cls, given: Any) -> Any:
+        return schedule.seconds(given)
 
     @field_validator("headers")
     @classmethod

@@ -44,6 +44,7 @@ class WebhookSink:
         self._rate = None if options.per_second is None else Rate(options.per_second)
         self.events = options.events
         self.disable_after_seconds = options.disable_after_seconds
+        self.retry_delays_seconds = options.schedule
 
     @property
     def doubts(self) -> Sequence[str]:
