@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -20,6 +21,9 @@ class StoredTotals(Protocol):
     async def after(self, version: int, limit: int) -> Sequence[Total]:
         """Return the next totals after a version, at most `limit`; none where nothing more is stored now."""
 
+    async def sample(self, version: int, cursor: int) -> Total | None:
+        """Return what comes next, after the cursor, of the user whose total is the next one after a version."""
+
 
 class NewestTotals:
     """The newest total of each user: the table `balances`."""
@@ -32,6 +36,10 @@ class NewestTotals:
         asked = {"version": version, "limit": limit}
         async with borrowed(self._pool) as connection:
             return (await batch(connection, sql_files.sql("queries/balances_after"), asked)).totals
+
+    async def sample(self, version: int, cursor: int) -> Total | None:  # noqa: ARG002  the protocol's signature
+        """Return the next total after a version, of which each user has one."""
+        return next(iter(await self.after(version, 1)), None)
 
 
 class Backlog:
@@ -101,6 +109,18 @@ class Backlog:
         if self._ahead_after is not None:
             with contextlib.suppress(DatabaseUnavailable, SchemaError):
                 self._ahead = await self._stored.after(self._ahead_after, self._page_size)
+
+    @property
+    def page_was_full(self) -> bool:
+        """Whether more is stored than what was returned last."""
+        return not self._complete
+
+    async def beyond(self, cursor: int, *, newest: bool) -> Total | None:
+        """Return a total that lies behind what was returned last: the newest there is, or one from anywhere."""
+        if self.taken >= self.newest:
+            return None
+        version = self.newest - 1 if newest else random.randrange(self.taken, self.newest)
+        return await self._stored.sample(version, cursor)
 
     def arrived(self, cursor: int) -> Total | None:
         """Return the probe that has arrived, where it still lies ahead."""

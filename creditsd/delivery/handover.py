@@ -107,7 +107,8 @@ class Handover:
         try:
             refused = await self._sink.deliver(part)
         except SinkBusy as busy:
-            if isinstance(busy, SinkTroubled) and not proven and (upto is not None or self._health.ill):
+            blamed = proven or (upto is None and not self._health.ill and self._health.lately_well)
+            if isinstance(busy, SinkTroubled) and not blamed:
                 raise SinkBusy(str(busy), busy.retry_after_seconds) from busy  # all of them stay where they are
             if busy.through:
                 through = part[: busy.through]
@@ -136,9 +137,9 @@ class Handover:
         missed = {rejection.total.user_id for rejection in refused}
         arrived = [each for each in part if each.user_id not in missed] if missed else part
         alive = bool(arrived) or any(rejection.accepted for rejection in refused)
-        everyone = None
+        everyone, well_again = None, False
         if alive:
-            self._health.arrived(busy=busy)
+            well_again = self._health.arrived(busy=busy)
         elif upto is not None or self._health.ill:
             everyone = self._health.refused(missed, refused[0].reason)
         if everyone is not None and not proven:
@@ -150,6 +151,8 @@ class Handover:
         else:
             self._row.cursor = cursor
         self._event_cursor.told(arrived)
+        if well_again:
+            await self._retries.pull_forward()
         if everyone is not None and not busy:  # one that is busy has said itself why, and for how long
             raise everyone
 

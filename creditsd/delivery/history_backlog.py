@@ -32,6 +32,12 @@ class HistoryBacklog:
             self._told_of = whole_after
         return found.totals
 
+    async def sample(self, version: int, cursor: int) -> Total | None:
+        """Return the first step after the cursor of the user whose step is the next one after a version."""
+        asked = {"version": version, "cursor": cursor}
+        async with borrowed(self._pool) as connection:
+            return next(iter((await batch(connection, sql_files.sql("queries/steps_sampled"), asked)).totals), None)
+
     async def _tell_of_missing(self, version: int, whole_after: int) -> None:
         bounds = {"version": version, "whole_after": whole_after}
         async with borrowed(self._pool) as connection:

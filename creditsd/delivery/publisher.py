@@ -14,6 +14,7 @@ from creditsd.delivery.event_cursor import EventCursor
 from creditsd.delivery.guarded_sink import GuardedSink
 from creditsd.delivery.handover import Handover, Superseded
 from creditsd.delivery.history_backlog import HistoryBacklog
+from creditsd.delivery.prober import Prober
 from creditsd.delivery.publisher_state import (
     BackingOff,
     Delivering,
@@ -53,7 +54,6 @@ class Publisher:
         timings: Timings = TIMINGS,
         bounds: Bounds = BOUNDS,
     ) -> None:
-        self.name = name
         self._sink = GuardedSink(name, sink)
         self._timings = timings = timings.with_schedule(self._sink.retry_delays_seconds)
         self._row = SinkRow(name, pool)
@@ -74,12 +74,18 @@ class Publisher:
             arrived=arrived,
             settled=settled,
         )
+        self._prober = Prober(self._sink, self._row, self._backlog, self._retries, self._health, self._handover)
         self._database_backoff = Backoff(timings.first_pause_seconds, timings.longest_pause_seconds)
         self._state: State = Standby()
         self._under_way: State = self._state
         self._turn: asyncio.Timeout | None = None
         self._wakeup = asyncio.Event()
         self._ending = False
+
+    @property
+    def name(self) -> str:
+        """What the sink is called."""
+        return self._row.name
 
     @property
     def cursor(self) -> int:
@@ -297,30 +303,8 @@ class Publisher:
 
     async def _probe(self) -> None:
         """Try an ill sink with one total, and go on with the others where that arrives."""
-        totals = await self._backlog.next(self.cursor, probing=True)
-        held = await self._retries.held(totals)
-        candidates = [each for each in totals if each.user_id not in held]
-        one = self._health.probe(candidates) if candidates else None
-        if one is not None:
-            await self._handover.probe(one, follows=one is totals[0])
-        elif candidates:
-            self._health.acquitted()
-        elif not totals:
-            await self._probe_retry()
-            return
-        if len(totals) > self._sink.max_batch:  # more to choose from than to deliver: the rest is read anew
-            totals = totals[: self._sink.max_batch]
-            self._backlog.rewind(self.cursor)
-        self._backlog.probe = one
-        await self._hand_over(totals, one)
-
-    async def _probe_retry(self) -> None:
-        due = await self._retries.due(1, self.cursor) if self._retries.due_seconds == 0.0 else ()
-        if due:
-            await self._handover.probe(due[0], follows=False)
-        else:
-            self._health.reached()
-            await self._idle()
+        probed = await self._prober.probe()
+        await (self._idle() if probed is None else self._hand_over(*probed))
 
     async def _hand_over(self, totals: Sequence[Total], arrived: Total | None) -> None:
         """Deliver totals, and meanwhile read the page after them."""

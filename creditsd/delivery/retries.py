@@ -78,6 +78,20 @@ class Retries:
         async with borrowed(self._pool) as connection:
             self._due_at = await self._next_due_at(connection, cursor)
 
+    async def pull_forward(self) -> None:
+        """Have whoever waits be due now, but for those of whom the receiver asked patience itself.
+
+        That it fails again then costs no try of the schedule: the receiver was to blame for the pause.
+        """
+        if self._known is not None and all(self._known.values()):
+            return
+        asked = {"name": self._sink, "delays": list(self._timings.retry_delays_seconds)}
+        async with borrowed(self._pool) as connection:
+            pulled = await rows(connection, sql_files.sql("queries/deliveries_pulled"), asked)
+        if pulled:
+            log.info("deliveries.pulled_forward", sink=self._sink, deliveries=len(pulled))
+            self._due_at = _now()
+
     def concern(self, totals: Iterable[Total]) -> bool:
         """Whether a delivery of one of these users may wait or be dead."""
         known = self._known

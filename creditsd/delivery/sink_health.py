@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -17,6 +18,9 @@ from creditsd.sinks import SinkBusy, SinkRefusing
 log = structlog.get_logger()
 
 _ERROR_LENGTH = 500
+
+# Where to look for somebody to try: at the front of a page, at its back, and the third time beyond it.
+_PLACES, _BEYOND = 3, 2
 
 
 class RefusesEveryone(SinkUnavailable):
@@ -36,6 +40,8 @@ class SinkHealth:
         self._backoff = Backoff(timings.first_pause_seconds, timings.longest_pause_seconds, timings.pause_growth)
         self._refused: set[str] = set()  # users, since something has arrived
         self._probes = 0
+        self._timings = timings
+        self._arrived_at = self._ill_since = float("-inf")
         self._proven = False
         self._opening = False  # whether it failed to open
         self._refusal: str | None = None
@@ -54,6 +60,7 @@ class SinkHealth:
         self._refused.clear()
         self._probes = 0
         self._proven = self._opening = self.ill = False
+        self._arrived_at = float("-inf")
         self.error = self._refusal = None
 
     def resumed(self) -> None:
@@ -65,6 +72,16 @@ class SinkHealth:
         """Return how many totals to risk at once: few until it has taken some."""
         return most if self._proven else min(most, self._enough)
 
+    @property
+    def looks_beyond(self) -> bool:
+        """Whether to try somebody far behind, where there are many: one time in three."""
+        return self._probes % _PLACES == _BEYOND
+
+    @property
+    def looks_beyond_first(self) -> bool:
+        """Whether that is for the first time."""
+        return self._probes == _BEYOND
+
     def probe(self, totals: Sequence[Total]) -> Total | None:
         """Choose what to try of totals, each user's first; None where each of these few has been refused by itself."""
         first: dict[str, Total] = {}
@@ -72,19 +89,31 @@ class SinkHealth:
             first.setdefault(total.user_id, total)
         if len(first) < self._enough and self._refused.issuperset(first):
             return None
-        number = self._probes % len(first)  # now from the front, now from the back: the ill may stand together
+        turn = self._probes - self._probes // _PLACES  # but for those that were looked for elsewhere
+        number = turn % len(first)  # now from the front, now from the back: the ill may stand together
         return list(first.values())[-1 - number // 2 if number % 2 else number // 2]
 
-    def arrived(self, *, busy: bool = False) -> None:
-        """Note that it takes totals; `busy`, it took some and wants no more for a while."""
+    @property
+    def lately_well(self) -> bool:
+        """Whether somebody's total has arrived so lately that whoever breaks it has themselves to blame."""
+        return _now() - self._arrived_at < self._timings.witness_seconds
+
+    def arrived(self, *, busy: bool = False) -> bool:
+        """Note that it takes totals; `busy`, it took some and wants no more for a while.
+
+        Return whether it is well again after so long that nobody is to wait for their next try.
+        """
+        self._arrived_at = _now()
         self._backoff.begin_anew()
         self._refused.clear()
         self._refusal = None
-        self._probes = 0
+        self._probes = _BEYOND - 1 if self.ill and self.looks_beyond else 0  # it begins where somebody was found
         self._proven, self.ill = True, False
-        if self.error is not None and not busy:
-            log.info("publisher.recovered", sink=self._name)
-            self.error = None
+        if self.error is None or busy:
+            return False
+        log.info("publisher.recovered", sink=self._name)
+        self.error = None
+        return self._arrived_at - self._ill_since >= self._timings.pull_forward_seconds
 
     def refused(self, users: Iterable[str], reason: str) -> RefusesEveryone | None:
         """Note that these were refused, and nobody's total has arrived; return what to raise where it is too many."""
@@ -116,7 +145,13 @@ class SinkHealth:
             self._refused.clear()
         seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
         said = one_line(str(error), longest=_ERROR_LENGTH)
+        if self.error is None:
+            self._ill_since = _now()
         say = log.warning if self.error is None else log.info
         self.error = said
         say("publisher.backed_off", sink=self._name, reason=said, next_try_seconds=round(seconds, 2))
         return seconds
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -26,6 +26,10 @@ class Timings:
     longest_pause_seconds: float = 30.0
     pause_growth: float = 1.15
     retry_delays_seconds: tuple[float, ...] = RETRY_DELAYS_SECONDS
+    witness_seconds: float = 60.0
+    """Whoever breaks a sink on which somebody's total has arrived so lately is to blame, and not the sink."""
+    pull_forward_seconds: float = 5.0
+    """A sink that was ill for longer than this has whoever waits for another try be tried at once when it is well."""
     retry_soon_seconds: float = 6.0
     """A newer total of a user whose next try is due this soon waits for it."""
 

@@ -35,7 +35,9 @@ class Timings:
 class MeasuredPublisher(Protocol):
     """What is measured of a publisher."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the sink is called."""
 
     @property
     def cursor(self) -> int:

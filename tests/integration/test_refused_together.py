@@ -8,10 +8,29 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from tests.conftest import Database
-from tests.integration.line import Line, user
+from creditsd.delivery.timings import BOUNDS
+from tests.conftest import Database, eventually
+from tests.integration.line import Line, MemorySink, user
 from tests.integration.publishing import ADD, QUICK, Publishing, current, newest, waiting
 from tests.sinks.webhook_harness import Receiver
+
+ADD_MANY = "INSERT INTO user_credits (user_id, credits, status) SELECT unnest(%s::uuid[]), 1, 'active'"
+KEEP_ALL = """
+    INSERT INTO creditsd.history (
+        user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription, cause
+    )
+    SELECT
+        user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription, cause
+    FROM creditsd.balances
+    ON CONFLICT DO NOTHING
+"""
+KEPT = "INSERT INTO creditsd.history_kept (days, whole_after, upto) VALUES (7, 0, %s) ON CONFLICT DO NOTHING"
+
+
+def keep_all(database: Database) -> None:
+    """Have what is stored be in the history, too."""
+    database.run(KEEP_ALL)
+    database.run(KEPT, [2**60])
 
 
 @pytest.mark.parametrize(
@@ -60,3 +79,62 @@ async def test_users_who_are_refused_next_to_each_other_stop_nobody_behind_them(
             assert await waiting(installation)() == ill
     finally:
         await receiver.stop()
+
+
+@pytest.mark.parametrize("every", [False, True], ids=["newest", "every"])
+async def test_more_who_are_refused_than_a_probe_looks_at_stop_nobody_behind_them(
+    installation: Database, line: Line, publishing: Publishing, every: bool
+) -> None:
+    ill = {user(number) for number in range(1100)}
+    others = {user(2000 + number) for number in range(5)}
+    for part in (ill, others):
+        installation.run(ADD_MANY, [sorted(part)])
+        await line.settle()
+    if every:
+        keep_all(installation)
+    receiver = Receiver()
+    await receiver.start()
+    told: set[str] = set()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        name = json.loads(await request.read())["data"]["user_id"]
+        if name in ill:
+            return web.Response(status=404)
+        told.add(name)
+        return web.Response()
+
+    receiver.answer = answer
+    timings = replace(QUICK, longest_pause_seconds=0.02, retry_delays_seconds=(3600.0,))
+    try:
+        started = publishing(receiver.make(), newest=await newest(line), every=every, timings=timings)
+        async with started as publisher:
+            await current(publisher)
+            assert told == others
+            assert await waiting(installation)() == len(ill)
+    finally:
+        await receiver.stop()
+
+
+@pytest.mark.parametrize("every", [False, True], ids=["newest", "every"])
+async def test_somebody_in_the_middle_is_found_where_many_are_refused_at_both_ends(
+    installation: Database, line: Line, publishing: Publishing, every: bool
+) -> None:
+    front, well, back = (sorted(user(first + number) for number in range(40)) for first in (0, 100, 200))
+    for part in (front, well, back):
+        installation.run(ADD_MANY, [part])
+        await line.settle()
+    if every:
+        keep_all(installation)
+    sink = MemorySink(max_batch=10)
+    sink.refuses = {*front, *back}
+    timings = replace(QUICK, longest_pause_seconds=0.02, retry_delays_seconds=(3600.0,))
+    bounds = replace(BOUNDS, probed_from=25, refused_together=10)
+    started = publishing(sink, newest=await newest(line), every=every, timings=timings, bounds=bounds)
+    async with started as publisher:
+        await sink.until(lambda: set(sink.newest) == set(well))
+        installation.run(ADD, [user(300), 1])  # or nobody is left who could show that the last of them are to blame
+        totals = await line.settle()
+        if every:
+            keep_all(installation)
+        publisher.offer(totals)
+        await eventually(waiting(installation), lambda found: found == 80)

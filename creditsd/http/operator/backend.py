@@ -33,7 +33,9 @@ COUNTED = 10_000  # what waits is counted up to here
 class PublisherView(Protocol):
     """What the page shows of a publisher."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the sink is called."""
 
     @property
     def cursor(self) -> int:
