@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -10,7 +10,7 @@ import structlog
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.owner import Owner
 from creditsd.domain.total import Total
-from creditsd.sinks import Choosing, Owned, Rejection, Sink, SinkBusy, open_for
+from creditsd.sinks import Choosing, Owned, Paced, Rejection, Sink, SinkBusy, open_for
 
 log = structlog.get_logger()
 
@@ -26,6 +26,7 @@ class GuardedSink:
         self._cut_off = False  # whether the last call has not come to an end
         self._logged: str | None = None
         self.chooses_events = isinstance(sink, Choosing)
+        self.paced = isinstance(sink, Paced) and sink.paced
         self.disable_after_seconds: float | None = getattr(sink, "disable_after_seconds", None)
         self.retry_delays_seconds: Sequence[float] | None = getattr(sink, "retry_delays_seconds", None)
 
@@ -33,6 +34,16 @@ class GuardedSink:
     def max_batch(self) -> int:
         """The most totals one `deliver` takes."""
         return self._sink.max_batch
+
+    def heed(self, overtaken: Callable[[Total], bool]) -> None:
+        """Have a sink that is paced pass over a total of which this is true when its turn comes."""
+        if isinstance(self._sink, Paced):
+            self._sink.heed(overtaken)
+
+    def hurry(self) -> None:
+        """Have nobody wait for a turn any more."""
+        if isinstance(self._sink, Paced):
+            self._sink.hurry()
 
     async def open(self, owner: Owner) -> None:
         """Connect as an installation, unless it is connected. Raises SinkUnavailable, also where another one writes."""

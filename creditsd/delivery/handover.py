@@ -8,9 +8,11 @@ import structlog
 
 from creditsd.delivery.event_cursor import EventCursor
 from creditsd.delivery.guarded_sink import GuardedSink
+from creditsd.delivery.overtaken import Overtaken
 from creditsd.delivery.retries import Retries
 from creditsd.delivery.sink_health import SinkHealth
 from creditsd.delivery.sink_row import SinkRow
+from creditsd.delivery.timings import Bounds
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import Pool, transaction
 from creditsd.sinks import Rejection, SinkBusy, SinkRefusing, SinkTroubled
@@ -35,6 +37,7 @@ class Handover:
         event_cursor: EventCursor,
         health: SinkHealth,
         every: bool,
+        bounds: Bounds,
         goes_on: Callable[[], bool],
         arrived: Callable[[float], None],
         settled: Callable[[int, int], None],
@@ -46,6 +49,8 @@ class Handover:
         self._event_cursor = event_cursor
         self._health = health
         self._every = every
+        self.overtaken = Overtaken(bounds.known_deliveries)
+        sink.heed(self.overtaken)
         self._goes_on = goes_on
         self._arrived = arrived
         self._settled = settled
@@ -72,7 +77,7 @@ class Handover:
 
     async def probe(self, total: Total, *, follows: bool) -> None:
         """Try one total, which may be the next after the cursor. Raises SinkUnavailable where it does not arrive."""
-        await self._hand_over([total], upto=total.version if follows else None)
+        await self._hand_over([total], upto=total.version if follows else None, replaceable=False)
 
     async def retry(self, totals: Sequence[Total]) -> None:
         """Deliver again what was refused, of each user one total."""
@@ -95,7 +100,9 @@ class Handover:
             users.add(total.user_id)
         return run
 
-    async def _hand_over(self, part: Sequence[Total], *, upto: int | None, proven: bool = False) -> Sequence[Rejection]:
+    async def _hand_over(
+        self, part: Sequence[Total], *, upto: int | None, proven: bool = False, replaceable: bool = True
+    ) -> Sequence[Rejection]:
         """Deliver a part and settle it; with `upto`, the cursor then passes that version.
 
         `proven`, somebody behind has just been told: those who are refused are to blame, and must not stop the others.
@@ -104,6 +111,7 @@ class Handover:
             part = self._event_cursor.owed(part, await self._retries.refused(part))
         if not self._goes_on():
             raise Superseded
+        self.overtaken.begin(heeded=replaceable and not self._every)
         try:
             refused = await self._sink.deliver(part)
         except SinkBusy as busy:
@@ -133,6 +141,10 @@ class Handover:
 
         Raises RefusesEveryone: before anything is kept, or where it is `proven` that others arrive, after that.
         """
+        part = [each for each in part if each.user_id not in self.overtaken.passed] if self.overtaken.passed else part
+        if not part:
+            self._row.cursor = self._row.cursor if upto is None else max(self._row.cursor, upto)
+            return
         log.debug("publisher.delivered", sink=self._row.name, totals=len(part), refused=len(refused))
         missed = {rejection.total.user_id for rejection in refused}
         arrived = [each for each in part if each.user_id not in missed] if missed else part

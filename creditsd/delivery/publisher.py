@@ -34,7 +34,7 @@ from creditsd.domain.backoff import Backoff
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import Pool
-from creditsd.sinks import Sink, SinkDisabled
+from creditsd.sinks import Sink, SinkDisabled, SinkStopped
 
 log = structlog.get_logger()
 
@@ -70,6 +70,7 @@ class Publisher:
             event_cursor=self._event_cursor,
             health=self._health,
             every=every,
+            bounds=bounds,
             goes_on=self._goes_on,
             arrived=arrived,
             settled=settled,
@@ -84,7 +85,7 @@ class Publisher:
 
     @property
     def name(self) -> str:
-        """What the sink is called."""
+        """The sink's."""
         return self._row.name
 
     @property
@@ -147,8 +148,11 @@ class Publisher:
 
     def offer(self, totals: Sequence[Total]) -> None:
         """Hand over totals just stored, in order. Never waits, never grows: who is behind reads the table."""
-        if not isinstance(self._state, Standby) and self._backlog.offer(totals):
-            self._wakeup.set()
+        if not isinstance(self._state, Standby):
+            if self._sink.paced:
+                self._handover.overtaken.offer(totals)
+            if self._backlog.offer(totals):
+                self._wakeup.set()
 
     def tell(self) -> None:
         """Look at once at the sink's row, which somebody has changed, and try whatever waits for a next try."""
@@ -178,14 +182,16 @@ class Publisher:
                 self._state = following
 
     async def end(self) -> None:
-        """Let `run` return once nothing waits."""
+        """Let `run` return once nothing waits, or what waits would have to wait for a turn."""
         self._ending = True
+        self._sink.hurry()
         self._wakeup.set()
 
     def leave(self) -> None:
         """Let `run` return after the delivery that is under way; what is left waits for whoever has this name next."""
         self._ending = True
         self._enter(Leaving())
+        self._sink.hurry()
 
     async def close(self) -> None:
         """Save the cursor and let go of the sink."""
@@ -295,6 +301,8 @@ class Publisher:
             arrived = self._backlog.arrived(self.cursor)
             await (self._hand_over(totals, arrived) if totals else self._idle())
         self._database_backoff.begin_anew()
+        if not self.behind:
+            self._handover.overtaken.clear()
         if self._backlog.caught_up(self.cursor):
             self._event_cursor.clear(self.cursor)
         if self._unsaved and self._row.saved_seconds >= self._timings.save_seconds:
@@ -319,6 +327,8 @@ class Publisher:
     async def _after_failure(self, error: SinkUnavailable, *, opening: bool) -> State:
         """Go back to the cursor, say why, and leave the sink alone for as long as it takes to be worth another try."""
         self._backlog.rewind(self.cursor)
+        if isinstance(error, SinkStopped):  # because we end
+            return BackingOff(0.0, Opening())
         seconds = self._health.failed(error, opening=opening)
         saved = True
         if self._unsaved or self._sink.disable_after_seconds is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -67,6 +67,10 @@ class SinkTroubled(SinkRefusing):
     """Nobody's total was taken, and by its own words the fault is the receiver's: whoever it met has no part in it."""
 
 
+class SinkStopped(SinkBusy):
+    """Nobody is to wait for a turn any more: the rest of the batch was not sent."""
+
+
 class SinkDisabled(SinkUnavailable):
     """The receiver wants nothing any more (410): nothing is tried until a person enables the sink."""
 
@@ -121,6 +125,21 @@ class Choosing(Sink, Protocol):
     """A sink that delivers the events it subscribed to: each that is `owed` of a total, in their order."""
 
     events: Sequence[Type]
+
+
+@runtime_checkable
+class Paced(Sink, Protocol):
+    """A sink that may have totals wait for their turn."""
+
+    @property
+    def paced(self) -> bool:
+        """Whether it does."""
+
+    def heed(self, overtaken: Callable[[Total], bool]) -> None:
+        """Pass over a total of which this is true when its turn comes, as if it had arrived."""
+
+    def hurry(self) -> None:
+        """Have nobody wait any more, now and later: `deliver` then raises SinkStopped where somebody would have to."""
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from aiohttp import web
 from creditsd.config.settings import SinkSettings
 from creditsd.domain.errors import ConfigError
 from creditsd.domain.events import Event
-from creditsd.sinks import SinkBusy, make
+from creditsd.sinks import Paced, SinkBusy, SinkStopped, make
 from tests.sinks.harness import VERSION, total
 from tests.sinks.webhook_harness import SECRET, Receiver, always, opened
 
@@ -80,3 +80,73 @@ async def test_slow_answers_do_not_make_it_slower(receiver: Receiver) -> None:
 def test_a_rate_that_is_none_is_refused(per_second: Any) -> None:
     with pytest.raises(ConfigError, match="sink b: per_second: Input should be"):
         make(SinkSettings(name="b", url="webhook+https://h/x", options={"secret": SECRET, "per_second": per_second}))
+
+
+async def test_whoever_is_overtaken_while_they_wait_is_passed_over_without_a_turn(receiver: Receiver) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held(_: web.Request) -> web.StreamResponse:
+        began.set()
+        await go_on.wait()
+        return web.Response()
+
+    receiver.answer = held
+    overtaken: set[str] = set()
+    async with opened(receiver, per_second=20, concurrency=1) as sink, asyncio.timeout(60):
+        assert isinstance(sink, Paced)
+        sink.heed(lambda each: each.user_id in overtaken)
+        delivering = asyncio.create_task(sink.deliver([total(f"u{number}") for number in range(5)]))
+        await began.wait()
+        overtaken |= {"u1", "u2", "u4"}
+        go_on.set()
+        assert list(await delivering) == []
+    assert [each.data["user_id"] for each in receiver.deliveries] == ["u0", "u3"]
+
+
+async def test_a_batch_leaves_out_whoever_is_overtaken_when_its_turn_comes(receiver: Receiver) -> None:
+    async with opened(receiver, per_second=20, batch=3) as sink, asyncio.timeout(60):
+        assert isinstance(sink, Paced)
+        sink.heed(lambda each: each.user_id in {"u1", "u3", "u4", "u5"})
+        assert list(await sink.deliver([total(f"u{number}") for number in range(7)])) == []
+    asked = [[each["user_id"] for each in delivery.data["totals"]] for delivery in receiver.deliveries]
+    assert asked == [["u0", "u2"], ["u6"]]
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 2}], ids=["alone", "batches"])
+async def test_nobody_waits_for_a_turn_once_it_ends_and_whoever_did_has_not_begun(
+    receiver: Receiver, options: dict[str, Any]
+) -> None:
+    async with opened(receiver, per_second=0.01, **options) as sink, asyncio.timeout(60):
+        assert isinstance(sink, Paced)
+        delivering = asyncio.create_task(sink.deliver([total(f"u{number}") for number in range(8)]))
+        await receiver.asked(1)
+        sink.hurry()
+        with pytest.raises(SinkStopped) as stopped:
+            await delivering
+        assert (stopped.value.through, list(stopped.value.refused)) == (options.get("batch", 1), [])
+        with pytest.raises(SinkStopped) as stopped:
+            await sink.deliver([total("u9")])
+        assert stopped.value.through == 0
+    assert len(receiver.deliveries) == 1
+
+
+async def test_of_a_users_events_the_rest_waits_for_another_try_once_it_ends(receiver: Receiver) -> None:
+    owed = (Event("credits.updated", VERSION), Event("credits.low", VERSION, {"threshold": 200}))
+    options: dict[str, Any] = {"per_second": 0.01, "events": ["credits.updated", "credits.low"]}
+    async with opened(receiver, **options) as sink, asyncio.timeout(60):
+        assert isinstance(sink, Paced)
+        delivering = asyncio.create_task(sink.deliver([total("u0", owed=owed)]))
+        await receiver.asked(1)
+        sink.hurry()
+        (refused,) = await delivering
+    assert [each.type for each in refused.accepted] == ["credits.updated"]
+
+
+async def test_of_a_refused_batch_nobody_who_was_not_asked_alone_waits_once_it_ends(receiver: Receiver) -> None:
+    receiver.answer = always(422)
+    async with opened(receiver, per_second=0.01, batch=4) as sink, asyncio.timeout(60):
+        assert isinstance(sink, Paced)
+        delivering = asyncio.create_task(sink.deliver([total(f"u{number}") for number in range(4)]))
+        await receiver.asked(1)
+        sink.hurry()
+        assert [(each.total.user_id, each.status) for each in await delivering] == [(f"u{n}", 422) for n in range(4)]

@@ -17,7 +17,7 @@ from creditsd.domain.events import Event
 TRY_LATER = frozenset({429, 502, 503, 504})
 
 
-Kind = Literal["arrived", "refused", "unavailable", "troubled", "gone"]
+Kind = Literal["arrived", "refused", "unavailable", "troubled", "gone", "unsent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Outcome:
     """How one attempt ended.
 
     `arrived`, `refused` (its fault), `unavailable` (the receiver's), `troubled` (either's: the receiver broke over
-    it), or `gone` for good.
+    it), or `gone` for good. `unsent`, there was none.
     """
 
     kind: Kind
@@ -36,6 +36,7 @@ class Outcome:
 
 
 ARRIVED = Outcome("arrived")
+NO_TURN = Outcome("unsent", "ended before its turn")
 NO_ANSWER = Outcome("unavailable", "no answer in time")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
@@ -40,6 +40,8 @@ class Attempt:
     writer: Writer
     patience: int
     """So many requests must have found nobody before the endpoint counts as away."""
+    overtaken: Callable[[Total], bool] = lambda _: False
+    """Whether a newer total follows, so that this one need not be sent."""
     troubled: set[str] = field(default_factory=set)
     """Who met a 5xx since the receiver last took or refused something; the batches of an endpoint share it."""
     written: deque[Parcel] = field(default_factory=deque)
@@ -47,6 +49,8 @@ class Attempt:
     begun: int = 0
     asked: int = 0
     answered: bool = False
+    ended: bool = False
+    """Whether nothing more is to be sent, whatever the endpoint says."""
     failed: Outcome | None = None
     refused_in_a_row: int = 0
 
@@ -57,11 +61,12 @@ class Attempt:
 
     @property
     def over(self) -> bool:
-        """Whether to send no more: the endpoint asks for a pause, refuses everyone, or seems to be away."""
+        """Whether to send no more: the endpoint asks for a pause, refuses everyone, or seems to be away; or we end."""
         failed = self.failed
-        return self.refusing or (
-            failed is not None and (self.answered or failed.kind == "gone" or self.asked >= self.patience)
-        )
+        if failed is None:
+            return self.ended or self.refusing
+        stops = self.answered or failed.kind == "gone" or self.asked >= self.patience
+        return self.ended or self.refusing or stops
 
     def more(self) -> bool:
         """Tell whether there is somebody left to send to; what is theirs is then written."""
@@ -74,11 +79,14 @@ class Attempt:
     def next(self) -> Parcel | None:
         """Return what to send next, message by message; None at the end, or once the batch is over.
 
-        Totals that bring nothing this endpoint was to be told are through without a request.
+        Totals that bring nothing this endpoint was to be told, or are overtaken, are through without a request.
         """
         while self.more():
             parcel = self.written.popleft()
             self.begun += len(parcel.totals)
+            wanted = [each for each in parcel.totals if not self.overtaken(each)]
+            if len(wanted) < len(parcel.totals):
+                parcel = next(iter(self.writer.parcels(wanted)), Parcel((), ()))
             if parcel.messages:
                 self.asked += 1
                 return parcel
@@ -92,6 +100,8 @@ class Attempt:
         match outcome.kind:
             case "gone":
                 self.failed = outcome
+            case "unsent":
+                pass
             case "unavailable":
                 self.failed = self.failed or outcome
             case "troubled" if not outcome.accepted:
@@ -128,7 +138,7 @@ class Attempt:
         return [
             Rejection(total, outcome.reason, outcome.status, outcome.retry_after_seconds, outcome.accepted)
             for total in totals[: self.begun]
-            if (outcome := self.outcomes[total.user_id]).kind != "arrived"
+            if (outcome := self.outcomes.get(total.user_id, ARRIVED)).kind != "arrived"
         ]
 
     def pause_seconds(self) -> float | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-# A batch is no more than so many seconds of it: the cursor moves with each, and where the table is read, its totals
-# are as new as that.
+# A batch is no more than so many seconds of it: the cursor moves with each.
 _BATCH_SECONDS = 1.0
 
 
@@ -22,6 +22,7 @@ class Rate:
         self._gap = 1 / per_second
         self._free_at = 0.0
         self._line = asyncio.Lock()
+        self._stopped = asyncio.Event()
         self.requests_in_a_batch = max(1, int(per_second * _BATCH_SECONDS))
 
     @asynccontextmanager
@@ -30,14 +31,25 @@ class Rate:
         async with self._line:
             yield
 
-    async def free(self) -> None:
-        """Wait until a request would have its turn at once."""
-        await asyncio.sleep(max(0.0, self._free_at - time.monotonic()))
+    def stop(self) -> None:
+        """Have nobody wait any more."""
+        self._stopped.set()
 
-    async def turn(self) -> None:
-        """Wait until one more request may be sent."""
-        now = time.monotonic()
-        begins = max(now, self._free_at)
+    async def free(self) -> bool:
+        """Wait until a request would have its turn at once; False where nobody is to wait for that."""
+        return await self._reached(self._free_at)
+
+    async def turn(self) -> bool:
+        """Wait until one more request may be sent; False where nobody is to wait for that."""
+        begins = max(time.monotonic(), self._free_at)
         self._free_at = begins + self._gap
-        if begins > now:
-            await asyncio.sleep(begins - now)
+        return await self._reached(begins)
+
+    async def _reached(self, moment: float) -> bool:
+        seconds = moment - time.monotonic()
+        if seconds <= 0:
+            return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return not self._stopped.is_set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -11,9 +11,9 @@ import structlog
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
-from creditsd.sinks import Rejection, SinkBusy, SinkDisabled, SinkRefusing, SinkTroubled
+from creditsd.sinks import Rejection, SinkBusy, SinkDisabled, SinkRefusing, SinkStopped, SinkTroubled
 from creditsd.sinks.webhook import signing
-from creditsd.sinks.webhook.answers import ARRIVED, Outcome
+from creditsd.sinks.webhook.answers import ARRIVED, NO_TURN, Outcome
 from creditsd.sinks.webhook.attempt import Attempt
 from creditsd.sinks.webhook.batch import BatchWriter
 from creditsd.sinks.webhook.endpoint import Endpoint
@@ -41,6 +41,8 @@ class WebhookSink:
         self._batches = None if options.batch is None else BatchWriter(name, options.batch, signers)
         self._writer = self._batches or MessageWriter(name, frozenset(options.events), signers)
         self._pace = Pace(options.concurrency)
+        self._overtaken: Callable[[Total], bool] = lambda _: False
+        self._attempt: Attempt | None = None
         self._rate = None if options.per_second is None else Rate(options.per_second)
         self.events = options.events
         self.disable_after_seconds = options.disable_after_seconds
@@ -60,6 +62,22 @@ class WebhookSink:
         users_each = 1 if self._batches is None else self._batches.together
         return min(MAX_BATCH, self._rate.requests_in_a_batch * users_each)
 
+    @property
+    def paced(self) -> bool:
+        """Whether requests have to wait for their turn."""
+        return self._rate is not None
+
+    def heed(self, overtaken: Callable[[Total], bool]) -> None:
+        """Pass over a total of which this is true when its turn comes, as if it had arrived."""
+        self._overtaken = overtaken
+
+    def hurry(self) -> None:
+        """Have nobody wait for a turn any more, now and later."""
+        if self._rate is not None:
+            self._rate.stop()
+            if self._attempt is not None:
+                self._attempt.ended = True
+
     async def open(self) -> None:
         """Make the connection pool; nothing connects before the first delivery."""
         await self._endpoint.open()
@@ -71,13 +89,15 @@ class WebhookSink:
         """POST what is owed of each total: of many users at once, of one user one event after the other.
 
         The first answer that asks for patience ends the batch, and so do refusals of many users in a row: raises
-        SinkBusy, SinkRefusing or SinkTroubled, which say how many of it are through.
+        SinkBusy, SinkRefusing or SinkTroubled, which say how many of it are through; so does SinkStopped.
         Raises SinkDisabled when the endpoint is gone for good.
         """
         if not self._endpoint.is_open:
             raise SinkUnavailable(f"{self._label}: is not open")
         at_once = self._pace.requests_at_once(self._writer.requests(totals))
-        attempt = Attempt(iter(totals), self._writer, self._pace.patience(at_once), self._pace.troubled)
+        patience = self._pace.patience(at_once)
+        attempt = Attempt(iter(totals), self._writer, patience, self._overtaken, self._pace.troubled)
+        self._attempt = attempt
         # The tasks end with this call, so the daemon's own group still is the only thing that lasts.
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
@@ -105,13 +125,15 @@ class WebhookSink:
         if self._rate is None:
             return attempt.next()
         async with self._rate.in_line():
-            if attempt.more():
-                await self._rate.free()
+            if attempt.more() and not await self._rate.free():
+                attempt.ended = True
             return attempt.next()
 
-    async def _post_parcel(self, parcel: Parcel, attempt: Attempt) -> None:
+    async def _post_parcel(self, parcel: Parcel, attempt: Attempt, whole: Outcome | None = None) -> None:
         """POST a parcel; of many users that are refused each half by itself, until it is known whose fault it is."""
         outcome = await self._post_all(parcel, attempt)
+        if outcome is NO_TURN and whole is not None:
+            outcome = whole  # which is the last that was said of it
         if self._batches is None or len(parcel.totals) == 1 or outcome.kind not in ("refused", "troubled"):
             attempt.note(parcel, outcome)
             return
@@ -120,7 +142,7 @@ class WebhookSink:
                 attempt.note(half, outcome)
             else:
                 attempt.asked += 1
-                await self._post_parcel(half, attempt)
+                await self._post_parcel(half, attempt, outcome)
 
     async def _post_all(self, parcel: Parcel, attempt: Attempt) -> Outcome:
         """POST messages until one does not arrive, or nothing more is to be sent."""
@@ -131,14 +153,14 @@ class WebhookSink:
             else:
                 outcome = await self._post(each)
             if outcome.kind != "arrived":
-                return replace(outcome, accepted=tuple(accepted))
+                return replace(outcome, accepted=tuple(accepted)) if accepted else outcome
             if each.event is not None:
                 accepted.append(each.event)
         return ARRIVED
 
     async def _post(self, message: Message) -> Outcome:
-        if self._rate is not None:
-            await self._rate.turn()
+        if self._rate is not None and not await self._rate.turn():
+            return NO_TURN
         return await self._endpoint.post(self._writer.fresh(message))
 
     def _judge(self, totals: Sequence[Total], attempt: Attempt) -> Sequence[Rejection]:
@@ -149,6 +171,8 @@ class WebhookSink:
             if attempt.refusing:
                 said = f"{self._label}: refuses everyone by now, e.g. {refused[-1].reason}"
                 raise SinkRefusing(said, through=attempt.begun, refused=refused)
+            if attempt.begun < len(totals):
+                raise SinkStopped(f"{self._label}: not sent before the end", through=attempt.begun, refused=refused)
             return refused
         if failed.kind == "gone":
             raise SinkDisabled(f"{self._label}: {failed.reason}")

@@ -1,0 +1,76 @@
+"""A webhook with a bounded rate: whoever waits for a turn is told the newest, and nobody waits at the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from creditsd.delivery.publisher import Publisher
+from tests.conftest import Database
+from tests.integration.line import Line, user
+from tests.integration.publishing import ADD, Publishing, current, newest, waiting
+from tests.sinks.webhook_harness import Receiver
+
+USERS = [user(number) for number in range(4)]
+
+
+async def handed_over_together(installation: Database, line: Line, publisher: Publisher) -> None:
+    for each in USERS:
+        installation.run(ADD, [each, 1])
+    publisher.offer(await line.settle())
+
+
+async def test_whoever_waits_for_a_turn_is_told_the_newest_total_and_no_other(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    receiver = Receiver()
+    await receiver.start()
+    go_on = asyncio.Event()
+
+    async def held(_: web.Request) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response()
+
+    receiver.answer = held
+    try:
+        async with publishing(receiver.make(per_second=20, concurrency=1)) as publisher:
+            await handed_over_together(installation, line, publisher)
+            await receiver.asked(1)
+            for _ in range(2):  # while the others wait
+                installation.run(ADD, [USERS[2], 1])
+                publisher.offer(await line.settle())
+            go_on.set()
+            await current(publisher)
+        told = [(each.data["user_id"], each.data["credits"]) for each in receiver.deliveries]
+        assert sorted(told) == [(USERS[0], 1), (USERS[1], 1), (USERS[2], 3), (USERS[3], 1)]
+        assert await waiting(installation)() == 0
+    finally:
+        await receiver.stop()
+
+
+@pytest.mark.parametrize("how", ["end", "leave"])
+async def test_an_end_waits_for_no_turn_and_whoever_did_is_told_by_the_next(
+    installation: Database, line: Line, publishing: Publishing, how: str
+) -> None:
+    receiver = Receiver()
+    await receiver.start()
+    try:
+        async with publishing(receiver.make(per_second=0.01)) as publisher:
+            await handed_over_together(installation, line, publisher)
+            await receiver.asked(1)
+            async with asyncio.timeout(60):  # and the next turn is a hundred seconds away
+                if how == "leave":
+                    publisher.leave()
+                else:
+                    await publisher.end()
+        ((cursor, error),) = installation.run("SELECT cursor, last_error FROM creditsd.sinks")
+        assert cursor < await newest(line)
+        assert error is None
+        async with publishing(receiver.make(), newest=await newest(line)) as publisher:
+            await current(publisher)
+        assert {each.data["user_id"] for each in receiver.deliveries} == set(USERS)
+        assert await waiting(installation)() == 0
+    finally:
+        await receiver.stop()
