@@ -12,8 +12,9 @@ CODE := $(wildcard creditsd tests bench deploy clients/python/creditsd_client)
 CLIENT := clients/js
 EXAMPLE := examples/react
 EXAMPLE_NEXT := examples/next
+RECEIVERS := tests/acceptance/receivers
 NODE_STAMPS := $(CLIENT)/node_modules/.installed $(CLIENT)/test/react18/node_modules/.installed $(EXAMPLE)/node_modules/.installed \
-	$(EXAMPLE_NEXT)/node_modules/.installed
+	$(EXAMPLE_NEXT)/node_modules/.installed $(RECEIVERS)/node_modules/.installed
 # Node trusts a list of its own; what a company's proxy signs with is in the system's.
 CERTIFICATES := $(or $(NODE_EXTRA_CA_CERTS),$(wildcard /etc/ssl/certs/ca-certificates.crt))
 NPM = PATH="$(abspath $(BIN)):$$PATH" NODE_EXTRA_CA_CERTS="$(CERTIFICATES)" npm --loglevel=error --prefix
@@ -113,4 +114,4 @@ $(UV):
 clean: ## forget what was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache \
 		$(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/test/react18/node_modules $(EXAMPLE)/node_modules $(EXAMPLE)/dist \
-		$(EXAMPLE_NEXT)/node_modules $(EXAMPLE_NEXT)/.next
+		$(EXAMPLE_NEXT)/node_modules $(EXAMPLE_NEXT)/.next $(RECEIVERS)/node_modules
