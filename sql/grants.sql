@@ -4,6 +4,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA creditsd TO {role};
 GRANT INSERT ON creditsd.resyncs, creditsd.repairs TO {role};
 GRANT UPDATE ON creditsd.reader TO {role};
 GRANT INSERT, UPDATE, DELETE ON creditsd.sinks, creditsd.deliveries TO {role};
+GRANT INSERT, DELETE ON creditsd.attempts TO {role};
 GRANT EXECUTE ON FUNCTION
     creditsd.begin_resync,
     creditsd.counts,

@@ -16,6 +16,7 @@ DROP TABLE IF EXISTS
     creditsd.history,
     creditsd.problems,
     creditsd.repairs,
+    creditsd.attempts,
     creditsd.deliveries,
     creditsd.sinks,
     creditsd.balances,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from creditsd.admin.delivery_log import delivery_log
 from creditsd.admin.failed_deliveries import FailedDeliveries, FailedDelivery
 from creditsd.cli import render
 from creditsd.cli.console import Json, UserId, console, finish, invocation, say, say_json
@@ -15,7 +16,7 @@ from creditsd.domain.errors import InputError
 
 app = typer.Typer(
     name="deliveries",
-    help="See and settle what sinks refused: list, show, retry, drop.",
+    help="See and settle what sinks refused: list, show, retry, drop; and what they were sent: log.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -90,6 +91,21 @@ def drop(sink: SinkName, user_id: SomeUserId = None, all_: All = False) -> None:
             return await failed.drop(sink, user_id)
 
     say(f"dropped {_counted(finish(ask()))} to {sink}")
+
+
+@app.command()
+def log(
+    sink: SinkName,
+    limit: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="At most so many.")] = 100,
+    json: Json = False,
+) -> None:
+    """List what a webhook was sent within a day, and what it answered: the newest first."""
+    found = finish(delivery_log(invocation.settings(), sink, limit))
+    if not json and console.is_terminal:
+        render.delivery_log(console, found)
+    else:
+        for each in found:
+            say_json(each._asdict())
 
 
 def _one_or_all(user_id: str | None, everything: bool) -> None:

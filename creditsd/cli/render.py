@@ -22,6 +22,7 @@ from creditsd.admin.sink_condition import COUNTED
 from creditsd.admin.sinks import ListedSink
 from creditsd.admin.verify import Drift, Verdict
 from creditsd.config.printable import escaped
+from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.total import Total, digits
 
 _NUMBERS = ("queue", "delivered", "refused", "dead")
@@ -177,6 +178,26 @@ def failed_delivery(console: Console, found: FailedDelivery) -> None:
     if found.accepted:
         facts.add_row("arrived", _text(", ".join(found.accepted)))
     console.print(facts)
+
+
+def delivery_log(console: Console, found: Sequence[DeliveryAttempt]) -> None:
+    """Show what was sent to a sink, one request a line."""
+    if not found:
+        console.print("nothing was sent within a day, or it is not written down", style="yellow")
+        return
+    table = _columns("time", "user", "status", "ms", "result", "webhook-id", "answer", right=("status", "ms"))
+    for each in found:
+        style = "green" if each.result == "arrived" else "red"
+        table.add_row(
+            _clock(each.at),
+            _text(f"{each.users} users" if each.user_id is None else each.user_id, "cyan"),
+            "" if each.status is None else str(each.status),
+            str(each.milliseconds),
+            _text(each.result, style),
+            each.webhook_id,
+            _text(each.answer),
+        )
+    console.print(table)
 
 
 def sinks(console: Console, found: Sequence[ListedSink]) -> None:

@@ -29,6 +29,7 @@ from creditsd.daemon.surface import Surface
 from creditsd.daemon.tasks import ended
 from creditsd.daemon.timings import Timings
 from creditsd.delivery import timings as delivery
+from creditsd.delivery.attempt_log import AttemptLog
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.errors import ungrouped
 from creditsd.http.operator import PageBeside
@@ -76,6 +77,7 @@ class Daemon:
         self._pool = connections.pool(
             settings.dsn, purpose="publisher", schema=settings.schema, max_size=budget.PUBLISHER, shared=settings.shared
         )
+        self._attempt_log = AttemptLog(lambda: self._publishers.attempts())  # noqa: PLW0108  they are made later
         rates, registry, recent = Rates(), metrics(), RecentlyPublished(timings.totals.republish)
         self._publishers = Publishers(
             settings.sinks,
@@ -189,7 +191,7 @@ class Daemon:
     def _make_election(self, metrics: LineMetrics, polls: Polls) -> Election:
         settings, timings = self._settings, self._timings
         swept = _sweep(settings, metrics, timings.totals.sweep)
-        opener = Opener(settings, self._pool, self._tell, self._state, polls, swept, timings)
+        opener = Opener(settings, self._pool, self._tell, self._state, polls, swept, self._attempt_log, timings)
         return Election(
             settings,
             opener,
@@ -242,6 +244,9 @@ class Daemon:
             async with asyncio.timeout(self._settings.shutdown_seconds):
                 await self._election.idle.wait()
         await self._publishers.drain(deadline)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timings.close_seconds):
+                await self._attempt_log.write(self._pool)
         await self._publishers.close(deadline)
         self._election.resign()
         await ended([line], max(deadline, time.monotonic() + self._timings.close_seconds))

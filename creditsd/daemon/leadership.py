@@ -18,6 +18,8 @@ from creditsd.daemon.lock_watch import LockWatch
 from creditsd.daemon.polls import Polls
 from creditsd.daemon.state import DaemonState
 from creditsd.daemon.tasks import ended
+from creditsd.delivery.attempt_log import AttemptLog
+from creditsd.delivery.attempt_purger import AttemptPurger
 from creditsd.postgres.connections import Connection, Pool, translated
 from creditsd.postgres.pooler import server_pid
 from creditsd.totals import timings as totals
@@ -73,6 +75,7 @@ class Opener:
     state: DaemonState
     polls: Polls
     sweep: Sweep | None
+    attempt_log: AttemptLog
     timings: Times
 
     @asynccontextmanager
@@ -93,7 +96,8 @@ class Opener:
             with translated():
                 pid = await server_pid(session)
             locks = LockWatch(pid, self.state, lambda: bell.state, self.timings.locks)
-            jobs: Sequence[Job] = (ChangePurger(reader, self.timings.purger), partitions, locks)
+            attempts = (self.attempt_log, AttemptPurger(self.polls.pause))
+            jobs: Sequence[Job] = (ChangePurger(reader, self.timings.purger), partitions, locks, *attempts)
             running = [*bell.beside(), *(job.run(self.pool) for job in jobs)]
             if self.sweep is not None:
                 running.append(self.sweep.run(self.pool, at_rest=self._at_rest, pause=self.polls.pause))

@@ -12,6 +12,7 @@ import structlog
 from creditsd.config.settings import SinkSettings
 from creditsd.daemon.tasks import ended
 from creditsd.delivery.publisher import Publisher
+from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.sinks import Sink, made_of, make
 
 log = structlog.get_logger()
@@ -74,6 +75,10 @@ class Publishers:
 
     def __iter__(self) -> Iterator[Publisher]:
         return iter([each.publisher for each in self._places])
+
+    def attempts(self) -> Sequence[tuple[str, Sequence[DeliveryAttempt]]]:
+        """Return what each sink was sent since this was asked last."""
+        return [(each.name, each.attempts()) for each in self]
 
     @property
     def names(self) -> list[str]:

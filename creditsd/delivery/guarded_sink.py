@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import structlog
 
+from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.owner import Owner
 from creditsd.domain.total import Total
-from creditsd.sinks import Choosing, Owned, Paced, Rejection, Sink, SinkBusy, open_for
+from creditsd.sinks import Choosing, Journaling, Owned, Paced, Rejection, Sink, SinkBusy, open_for
 
 log = structlog.get_logger()
 
@@ -39,6 +40,10 @@ class GuardedSink:
         """Have a sink that is paced pass over a total of which this is true when its turn comes."""
         if isinstance(self._sink, Paced):
             self._sink.heed(overtaken)
+
+    def attempts(self) -> Sequence[DeliveryAttempt]:
+        """Return what was sent since this was asked last, of a sink that remembers it."""
+        return self._sink.attempts() if isinstance(self._sink, Journaling) else ()
 
     def hurry(self) -> None:
         """Have nobody wait for a turn any more."""

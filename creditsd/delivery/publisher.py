@@ -31,6 +31,7 @@ from creditsd.delivery.sink_health import SinkHealth
 from creditsd.delivery.sink_row import CursorMoved, SinkRow
 from creditsd.delivery.timings import BOUNDS, TIMINGS, Bounds, Timings
 from creditsd.domain.backoff import Backoff
+from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres.connections import Pool
@@ -127,6 +128,10 @@ class Publisher:
     def refusals(self) -> tuple[int, int] | None:
         """How many refused deliveries wait for another try, and how many are dead; None where too many to know."""
         return self._retries.counts
+
+    def attempts(self) -> Sequence[DeliveryAttempt]:
+        """Return what was sent since this was asked last."""
+        return self._sink.attempts()
 
     def lead(self, newest: int) -> None:
         """Begin, or go on after another daemon may have led: the database knows how far the sink is."""
@@ -284,7 +289,9 @@ class Publisher:
         if await self._row.register():
             self._follow_row()
         if self._row.halt_changed:
-            self._note_halt()
+            self._row.say_halt()
+            if self._row.halted is None:
+                self._health.resumed()
         if self._row.halted is not None:
             return Halted()
         await self._retries.open(self._row.cursor)
@@ -389,13 +396,3 @@ class Publisher:
         """Go on where the row says."""
         self._backlog.rewind(self.cursor)
         self._event_cursor.begin(self._row.events_after)
-
-    def _note_halt(self) -> None:
-        if self._row.disabled_reason is not None:
-            hint = f"once it is meant to go on: creditsd sinks enable {self.name}"
-            log.error("publisher.disabled", sink=self.name, reason=self._row.disabled_reason, hint=hint)
-        elif self._row.halted is not None:
-            log.info("publisher.halted", sink=self.name, reason=self._row.halted)
-        else:
-            self._health.resumed()
-            log.info("publisher.resumed", sink=self.name)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+import structlog
+
 from creditsd.domain.owner import Owner
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, Pool, borrowed, row
 from creditsd.schema.owner import owner_of
+
+log = structlog.get_logger()
 
 
 class CursorMoved(Exception):  # noqa: N818  reads as the state it reports
@@ -58,6 +62,16 @@ class SinkRow:
         """Whether it is to stand still, or to go on, otherwise than when this was last asked."""
         before, self._halt_told = self._halt_told, self.halted
         return before != self.halted
+
+    def say_halt(self) -> None:
+        """Log that it is to stand still, or to go on."""
+        if self.disabled_reason is not None:
+            hint = f"once it is meant to go on: creditsd sinks enable {self.name}"
+            log.error("publisher.disabled", sink=self.name, reason=self.disabled_reason, hint=hint)
+        elif self.halted is not None:
+            log.info("publisher.halted", sink=self.name, reason=self.halted)
+        else:
+            log.info("publisher.resumed", sink=self.name)
 
     @property
     def saved_seconds(self) -> float:

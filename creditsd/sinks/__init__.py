@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from creditsd.brokers import schemes as discovery
 from creditsd.config.redact import REDACTED, is_secret, redact, redact_url, redact_whole
+from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.events import Event, Type
 from creditsd.domain.owner import Owner
@@ -140,6 +141,14 @@ class Paced(Sink, Protocol):
 
     def hurry(self) -> None:
         """Have nobody wait any more, now and later: `deliver` then raises SinkStopped where somebody would have to."""
+
+
+@runtime_checkable
+class Journaling(Sink, Protocol):
+    """A sink that remembers what it has sent, until it is asked."""
+
+    def attempts(self) -> Sequence[DeliveryAttempt]:
+        """Return what was sent since this was asked last: the newest of it, in order."""
 
 
 @runtime_checkable

@@ -26,6 +26,10 @@ BEGIN
     DELETE FROM creditsd.deliveries AS d
     WHERE d.user_id = forgotten;
     GET DIAGNOSTICS deliveries = ROW_COUNT;
+    -- A request that told of several users names none, but the answer may.
+    DELETE FROM creditsd.attempts AS a
+    WHERE a.user_id = forgotten
+    OR (a.user_id IS NULL AND strpos(a.answer, forgotten::text) > 0);
     DELETE FROM creditsd.history AS h
     WHERE h.user_id = forgotten;
     GET DIAGNOSTICS history = ROW_COUNT;

@@ -609,6 +609,10 @@ BEGIN
     DELETE FROM creditsd.deliveries AS d
     WHERE d.user_id = forgotten;
     GET DIAGNOSTICS deliveries = ROW_COUNT;
+    -- A request that told of several users names none, but the answer may.
+    DELETE FROM creditsd.attempts AS a
+    WHERE a.user_id = forgotten
+    OR (a.user_id IS NULL AND strpos(a.answer, forgotten::text) > 0);
     DELETE FROM creditsd.history AS h
     WHERE h.user_id = forgotten;
     GET DIAGNOSTICS history = ROW_COUNT;
@@ -1708,6 +1712,34 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.users_estimated() IS 'About how many users there are: counted where that is quick, else from the statistics.';
+CREATE TABLE creditsd.attempts (
+    sink text NOT NULL,
+    number bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    user_id uuid,
+    users integer NOT NULL,
+    webhook_id text NOT NULL,
+    status integer,
+    milliseconds integer NOT NULL,
+    result text NOT NULL,
+    answer text NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
+COMMENT ON TABLE creditsd.attempts IS 'Requests to webhooks, each sink''s newest of one day: written by the daemon apart from the delivery, so a few may be missing after it was killed.';
+COMMENT ON COLUMN creditsd.attempts.number IS 'Their order.';
+COMMENT ON COLUMN creditsd.attempts.user_id IS 'Of whom it told; null where it told of several.';
+COMMENT ON COLUMN creditsd.attempts.users IS 'Of how many users it told.';
+COMMENT ON COLUMN creditsd.attempts.status IS 'The status of the answer; null where there was none.';
+COMMENT ON COLUMN creditsd.attempts.result IS 'arrived, refused, troubled (the receiver broke over it), unavailable, or gone.';
+COMMENT ON COLUMN creditsd.attempts.answer IS 'The first bytes of the answer, made printable, without our secrets; or why there was none.';
+ALTER TABLE creditsd.attempts ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME creditsd.attempts_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE creditsd.changes (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     user_id uuid NOT NULL
@@ -1926,6 +1958,8 @@ CREATE SEQUENCE public.user_credits_id_seq
 ALTER SEQUENCE public.user_credits_id_seq OWNED BY public.user_credits.id;
 ALTER TABLE ONLY creditsd.history ATTACH PARTITION creditsd.history_rest DEFAULT;
 ALTER TABLE ONLY public.user_credits ALTER COLUMN id SET DEFAULT nextval('public.user_credits_id_seq'::regclass);
+ALTER TABLE ONLY creditsd.attempts
+    ADD CONSTRAINT attempts_pkey PRIMARY KEY (sink, number);
 ALTER TABLE ONLY creditsd.balances
     ADD CONSTRAINT balances_pkey PRIMARY KEY (user_id);
 ALTER TABLE ONLY creditsd.deliveries

@@ -17,7 +17,7 @@ from tests.integration.leading import leading, restricted
 from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed
 from tests.servers import Valkey
 
-TABLES = ("balances", "changes", "deliveries", "repairs", "history")
+TABLES = ("balances", "changes", "deliveries", "repairs", "history", "attempts")
 
 
 async def forget(settings: Settings, user_id: str = USER) -> Forgotten:

@@ -33,6 +33,8 @@ class Outcome:
     status: int | None = None
     retry_after_seconds: float | None = None
     accepted: tuple[Event, ...] = ()
+    body: bytes = b""
+    """What was read of the answer."""
 
 
 ARRIVED = Outcome("arrived")
@@ -44,9 +46,9 @@ async def judged(response: aiohttp.ClientResponse, secrets: Sequence[str]) -> Ou
     """Judge by the status alone; a little of the body is taken for the reason."""
     status, body = response.status, await http.read_little(response)
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-        return ARRIVED
+        return Outcome("arrived", status=status, body=body)
     pause = http.retry_after_seconds(response.headers.get("Retry-After"))
-    return Outcome(_kind(status), http.said(status, body, secrets)[:REASON_LENGTH], status, pause)
+    return Outcome(_kind(status), http.said(status, body, secrets)[:REASON_LENGTH], status, pause, body=body)
 
 
 def _kind(status: int) -> Kind:

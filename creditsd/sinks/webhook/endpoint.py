@@ -27,7 +27,8 @@ class Endpoint:
         self._options = options
         self._trust = trust
         self._proxy = yarl.URL(options.proxy) if options.proxy else None
-        self._secrets = list(_secrets(url, self._proxy, options))
+        self.secrets = list(_secrets(url, self._proxy, options))
+        """What nobody may get to see, though an answer may quote it."""
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -67,11 +68,11 @@ class Endpoint:
                         self._url, data=message.body, headers=sent, allow_redirects=False, proxy=self._proxy
                     ) as response,
                 ):
-                    return await judged(response, self._secrets)
+                    return await judged(response, self.secrets)
         except TimeoutError:
             return NO_ANSWER
         except http.FAILURES as error:
-            return Outcome("unavailable", http.failure(error, self._secrets))
+            return Outcome("unavailable", http.failure(error, self.secrets))
 
 
 def _secrets(url: yarl.URL, proxy: yarl.URL | None, options: Options) -> Iterable[str]:

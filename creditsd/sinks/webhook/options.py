@@ -36,6 +36,7 @@ class Options(BaseModel, extra="forbid"):
     batch: int | None = Field(default=None, ge=2, le=1000)
     per_second: float | None = Field(default=None, ge=0.01, le=1_000_000, allow_inf_nan=False)
     schedule: list[float] | None = None
+    log_attempts: bool = True
     disable_after_seconds: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
 
     @field_validator("secrets", mode="before")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
 
+from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.events import Event
 from creditsd.domain.total import Total
@@ -17,6 +19,7 @@ from creditsd.sinks.webhook.answers import ARRIVED, NO_TURN, Outcome
 from creditsd.sinks.webhook.attempt import Attempt
 from creditsd.sinks.webhook.batch import BatchWriter
 from creditsd.sinks.webhook.endpoint import Endpoint
+from creditsd.sinks.webhook.journal import Journal
 from creditsd.sinks.webhook.message import Message, MessageWriter, Parcel
 from creditsd.sinks.webhook.options import Options
 from creditsd.sinks.webhook.pace import Pace
@@ -44,6 +47,7 @@ class WebhookSink:
         self._overtaken: Callable[[Total], bool] = lambda _: False
         self._attempt: Attempt | None = None
         self._rate = None if options.per_second is None else Rate(options.per_second)
+        self._journal = Journal(endpoint.secrets) if options.log_attempts else None
         self.events = options.events
         self.disable_after_seconds = options.disable_after_seconds
         self.retry_delays_seconds = options.schedule
@@ -107,6 +111,10 @@ class WebhookSink:
             self._batches.learn(attempt.outcomes)
         return self._judge(totals, attempt)
 
+    def attempts(self) -> Sequence[DeliveryAttempt]:
+        """Return what was sent since this was asked last: the newest of it, in order."""
+        return [] if self._journal is None else self._journal.take()
+
     async def held(self, user_id: str) -> int | None:  # noqa: ARG002  the protocol's signature
         """Return None: an endpoint cannot be queried."""
         return None
@@ -151,17 +159,21 @@ class WebhookSink:
             if accepted and attempt.failed is not None and attempt.over:
                 outcome = replace(attempt.failed, kind="unavailable")
             else:
-                outcome = await self._post(each)
+                outcome = await self._post(each, parcel)
             if outcome.kind != "arrived":
                 return replace(outcome, accepted=tuple(accepted)) if accepted else outcome
             if each.event is not None:
                 accepted.append(each.event)
         return ARRIVED
 
-    async def _post(self, message: Message) -> Outcome:
+    async def _post(self, message: Message, parcel: Parcel) -> Outcome:
         if self._rate is not None and not await self._rate.turn():
             return NO_TURN
-        return await self._endpoint.post(self._writer.fresh(message))
+        began = time.monotonic()
+        outcome = await self._endpoint.post(self._writer.fresh(message))
+        if self._journal is not None:
+            self._journal.note(parcel, message, outcome, time.monotonic() - began)
+        return outcome
 
     def _judge(self, totals: Sequence[Total], attempt: Attempt) -> Sequence[Rejection]:
         """Return who was refused. Raises SinkBusy or SinkDisabled where it is the endpoint that took nothing more."""

@@ -1,0 +1,68 @@
+"""Writes down what was sent to the sinks, apart from the delivery itself: nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
+
+import structlog
+
+from creditsd.domain.delivery_attempt import DeliveryAttempt
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.postgres import sql_files
+from creditsd.postgres.connections import Pool, borrowed, rows
+
+log = structlog.get_logger()
+
+MOST_KEPT = 10_000
+"""Of each sink; a day of them, where those are fewer."""
+
+
+class AttemptLog:
+    """A job of whoever leads. `taken` returns of each sink what it has sent since that was asked last.
+
+    What cannot be stored is dropped: it is for people to read, and nothing depends on it.
+    """
+
+    def __init__(
+        self,
+        taken: Callable[[], Iterable[tuple[str, Sequence[DeliveryAttempt]]]],
+        *,
+        write_seconds: float = 1.0,
+        most_kept: int = MOST_KEPT,
+    ) -> None:
+        self._taken = taken
+        self._write_seconds = write_seconds
+        self._most_kept = most_kept
+
+    async def run(self, pool: Pool) -> NoReturn:
+        """Write in the background, until cancelled."""
+        while True:
+            await asyncio.sleep(self._write_seconds)
+            await self.write(pool)
+
+    async def write(self, pool: Pool) -> None:
+        """Write what there is."""
+        for sink, attempts in self._taken():
+            if not attempts:
+                continue
+            try:
+                async with borrowed(pool) as connection:
+                    await rows(connection, sql_files.sql("queries/attempts_kept"), self._row(sink, attempts))
+            except (DatabaseUnavailable, SchemaError) as error:
+                log.debug("attempts.left_unwritten", sink=sink, attempts=len(attempts), reason=str(error))
+
+    def _row(self, sink: str, attempts: Sequence[DeliveryAttempt]) -> dict[str, object]:
+        return {
+            "sink": sink,
+            "at": [each.at for each in attempts],
+            "user_ids": [each.user_id for each in attempts],
+            "users": [each.users for each in attempts],
+            "webhook_ids": [each.webhook_id for each in attempts],
+            "statuses": [each.status for each in attempts],
+            "milliseconds": [each.milliseconds for each in attempts],
+            "results": [each.result for each in attempts],
+            "answers": [each.answer for each in attempts],
+            "most": self._most_kept,
+        }

@@ -1,0 +1,179 @@
+"""deliveries log: what a webhook was sent within a day, and what it answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from creditsd.admin.delivery_log import delivery_log
+from creditsd.admin.forget import Eraser
+from creditsd.config.settings import Settings
+from creditsd.delivery.attempt_log import AttemptLog
+from creditsd.delivery.attempt_purger import AttemptPurger
+from creditsd.domain.delivery_attempt import DeliveryAttempt
+from creditsd.domain.errors import InputError
+from creditsd.postgres.connections import pool
+from tests.acceptance.command import creditsd, environment
+from tests.conftest import Database, eventually
+from tests.integration.leading import leading, restricted
+from tests.integration.line import OTHER, USER, configured, installed
+from tests.integration.publishing import ADD
+from tests.sinks.harness import total
+from tests.sinks.webhook_harness import KEY, SECRET, Receiver, always, opened
+
+RUDE = "no\x1b[2J\u202e\n\tthanks " + "ä" * 300
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    endpoint = Receiver()
+    await endpoint.start()
+    yield endpoint
+    await endpoint.stop()
+
+
+def hook(receiver: Receiver, **options: Any) -> list[dict[str, Any]]:
+    url = f"webhook+http://127.0.0.1:{receiver.port}/hooks"
+    return [{"name": "hook", "url": url, "secret": SECRET, "allow_cidrs": ["127.0.0.0/8"], **options}]
+
+
+async def logged(settings: Settings, count: int, limit: int = 100) -> Sequence[DeliveryAttempt]:
+    async def read() -> Sequence[DeliveryAttempt]:
+        return await delivery_log(settings, "hook", limit)
+
+    return await eventually(read, lambda found: len(found) == count)
+
+
+def attempt(user_id: str | None = None, number: int = 0, **changed: Any) -> DeliveryAttempt:
+    at = changed.pop("at", datetime.now(UTC))
+    return DeliveryAttempt(at, user_id, 1, f"msg_{number}", 200, 1, "arrived", "")._replace(**changed)
+
+
+async def write(settings: Settings, *attempts: DeliveryAttempt, most_kept: int = 10_000) -> None:
+    async with pool(settings.dsn, purpose="publisher", max_size=1) as connections:
+        await AttemptLog(lambda: [("hook", attempts)], most_kept=most_kept).write(connections)
+
+
+async def test_each_attempt_is_told_with_the_answer_the_newest_first(
+    reference_table: Database, receiver: Receiver
+) -> None:
+    with restricted(reference_table) as (role, seen):
+        await installed(reference_table, role=role)
+        settings = configured(seen, role=role, sinks=hook(receiver, schedule=["1s", "1d"]))
+        receiver.answer = always(422, RUDE)
+        async with leading(settings):
+            reference_table.run(ADD, [USER, 1])
+            second, first = await logged(settings, 2)
+            receiver.answer = always(200, f"got {KEY.rstrip('=')} it")
+            reference_table.run(ADD, [OTHER, 1])
+            newest = (await logged(settings, 3))[0]
+            assert await logged(settings, 1, limit=1) == [newest]
+    assert (first.user_id, first.users, first.status, first.result) == (USER, 1, 422, "refused")
+    assert first.webhook_id == second.webhook_id == receiver.deliveries[0].headers["webhook-id"]
+    assert first.at < second.at < newest.at
+    assert first.answer.startswith("no\\x1b[2J\\u202e thanks ää")
+    assert len(first.answer.encode()) <= 200
+    assert 0 <= first.milliseconds < 60_000
+    assert (newest.user_id, newest.status, newest.result) == (OTHER, 200, "arrived")
+    assert newest.answer == "got *** it"
+
+
+async def test_a_request_without_an_answer_says_why_and_one_of_many_users_names_none(receiver: Receiver) -> None:
+    async with opened(receiver, batch=10) as sink:
+        assert await sink.deliver([total("u1"), total("u2")]) == []
+        await receiver.stop()
+        with pytest.raises(Exception, match="refused"):
+            await sink.deliver([total("u3")])
+        together, alone = sink.attempts()  # type: ignore[attr-defined]
+        assert sink.attempts() == []  # type: ignore[attr-defined]
+    assert (together.user_id, together.users, together.status) == (None, 2, 204)
+    assert (alone.user_id, alone.status, alone.result) == ("u3", None, "unavailable")
+    assert "refused" in alone.answer
+
+
+@pytest.mark.parametrize("padding", [0, 900, 990, 1000, 1010])
+async def test_no_secret_is_told_not_even_one_that_was_read_half(receiver: Receiver, padding: int) -> None:
+    receiver.answer = always(200, " " * padding + f"{KEY} {SECRET}")
+    async with opened(receiver) as sink:
+        await sink.deliver([total("u1")])
+        (found,) = sink.attempts()  # type: ignore[attr-defined]
+    assert not any(KEY[:length] in found.answer for length in range(4, len(KEY)))
+
+
+async def test_of_many_in_a_moment_the_few_that_failed_are_kept(receiver: Receiver) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=404 if '"u7"' in (await request.text()) else 200)
+
+    receiver.answer = answer
+    async with opened(receiver) as sink:
+        await sink.deliver([total(f"u{number}") for number in range(600)])
+        found = sink.attempts()  # type: ignore[attr-defined]
+    assert len(found) == 251
+    assert [each.user_id for each in found if each.result == "refused"] == ["u7"]
+
+
+async def test_it_can_be_switched_off(receiver: Receiver) -> None:
+    async with opened(receiver, log_attempts=False) as sink:
+        await sink.deliver([total("u1")])
+        assert sink.attempts() == []  # type: ignore[attr-defined]
+    assert len(receiver.deliveries) == 1
+
+
+async def test_no_more_are_kept_than_the_bound_says_and_none_longer_than_a_day(reference_table: Database) -> None:
+    settings = await installed(reference_table, sinks=[{"name": "hook", "url": "stdout:"}])
+    for page in range(5):
+        await write(settings, *(attempt(number=page * 10 + number) for number in range(10)), most_kept=20)
+    kept = reference_table.run("SELECT webhook_id FROM creditsd.attempts ORDER BY number")
+    assert [name for (name,) in kept] == [f"msg_{number}" for number in range(20, 50)]
+    old = datetime.now(UTC) - timedelta(days=1, minutes=1)
+    await write(settings, attempt(number=99, at=old))
+    assert "msg_99" not in [each.webhook_id for each in await delivery_log(settings, "hook", 100)]
+    async with pool(settings.dsn, purpose="publisher", max_size=1) as connections:
+        purging = asyncio.create_task(AttemptPurger().run(connections))
+
+        async def left() -> int:
+            return len(reference_table.run("SELECT FROM creditsd.attempts WHERE webhook_id = 'msg_99'"))
+
+        await eventually(left, lambda found: not found)
+        purging.cancel()
+        await asyncio.wait([purging])
+    assert len(reference_table.run("SELECT FROM creditsd.attempts")) == 30
+
+
+async def test_a_user_who_is_forgotten_is_gone_from_it_and_comes_back_by_no_late_line(
+    reference_table: Database,
+) -> None:
+    settings = await installed(reference_table)
+    for name in (USER, OTHER):
+        reference_table.run(ADD, [name, 1])
+    async with leading(settings):
+        pass
+    tried = [attempt(USER), attempt(OTHER), attempt(None, users=2, answer=f"no such user: {USER}")]
+    named = configured(reference_table, sinks=[{"name": "hook", "url": "stdout:"}])
+    await write(named, *tried)
+    assert len(await delivery_log(named, "hook", 10)) == 3
+    reference_table.run("DELETE FROM user_credits WHERE user_id = %s", [USER])
+    async with Eraser.opened(settings) as eraser:
+        await eraser.forget(USER)
+    await write(named, attempt(USER), attempt(OTHER))
+    assert [each.user_id for each in await delivery_log(named, "hook", 10)] == [OTHER, OTHER]
+
+
+async def test_the_command_prints_json_lines_and_knows_the_sinks(reference_table18: Database) -> None:
+    sinks = [{"name": "hook", "url": "stdout:"}]
+    settings = await installed(reference_table18, sinks=sinks)
+    await write(settings, attempt(number=1), attempt(number=2, status=None, result="unavailable", answer="no answer"))
+    env = environment(CREDITSD_DSN=reference_table18.dsn, CREDITSD_SINKS=orjson.dumps(sinks).decode())
+    done = await creditsd("deliveries", "log", "hook", "--limit", "1", env=env)
+    assert (done.code, done.json["webhook_id"], done.json["answer"]) == (0, "msg_2", "no answer")
+    assert len((await creditsd("deliveries", "log", "hook", env=env)).out.splitlines()) == 2
+    done = await creditsd("deliveries", "log", "hok", env=env)
+    assert (done.code, done.err.count("\n")) == (65, 1), done.err
+    with pytest.raises(InputError, match="did you mean hook"):
+        await delivery_log(settings, "hok", 1)
