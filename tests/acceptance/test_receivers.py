@@ -189,6 +189,12 @@ async def test_a_receiver_of_the_page_takes_what_is_genuine_once_and_keeps_the_n
             == 2
         )
         expected.append(line("mallory", 1800000000000000, "1"))
+        other = body.replace(b"1800000000000000", b"1900000000000000")
+        assert await receiver.asked(other, signed(other, 0)) // 100 == 2, (
+            "a known id is dropped, whatever came under it"
+        )
+        assert await receiver.told(total("last")) == []
+        expected.append(line("last", VERSION, "120"))
         await receiver.until_taken(*expected)
 
 
