@@ -17,7 +17,9 @@ FROM (
             ('sinks', 'DELETE'),
             ('deliveries', 'INSERT'),
             ('deliveries', 'UPDATE'),
-            ('deliveries', 'DELETE')
+            ('deliveries', 'DELETE'),
+            ('attempts', 'INSERT'),
+            ('attempts', 'DELETE')
     ) AS n (relation, privilege) ON coalesce(n.relation, c.relname) = c.relname
     WHERE c.relnamespace = (SELECT s.oid FROM pg_namespace AS s WHERE s.nspname = 'creditsd')
     AND c.relkind IN ('r', 'p', 'v')
