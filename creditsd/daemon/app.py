@@ -244,9 +244,8 @@ class Daemon:
             async with asyncio.timeout(self._settings.shutdown_seconds):
                 await self._election.idle.wait()
         await self._publishers.drain(deadline)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._timings.close_seconds):
-                await self._attempt_log.write(self._pool)
+        writing = asyncio.create_task(self._attempt_log.write(self._pool))
+        await ended([writing], min(deadline, time.monotonic() + self._timings.close_seconds))
         await self._publishers.close(deadline)
         self._election.resign()
         await ended([line], max(deadline, time.monotonic() + self._timings.close_seconds))

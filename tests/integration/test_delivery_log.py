@@ -177,3 +177,11 @@ async def test_the_command_prints_json_lines_and_knows_the_sinks(reference_table
     assert (done.code, done.err.count("\n")) == (65, 1), done.err
     with pytest.raises(InputError, match="did you mean hook"):
         await delivery_log(settings, "hok", 1)
+
+
+async def test_what_was_sent_just_before_an_end_is_in_it(reference_table18: Database, receiver: Receiver) -> None:
+    settings = await installed(reference_table18, sinks=hook(receiver))
+    async with leading(settings):
+        reference_table18.run(ADD, [USER, 1])
+        await receiver.asked(1)
+    assert [each.user_id for each in await delivery_log(settings, "hook", 10)] == [USER]
