@@ -19,19 +19,24 @@ from creditsd.domain.events import Type
 from creditsd.sinks.webhook import headers, schedule
 
 
-class Options(BaseModel, extra="forbid"):
-    """What can be set beside the url."""
+class Reach(BaseModel, extra="forbid"):
+    """How the endpoint is reached, and how patiently."""
 
-    secret: str = Field(default="", repr=False)
-    secrets: list[str] = Field(default=[], repr=False)
-    events: list[Type] = Field(default=["credits.updated"], min_length=1)
-    headers: dict[str, str] = Field(default={}, repr=False)
     allow_cidrs: list[IPvAnyNetwork] = []
     proxy: str = Field(default="", repr=False)
     ca: str = ""
     client_certificate: FilePath | None = None
     timeout_seconds: PositiveFloat = Field(default=15.0, allow_inf_nan=False)
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
+
+
+class Options(Reach):
+    """What can be set beside the url."""
+
+    secret: str = Field(default="", repr=False)
+    secrets: list[str] = Field(default=[], repr=False)
+    events: list[Type] = Field(default=["credits.updated"], min_length=1)
+    headers: dict[str, str] = Field(default={}, repr=False)
     concurrency: PositiveInt = 64
     batch: int | None = Field(default=None, ge=2, le=1000)
     per_second: float | None = Field(default=None, ge=0.01, le=1_000_000, allow_inf_nan=False)
