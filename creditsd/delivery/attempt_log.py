@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
+import psycopg
 import structlog
 
 from creditsd.domain.delivery_attempt import DeliveryAttempt
-from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable, SchemaError
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Pool, borrowed, rows
+from creditsd.postgres.connections import Connection, Pool, borrowed, rows
+from creditsd.postgres.encoding import storable
 
 log = structlog.get_logger()
 
@@ -22,7 +24,8 @@ MOST_KEPT = 10_000
 class AttemptLog:
     """A job of whoever leads. `taken` returns of each sink what it has sent since that was asked last.
 
-    What cannot be stored is dropped: it is for people to read, and nothing depends on it.
+    What cannot be stored is dropped, whatever the database says to it: it is for people to read, and nothing depends
+    on it.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class AttemptLog:
         self._taken = taken
         self._write_seconds = write_seconds
         self._most_kept = most_kept
+        self._warned = False
 
     async def run(self, pool: Pool) -> NoReturn:
         """Write in the background, until cancelled."""
@@ -49,11 +53,16 @@ class AttemptLog:
                 continue
             try:
                 async with borrowed(pool) as connection:
-                    await rows(connection, sql_files.sql("queries/attempts_kept"), self._row(sink, attempts))
+                    asked = self._row(connection, sink, attempts)
+                    await rows(connection, sql_files.sql("queries/attempts_kept"), asked)
             except (DatabaseUnavailable, SchemaError) as error:
                 log.debug("attempts.left_unwritten", sink=sink, attempts=len(attempts), reason=str(error))
+            except (ConfigError, psycopg.Error) as error:
+                say = log.debug if self._warned else log.warning
+                self._warned = True
+                say("attempts.left_unwritten", sink=sink, attempts=len(attempts), reason=str(error).partition("\n")[0])
 
-    def _row(self, sink: str, attempts: Sequence[DeliveryAttempt]) -> dict[str, object]:
+    def _row(self, connection: Connection, sink: str, attempts: Sequence[DeliveryAttempt]) -> dict[str, object]:
         return {
             "sink": sink,
             "at": [each.at for each in attempts],
@@ -63,6 +72,6 @@ class AttemptLog:
             "statuses": [each.status for each in attempts],
             "milliseconds": [each.milliseconds for each in attempts],
             "results": [each.result for each in attempts],
-            "answers": [each.answer for each in attempts],
+            "answers": [storable(connection, each.answer) for each in attempts],
             "most": self._most_kept,
         }

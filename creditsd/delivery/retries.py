@@ -17,6 +17,7 @@ from creditsd.delivery.timings import Bounds, Timings
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, Pool, batch, borrowed, row, rows
+from creditsd.postgres.encoding import storable
 from creditsd.sinks import Rejection
 
 log = structlog.get_logger()
@@ -151,7 +152,7 @@ class Retries:
                 await rows(connection, sql_files.sql("queries/deliveries_followed"), asked)
             gone = await rows(connection, sql_files.sql("queries/deliveries_arrived"), asked)
         if refused:
-            kept = self._kept(refused, positions)
+            kept = self._kept(connection, refused, positions)
             taken = await rows(connection, sql_files.sql("queries/deliveries_kept"), kept)
         return Settlement(taken, [user_id for (user_id,) in gone], await self._next_due_at(connection, cursor))
 
@@ -175,12 +176,12 @@ class Retries:
     def _users(self, totals: Sequence[Total]) -> dict[str, Any]:
         return {"name": self._sink, "user_ids": [total.user_id for total in totals]}
 
-    def _kept(self, refused: Sequence[Rejection], positions: Sequence[int]) -> dict[str, Any]:
+    def _kept(self, connection: Connection, refused: Sequence[Rejection], positions: Sequence[int]) -> dict[str, Any]:
         return {
             **self._users([each.total for each in refused]),
             "versions": [each.total.version for each in refused],
             "statuses": [each.status for each in refused],
-            "reasons": [one_line(each.reason) for each in refused],
+            "reasons": [storable(connection, one_line(each.reason)) for each in refused],
             "retry_afters": [each.retry_after_seconds for each in refused],
             "events_afters": list(positions),
             "accepted": [json.dumps({event.type: event.version for event in each.accepted}) for each in refused],

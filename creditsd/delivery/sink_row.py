@@ -10,6 +10,7 @@ import structlog
 from creditsd.domain.owner import Owner
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, Pool, borrowed, row
+from creditsd.postgres.encoding import storable
 from creditsd.schema.owner import owner_of
 
 log = structlog.get_logger()
@@ -96,7 +97,8 @@ class SinkRow:
     async def disable(self, reason: str) -> None:
         """Have nothing delivered until a person says so."""
         async with borrowed(self._pool) as connection:
-            await row(connection, sql_files.sql("queries/sink_disabled"), {"name": self.name, "reason": reason})
+            asked = {"name": self.name, "reason": storable(connection, reason)}
+            await row(connection, sql_files.sql("queries/sink_disabled"), asked)
 
     def note_delivered(self, number: int) -> None:
         """Count totals that have arrived; the next save adds them."""
@@ -128,7 +130,7 @@ class SinkRow:
                 "cursor": cursor,
                 "events_after": events_after,
                 "delivered": self._delivered,
-                "last_error": error,
+                "last_error": None if error is None else storable(connection, error),
                 "failing": failing,
             },
         )

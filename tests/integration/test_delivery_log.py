@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from creditsd.admin.delivery_log import delivery_log
 from creditsd.admin.forget import Eraser
@@ -20,10 +23,11 @@ from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import InputError
 from creditsd.postgres.connections import pool
 from tests.acceptance.command import creditsd, environment
-from tests.conftest import Database, eventually
+from tests.conftest import Database, Reachable, eventually
 from tests.integration.leading import leading, restricted
 from tests.integration.line import OTHER, USER, configured, installed
 from tests.integration.publishing import ADD
+from tests.servers import REFERENCE_TABLE
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import KEY, SECRET, Receiver, always, opened
 
@@ -163,6 +167,68 @@ async def test_a_user_who_is_forgotten_is_gone_from_it_and_comes_back_by_no_late
         await eraser.forget(USER)
     await write(named, attempt(USER), attempt(OTHER))
     assert [each.user_id for each in await delivery_log(named, "hook", 10)] == [OTHER, OTHER]
+
+
+@contextlib.contextmanager
+def encoded(server: Reachable, encoding: str) -> Iterator[Database]:
+    name = f"logged_{encoding.lower()}_{os.getpid()}_{server.version}"
+    with server.connect() as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    try:
+        yield Database(server, name, server.dsn(name, client_encoding="utf8"))
+    finally:
+        server.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [("LATIN1", r"\u660e\u65e5 caf\xe9 \x00"), ("SQL_ASCII", r"明日 café \x00"), ("UTF8", r"明日 café \x00")],
+)
+async def test_an_answer_that_the_database_has_no_letters_for_is_told_in_other_letters(
+    postgres_server: Reachable, receiver: Receiver, encoding: str, told: str
+) -> None:
+    with encoded(postgres_server, encoding) as database:
+        database.run(REFERENCE_TABLE)
+        settings = await installed(database, sinks=hook(receiver, schedule=["1d"]))
+        async with leading(settings):
+            receiver.answer = always(200, "明日 café \0")
+            database.run(ADD, [USER, 1])
+            (taken,) = await logged(settings, 1)
+            receiver.answer = always(422, "明日 café \0")
+            database.run(ADD, [OTHER, 1])
+            refused, _ = await logged(settings, 2)
+            assert (taken.result, taken.answer) == ("arrived", told)
+            assert (refused.result, refused.answer) == ("refused", told)
+
+            async def kept() -> list[tuple[Any, ...]]:
+                return database.run("SELECT user_id::text, last_error FROM creditsd.deliveries")
+
+            ((user_id, said),) = await eventually(kept, bool)
+            assert (user_id, told in said) == (OTHER, True)
+            receiver.answer = always(503, "明日")
+            database.run(ADD, [USER, 1])
+
+            async def ill() -> list[tuple[Any, ...]]:
+                return database.run("SELECT FROM creditsd.sinks WHERE strpos(last_error, %s) > 0", [told.split()[0]])
+
+            await eventually(ill, bool)
+
+
+async def test_whatever_the_database_says_to_it_ends_nothing_and_is_said_once(reference_table18: Database) -> None:
+    settings = await installed(reference_table18, sinks=[{"name": "hook", "url": "stdout:"}])
+    reference_table18.run("ALTER TABLE creditsd.attempts ADD CHECK (webhook_id <> 'msg_1')")
+    taken = [attempt(number=1)]
+    async with pool(settings.dsn, purpose="publisher", max_size=1) as connections:
+        written = AttemptLog(lambda: [("hook", taken)])
+        with capture_logs() as logs:
+            await written.write(connections)
+            await written.write(connections)
+            taken = [attempt(number=2)]
+            await written.write(connections)
+    assert [each.webhook_id for each in await delivery_log(settings, "hook", 10)] == ["msg_2"]
+    assert [each["log_level"] for each in logs if each["event"] == "attempts.left_unwritten"] == ["warning", "debug"]
 
 
 async def test_the_command_prints_json_lines_and_knows_the_sinks(reference_table18: Database) -> None:
