@@ -105,7 +105,9 @@ def log(
         render.delivery_log(console, found)
     else:
         for each in found:
-            say_json(each._asdict())
+            said = each._asdict()
+            del said["named"]
+            say_json(said)
 
 
 def _one_or_all(user_id: str | None, everything: bool) -> None:

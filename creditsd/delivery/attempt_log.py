@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
@@ -73,5 +74,6 @@ class AttemptLog:
             "milliseconds": [each.milliseconds for each in attempts],
             "results": [each.result for each in attempts],
             "answers": [storable(connection, each.answer) for each in attempts],
+            "named": [json.dumps(each.named, ensure_ascii=False) for each in attempts],
             "most": self._most_kept,
         }

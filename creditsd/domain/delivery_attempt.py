@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 
 class DeliveryAttempt(NamedTuple):
-    """What was sent of whom, and the answer; of several users at once it names none."""
+    """What was sent of whom, and the answer; of several users at once it has no `user_id`.
+
+    `named` are those whom it names all the same, in its answer; it is not stored, but says whether it may be.
+    """
 
     at: datetime
     user_id: str | None
@@ -17,3 +20,4 @@ class DeliveryAttempt(NamedTuple):
     milliseconds: int
     result: str
     answer: str
+    named: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from creditsd.postgres.connections import pool
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, Reachable, eventually
 from tests.integration.leading import leading, restricted
-from tests.integration.line import OTHER, USER, configured, installed
+from tests.integration.line import OTHER, USER, Line, configured, installed
 from tests.integration.publishing import ADD
 from tests.servers import REFERENCE_TABLE
 from tests.sinks.harness import total
@@ -169,6 +169,69 @@ async def test_a_user_who_is_forgotten_is_gone_from_it_and_comes_back_by_no_late
     assert [each.user_id for each in await delivery_log(named, "hook", 10)] == [OTHER, OTHER]
 
 
+async def test_a_late_batch_whose_answer_names_a_user_who_is_forgotten_is_not_written(
+    reference_table18: Database, receiver: Receiver
+) -> None:
+    settings = await installed(reference_table18)
+    reference_table18.run(ADD, [OTHER, 1])
+    async with leading(settings):
+        pass
+    receiver.answer = always(200, f"took {USER.upper()} and another")
+    async with opened(receiver, batch=10) as sink:
+        await sink.deliver([total(USER), total(OTHER)])
+        receiver.answer = always(200, f"took {OTHER} and another")
+        await sink.deliver([total(USER), total(OTHER)])
+        found = sink.attempts()  # type: ignore[attr-defined]
+    named = configured(reference_table18, sinks=[{"name": "hook", "url": "stdout:"}])
+    await write(named, *found)
+    assert [each.answer for each in await delivery_log(named, "hook", 10)] == [f"took {OTHER} and another"]
+
+
+async def test_a_short_id_is_found_in_answers_as_a_word_alone(database18: Database) -> None:
+    database18.run("CREATE TABLE user_credits (user_id bigint, credits int, status text)")
+    settings = await installed(database18, sinks=[{"name": "hook", "url": "stdout:"}])
+    told = ["took 17 users in 70 ms", "no user 7", '{"user_id":7}', "user_7, user_8", "all 2777"]
+    await write(settings, *(attempt(None, users=2, answer=each) for each in told))
+    plain = configured(database18)
+    async with Eraser.opened(plain) as eraser:
+        await eraser.forget("7")
+    assert [each.answer for each in await delivery_log(settings, "hook", 10)] == ["all 2777", "took 17 users in 70 ms"]
+
+
+async def test_a_line_that_is_being_written_while_its_user_is_forgotten_does_not_stay(
+    reference_table: Database,
+) -> None:
+    settings = await installed(reference_table, sinks=[{"name": "hook", "url": "stdout:"}])
+    reference_table.run(ADD, [USER, 1])
+    async with Line.settled(configured(reference_table)):
+        pass
+    reference_table.run("DELETE FROM user_credits")
+
+    async def waits() -> list[tuple[Any, ...]]:
+        return reference_table.run(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+        )
+
+    async with (
+        reference_table.connect(autocommit=False) as writer,
+        Eraser.opened(configured(reference_table)) as eraser,
+    ):
+        await writer.execute(
+            "INSERT INTO creditsd.attempts (sink, at, user_id, users, webhook_id, milliseconds, result, answer) "
+            "VALUES ('hook', now(), %s, 1, 'msg_1', 1, 'arrived', '')",
+            [USER],
+        )
+        forgetting = asyncio.create_task(eraser.forget(USER))
+
+        async def met() -> bool:
+            return forgetting.done() or bool(await waits())
+
+        await eventually(met)
+        await writer.commit()
+        await forgetting
+    assert await delivery_log(settings, "hook", 10) == []
+
+
 @contextlib.contextmanager
 def encoded(server: Reachable, encoding: str) -> Iterator[Database]:
     name = f"logged_{encoding.lower()}_{os.getpid()}_{server.version}"
@@ -211,7 +274,7 @@ async def test_an_answer_that_the_database_has_no_letters_for_is_told_in_other_l
             database.run(ADD, [USER, 1])
 
             async def ill() -> list[tuple[Any, ...]]:
-                return database.run("SELECT FROM creditsd.sinks WHERE strpos(last_error, %s) > 0", [told.split()[0]])
+                return database.run("SELECT FROM creditsd.sinks WHERE strpos(last_error, %s) > 0", [told[:4]])
 
             await eventually(ill, bool)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from creditsd.config.printable import one_line
 from creditsd.config.redact import REDACTED
@@ -20,49 +19,44 @@ ANSWER_BYTES = 200
 _FEWEST_SECRET = 4  # characters of a secret; fewer tell nothing
 
 
-class _Noted(NamedTuple):
-    at: datetime
-    seconds: float
-    parcel: Parcel
-    message: Message
-    outcome: Outcome
-
-
 class Journal:
-    """Bounded, and cheap where more is sent than anybody reads: what is made of an answer is made when it is taken."""
+    """Bounded in requests, and in what is kept of each: nothing of what was sent, and of the answer what is stored."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = secrets
-        self._arrived: deque[_Noted] = deque(maxlen=MOST_EACH)
-        self._others: deque[_Noted] = deque(maxlen=MOST_EACH)
+        self._arrived: deque[DeliveryAttempt] = deque(maxlen=MOST_EACH)
+        self._others: deque[DeliveryAttempt] = deque(maxlen=MOST_EACH)
 
     def note(self, parcel: Parcel, message: Message, outcome: Outcome, seconds: float) -> None:
         """Remember a request that took so long."""
         kept = self._arrived if outcome.kind == "arrived" else self._others
-        kept.append(_Noted(datetime.now(UTC), seconds, parcel, message, outcome))
+        users = [each.user_id for each in parcel.totals]
+        answer = outcome.reason if outcome.status is None else self._answer(outcome.body)
+        kept.append(
+            DeliveryAttempt(
+                datetime.now(UTC),
+                users[0] if len(users) == 1 else None,
+                len(users),
+                message.webhook_id,
+                outcome.status,
+                round(seconds * 1000),
+                outcome.kind,
+                answer,
+                () if len(users) == 1 else _named(users, answer),
+            )
+        )
 
     def take(self) -> Sequence[DeliveryAttempt]:
         """Return what was noted since the last time, in order."""
         noted = sorted((*self._arrived, *self._others), key=lambda each: each.at)
         self._arrived.clear()
         self._others.clear()
-        return [self._attempt(each) for each in noted]
-
-    def _attempt(self, noted: _Noted) -> DeliveryAttempt:
-        totals, outcome = noted.parcel.totals, noted.outcome
-        return DeliveryAttempt(
-            noted.at,
-            totals[0].user_id if len(totals) == 1 else None,
-            len(totals),
-            noted.message.webhook_id,
-            outcome.status,
-            round(noted.seconds * 1000),
-            outcome.kind,
-            self._answer(outcome.body) if outcome.status is not None else outcome.reason,
-        )
+        return noted
 
     def _answer(self, body: bytes) -> str:
         """Make the first bytes of an answer printable, without our secrets: not one that was read half, either."""
+        if not body:
+            return ""
         text = body.decode(errors="replace")
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
@@ -70,3 +64,11 @@ class Journal:
             half = next((n for n in range(len(secret) - 1, _FEWEST_SECRET - 1, -1) if text.endswith(secret[:n])), 0)
             text = text[: len(text) - half]
         return one_line(text).encode()[:ANSWER_BYTES].decode(errors="ignore")
+
+
+def _named(users: Sequence[str], answer: str) -> tuple[str, ...]:
+    """Return whom an answer names of these users, in whatever letters."""
+    if not answer:
+        return ()
+    told = answer.casefold()
+    return tuple(each for each in users if each.casefold() in told)
