@@ -34,10 +34,12 @@ class AttemptLog:
         taken: Callable[[], Iterable[tuple[str, Sequence[DeliveryAttempt]]]],
         *,
         write_seconds: float = 1.0,
+        longest_seconds: float = 10.0,
         most_kept: int = MOST_KEPT,
     ) -> None:
         self._taken = taken
         self._write_seconds = write_seconds
+        self._longest_seconds = longest_seconds
         self._most_kept = most_kept
         self._warned = False
 
@@ -48,16 +50,17 @@ class AttemptLog:
             await self.write(pool)
 
     async def write(self, pool: Pool) -> None:
-        """Write what there is."""
+        """Write what there is, `longest_seconds` at most for each sink, for it takes a connection from others."""
         for sink, attempts in self._taken():
             if not attempts:
                 continue
             try:
-                async with borrowed(pool) as connection:
+                async with asyncio.timeout(self._longest_seconds), borrowed(pool) as connection:
                     asked = self._row(connection, sink, attempts)
                     await rows(connection, sql_files.sql("queries/attempts_kept"), asked)
-            except (DatabaseUnavailable, SchemaError) as error:
-                log.debug("attempts.left_unwritten", sink=sink, attempts=len(attempts), reason=str(error))
+            except (DatabaseUnavailable, SchemaError, TimeoutError) as error:
+                reason = str(error) or "out of time"
+                log.debug("attempts.left_unwritten", sink=sink, attempts=len(attempts), reason=reason)
             except (ConfigError, psycopg.Error) as error:
                 say = log.debug if self._warned else log.warning
                 self._warned = True

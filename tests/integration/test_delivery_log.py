@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from creditsd.delivery.attempt_purger import AttemptPurger
 from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import InputError
 from creditsd.postgres.connections import pool
+from creditsd.sinks.webhook.message import Message, Parcel
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, Reachable, eventually
 from tests.integration.leading import leading, restricted
@@ -167,6 +169,25 @@ async def test_a_user_who_is_forgotten_is_gone_from_it_and_comes_back_by_no_late
         await eraser.forget(USER)
     await write(named, attempt(USER), attempt(OTHER))
     assert [each.user_id for each in await delivery_log(named, "hook", 10)] == [OTHER, OTHER]
+
+
+async def test_nothing_of_what_was_sent_is_kept_until_it_is_written_down(receiver: Receiver) -> None:
+    async with opened(receiver, batch=10) as sink:
+        await sink.deliver([total(f"u{number}") for number in range(30)])
+        gc.collect()
+        assert [each for each in gc.get_objects() if isinstance(each, Parcel | Message)] == []
+        assert [each.users for each in sink.attempts()] == [10, 10, 10]  # type: ignore[attr-defined]
+
+
+async def test_a_write_that_gets_nowhere_gives_its_connection_back(reference_table18: Database) -> None:
+    settings = await installed(reference_table18, sinks=[{"name": "hook", "url": "stdout:"}])
+    async with pool(settings.dsn, purpose="publisher", max_size=1) as connections:
+        async with reference_table18.connect(autocommit=False) as stranger:
+            await stranger.execute("LOCK TABLE creditsd.attempts")
+            async with asyncio.timeout(60):
+                await AttemptLog(lambda: [("hook", [attempt(number=1)])], longest_seconds=0.1).write(connections)
+        await AttemptLog(lambda: [("hook", [attempt(number=2)])]).write(connections)
+    assert [each.webhook_id for each in await delivery_log(settings, "hook", 10)] == ["msg_2"]
 
 
 async def test_a_late_batch_whose_answer_names_a_user_who_is_forgotten_is_not_written(
