@@ -69,6 +69,7 @@ class Publishers:
         self._leave_seconds = leave_seconds
         self._close_seconds = close_seconds
         self._tasks: asyncio.TaskGroup | None = None
+        self._left: list[tuple[str, Sequence[DeliveryAttempt]]] = []  # of those that have left since
         self._newest: int | None = None  # the newest version when we began to lead; None where we do not
         self._places = [self._place(each, make(each), made_of(each)) for each in configured]
         self._places += [_Place(publishing(name, sink, False)) for name, sink in beside]
@@ -78,7 +79,8 @@ class Publishers:
 
     def attempts(self) -> Sequence[tuple[str, Sequence[DeliveryAttempt]]]:
         """Return what each sink was sent since this was asked last."""
-        return [(each.name, each.attempts()) for each in self]
+        left, self._left = self._left, []
+        return [*left, *((each.name, each.attempts()) for each in self)]
 
     @property
     def names(self) -> list[str]:
@@ -162,6 +164,7 @@ class Publishers:
             await ended([old.task] if old.task else [], time.monotonic() + self._leave_seconds)
             await self._close([old.publisher], time.monotonic() + self._close_seconds)
             self._places.remove(old)
+            self._left.append((old.name, old.publisher.attempts()))
         if new is not None:
             place = self._place(*new)
             self._places.append(place)

@@ -184,6 +184,23 @@ async def test_a_secret_that_is_rotated_signs_what_comes_next(installation: Data
             assert len(one.deliveries) == 3
 
 
+async def test_what_a_sink_was_sent_just_before_it_was_changed_or_removed_is_in_the_log(
+    installation: Database, file: File
+) -> None:
+    async def written() -> list[tuple[Any, ...]]:
+        return installation.run("SELECT DISTINCT sink FROM creditsd.attempts ORDER BY sink")
+
+    async with receivers(2) as (first, second):
+        file.sinks(webhook("first", first), webhook("second", second))
+        async with running(file) as daemon:
+            await first.asked(2)
+            await second.asked(2)
+            file.sinks(webhook("first", first, secret=NEW))
+            daemon.reload()
+            await file.logged("daemon.reloaded")
+            await eventually(written, lambda found: found == [("first",), ("second",)])
+
+
 async def test_what_is_wrong_changes_nothing_and_says_so_in_one_line(installation: Database, file: File) -> None:
     async with receivers(2) as (one, two):
         file.sinks(webhook("one", one))
