@@ -48,6 +48,8 @@ def test_a_schedule_is_written_in_seconds_or_with_a_unit(written: Any, seconds: 
         ([0], "number 1 must be from 1s to 30d"),
         (["31d"], "number 1 must be from 1s to 30d"),
         ([float("nan")], "number 1 must be from 1s to 30d"),
+        (["5s", 10**400], "number 2 must be from 1s to 30d"),
+        ([-(10**400)], "number 1 must be from 1s to 30d"),
         (["5s", 1e300], "number 2 must be from 1s to 30d"),
         ("5s", "Input should be a valid list"),
         (5, "Input should be a valid list"),

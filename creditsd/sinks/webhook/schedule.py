@@ -23,13 +23,13 @@ def seconds(given: Any) -> Any:
 
 
 def _seconds(number: int, given: Any) -> float:
-    found = None
+    found: float | None = None
     if isinstance(given, str) and (written := _PAUSE.fullmatch(given.strip())):
         found = float(written[1]) * _UNIT_SECONDS[written[2]]
     elif isinstance(given, int | float) and not isinstance(given, bool):
-        found = float(given)
+        found = given  # not a float yet, which not every integer can be
     if found is None:
         raise ValueError(f"number {number} is no pause: {_WRITTEN}")
     if not SHORTEST_SECONDS <= found <= LONGEST_SECONDS:
         raise ValueError(f"number {number} must be from 1s to 30d")
-    return found
+    return float(found)
