@@ -189,7 +189,7 @@ def delivery_log(console: Console, found: Sequence[DeliveryAttempt]) -> None:
     for each in found:
         style = "green" if each.result == "arrived" else "red"
         table.add_row(
-            _clock(each.at),
+            f"{each.at.astimezone():%m-%d} {_clock(each.at)}",
             _text(f"{each.users} users" if each.user_id is None else each.user_id, "cyan"),
             "" if each.status is None else str(each.status),
             str(each.milliseconds),

@@ -15,6 +15,7 @@ from creditsd.admin.inspect import ExplainedRow, Explanation, Problem, SetAside,
 from creditsd.admin.sinks import ListedSink
 from creditsd.admin.verify import Drift
 from creditsd.cli import render
+from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.total import Total
 from tests.records import record
 
@@ -38,6 +39,14 @@ def test_steps_are_shown_with_what_each_changed_where_that_can_be_said() -> None
         ["3", "+2.5", "none", "none", "backfill", "2"],
         ["0.5", "none", "none", "change", "1"],
     ]
+
+
+def test_what_was_sent_within_a_day_is_shown_with_its_date() -> None:
+    at = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    console = Console(width=120, record=True)
+    render.delivery_log(console, [DeliveryAttempt(at, "ada", 1, "msg_1", 204, 3, "arrived", "")])
+    shown = console.export_text().splitlines()[1].split()
+    assert shown[:2] == [f"{at.astimezone():%m-%d}", f"{at.astimezone():%H:%M:%S}.000"]
 
 
 # A title of the window, a colour by either introducer, a mark of direction, a line of its own, and rich's own markup.
