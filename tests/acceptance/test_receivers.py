@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import hmac
 import os
 import re
 import shutil
@@ -59,6 +62,10 @@ def command(runtime: str, name: str) -> Sequence[str]:
     return [program, *arguments]
 
 
+class Ended(Exception):  # noqa: N818  reads as the state it reports
+    """A receiver that would not start."""
+
+
 @dataclass
 class Process:
     """A receiver that runs; `taken` are the lines it wrote: type, user, version and credits."""
@@ -94,8 +101,10 @@ class Process:
 
 
 @asynccontextmanager
-async def running(runtime: str, name: str, directory: Path) -> AsyncIterator[Process]:
-    """Write the page's files and what serves them, and start one until the end of the block."""
+async def running(
+    runtime: str, name: str, directory: Path, secrets: str | None = f"{OLD} {NEW}"
+) -> AsyncIterator[Process]:
+    """Write the page's files and what serves them, and start one until the end of the block. Raises Ended."""
     for _, file, code in BLOCKS:
         (directory / file).write_text(code, encoding="utf-8")
     shutil.copytree(BESIDE, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
@@ -103,12 +112,12 @@ async def running(runtime: str, name: str, directory: Path) -> AsyncIterator[Pro
         (directory / "node_modules").symlink_to(MODULES)
     receiver = Process(free_port())
     env = {
-        **os.environ,
+        **{key: value for key, value in os.environ.items() if key != "WEBHOOK_SECRETS"},
+        **({} if secrets is None else {"WEBHOOK_SECRETS": secrets}),
         "PORT": str(receiver.port),
-        "WEBHOOK_SECRETS": f"{OLD} {NEW}",
         "KNOWN_FILE": str(directory / "known.json"),
         "GOFLAGS": "-mod=mod",
-        "GOCACHE": str(directory / "gocache"),
+        "GOCACHE": str(directory.parent / "gocache"),
     }
     process = await asyncio.create_subprocess_exec(
         *(each.format(port=receiver.port) for each in command(runtime, name)),
@@ -123,12 +132,18 @@ async def running(runtime: str, name: str, directory: Path) -> AsyncIterator[Pro
         async for line in process.stdout:
             receiver.taken.append(line.decode().strip())
 
+    async def reachable() -> bool:
+        return process.returncode is not None or await _reachable(receiver.port)
+
     listening = asyncio.create_task(listen())
     try:
-        await eventually(lambda: _reachable(receiver.port), seconds=300.0)
+        await eventually(reachable, seconds=300.0)
+        if process.returncode is not None:
+            raise Ended(f"{name} ended with {process.returncode}")
         yield receiver
     finally:
-        os.killpg(process.pid, 9)  # `go run` has a child
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)  # `go run` has a child
         await process.wait()
         await listening
 
@@ -196,6 +211,32 @@ async def test_a_receiver_of_the_page_takes_what_is_genuine_once_and_keeps_the_n
         assert await receiver.told(total("last")) == []
         expected.append(line("last", VERSION, "120"))
         await receiver.until_taken(*expected)
+
+
+@pytest.mark.parametrize(("runtime", "name"), STARTED, ids=lambda each: each)
+async def test_a_receiver_without_a_secret_or_with_one_that_is_none_takes_nothing(
+    runtime: str, name: str, tmp_path: Path
+) -> None:
+    body = b'{"type":"credits.updated","data":{"user_id":"mallory","version":1800000000000000,"credits":1}}'
+    head = {"webhook-id": "msg_1", "webhook-timestamp": str(int(datetime.now(UTC).timestamp()))}
+    forged = hmac.digest(b"", f"msg_1.{head['webhook-timestamp']}.".encode() + body, "sha256")
+    head["webhook-signature"] = "v1," + base64.b64encode(forged).decode()
+    for number, secrets in enumerate((None, " ", f"{NEW} whsec_", "whsec_!!!!")):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        with contextlib.suppress(Ended):
+            async with running(runtime, name, directory, secrets) as receiver:
+                assert await receiver.asked(body, head) == 500, secrets
+                assert not any("mallory" in each for each in receiver.taken)
+
+
+@pytest.mark.parametrize(("runtime", "name"), STARTED, ids=lambda each: each)
+async def test_a_secret_may_lack_its_padding_as_the_sink_may_be_given_it(
+    runtime: str, name: str, tmp_path: Path
+) -> None:
+    async with running(runtime, name, tmp_path, NEW.rstrip("=")) as receiver:
+        assert await receiver.told(total()) == []
+        assert await receiver.told(total("u2"), secret=NEW.rstrip("=")) == []
 
 
 def signed(body: bytes, ahead_seconds: int) -> dict[str, str]:

@@ -3,7 +3,7 @@ require "stringio"
 require "webrick"
 require_relative "credits_webhook"
 
-app = CreditsWebhook.new(ENV.fetch("WEBHOOK_SECRETS"))
+app = CreditsWebhook.new(ENV["WEBHOOK_SECRETS"])
 silent = WEBrick::Log.new(File::NULL)
 server = WEBrick::HTTPServer.new(BindAddress: "127.0.0.1", Port: ENV.fetch("PORT").to_i, Logger: silent, AccessLog: [])
 server.mount_proc("/hooks/credits") do |request, response|
