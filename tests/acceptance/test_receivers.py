@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hmac
+import io
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from creditsd.config.settings import SinkSettings
+from creditsd.domain.events import Event, Type
 from creditsd.sinks import Rejection, make
 from tests.conftest import eventually
 from tests.sinks.harness import VERSION, total
@@ -68,7 +70,7 @@ class Ended(Exception):  # noqa: N818  reads as the state it reports
 
 @dataclass
 class Process:
-    """A receiver that runs; `taken` are the lines it wrote: type, user, version and credits."""
+    """A receiver that runs; `taken` are the lines it wrote: `total USER VERSION CREDITS`, `event TYPE USER`."""
 
     port: int
     taken: list[str] = field(default_factory=list)
@@ -90,7 +92,10 @@ class Process:
     async def asked(self, body: bytes, headers: dict[str, str]) -> int:
         """Post by hand; return the status."""
         sent = {"content-type": "application/json", **headers}
-        async with aiohttp.ClientSession() as client, client.post(self.url, data=body, headers=sent) as answer:
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(self.url, data=io.BytesIO(body), headers=sent) as answer,
+        ):
             return answer.status
 
     async def until_taken(self, *lines: str) -> None:
@@ -158,8 +163,8 @@ async def _reachable(port: int) -> bool:
     return True
 
 
-def line(user_id: str, version: int, amount: str, of: str = "credits.updated") -> str:
-    return f"{of} {user_id} {version} {amount}"
+def line(user_id: str, version: int, amount: str) -> str:
+    return f"total {user_id} {version} {amount}"
 
 
 @pytest.mark.parametrize(("runtime", "name"), STARTED, ids=lambda each: each)
@@ -178,7 +183,7 @@ async def test_a_receiver_of_the_page_takes_what_is_genuine_once_and_keeps_the_n
         expected.append(line("u2", VERSION, "120"))
         batch = [total(version=VERSION), total("u3"), total("u4")]
         assert await receiver.told(*batch, batch=10) == []
-        expected += [line(name, VERSION, "120", "credits.batch") for name in ("u3", "u4")]
+        expected += [line(name, VERSION, "120") for name in ("u3", "u4")]
 
         (refused,) = await receiver.told(total("mallory"), secret=FORGED)
         assert refused.status == 401
@@ -208,6 +213,14 @@ async def test_a_receiver_of_the_page_takes_what_is_genuine_once_and_keeps_the_n
         assert await receiver.asked(other, signed(other, 0)) // 100 == 2, (
             "a known id is dropped, whatever came under it"
         )
+        told: list[tuple[int, Type]] = [(VERSION + 5, "credits.depleted"), (VERSION + 4, "credits.low")]
+        for version, kind in told:
+            owed = (Event("credits.updated", version), Event(kind, version))
+            out = total("out", version=version, credits=Decimal(0), owed=owed)
+            events = ["credits.updated", kind]
+            assert await receiver.told(out, events=events) == []
+            assert await receiver.told(out, events=events) == [], "each event comes once, whatever came before it"
+        expected += [line("out", VERSION + 5, "0"), "event credits.depleted out", "event credits.low out"]
         assert await receiver.told(total("last")) == []
         expected.append(line("last", VERSION, "120"))
         await receiver.until_taken(*expected)
