@@ -221,6 +221,9 @@ async def test_a_receiver_of_the_page_takes_what_is_genuine_once_and_keeps_the_n
             assert await receiver.told(out, events=events) == []
             assert await receiver.told(out, events=events) == [], "each event comes once, whatever came before it"
         expected += [line("out", VERSION + 5, "0"), "event credits.depleted out", "event credits.low out"]
+        for name_, amount in (("many", "12345678901234567.89"), ("odd", "9007199254740993"), ("owing", "-0.1")):
+            assert await receiver.told(total(name_, credits=Decimal(amount))) == []
+            expected.append(line(name_, VERSION, amount))
         assert await receiver.told(total("last")) == []
         expected.append(line("last", VERSION, "120"))
         await receiver.until_taken(*expected)
