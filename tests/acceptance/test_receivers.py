@@ -224,6 +224,9 @@ async def test_a_receiver_of_the_page_takes_what_is_genuine_once_and_keeps_the_n
         for name_, amount in (("many", "12345678901234567.89"), ("odd", "9007199254740993"), ("owing", "-0.1")):
             assert await receiver.told(total(name_, credits=Decimal(amount))) == []
             expected.append(line(name_, VERSION, amount))
+        large = body.replace(b"}}", b', "more": "' + b"." * 5_000_000 + b'"}}').replace(b"mallory", b"large")
+        with contextlib.suppress(aiohttp.ClientError):  # it may have closed by then
+            assert await receiver.asked(large, signed(large, 0)) // 100 == 4
         assert await receiver.told(total("last")) == []
         expected.append(line("last", VERSION, "120"))
         await receiver.until_taken(*expected)
