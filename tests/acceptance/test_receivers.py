@@ -120,6 +120,7 @@ async def running(
         **{key: value for key, value in os.environ.items() if key != "WEBHOOK_SECRETS"},
         **({} if secrets is None else {"WEBHOOK_SECRETS": secrets}),
         "PORT": str(receiver.port),
+        "PHP_CLI_SERVER_WORKERS": "4",  # by itself it answers one request after the other
         "KNOWN_FILE": str(directory / "known.json"),
         "GOFLAGS": "-mod=mod",
         "GOCACHE": str(directory.parent / "gocache"),
@@ -230,6 +231,22 @@ async def test_a_receiver_of_the_page_takes_what_is_genuine_once_and_keeps_the_n
         assert await receiver.told(total("last")) == []
         expected.append(line("last", VERSION, "120"))
         await receiver.until_taken(*expected)
+
+
+@pytest.mark.parametrize(("runtime", "name"), STARTED, ids=lambda each: each)
+async def test_a_receiver_that_is_told_of_many_at_once_loses_and_doubles_nobody(
+    runtime: str, name: str, tmp_path: Path
+) -> None:
+    async with running(runtime, name, tmp_path) as receiver:
+        totals = [total(f"u{number}") for number in range(60)]
+        assert await asyncio.gather(*(receiver.told(*totals, concurrency=16) for _ in range(2))) == [[], []]
+        assert await receiver.told(total("last")) == []
+        expected = sorted(line(each.user_id, VERSION, "120") for each in (*totals, total("last")))
+
+        async def taken() -> list[str]:
+            return sorted(receiver.taken)
+
+        await eventually(taken, lambda found: found == expected)
 
 
 @pytest.mark.parametrize(("runtime", "name"), STARTED, ids=lambda each: each)
