@@ -10,7 +10,8 @@ from creditsd.domain.total import Total
 class Overtaken:
     """Says of a total whether a newer one follows; whoever is `passed` over for that is told that one, and not this.
 
-    It need not know all: of whom it has forgotten, both are told.
+    It need not know all: of whom it has forgotten, both are told. A total that has something else to tell than that it
+    is new is never passed over: how far a user has been told of that, only what has arrived says.
     """
 
     def __init__(self, most_known: int) -> None:
@@ -21,7 +22,7 @@ class Overtaken:
 
     def __call__(self, total: Total) -> bool:
         """Whether to pass it over."""
-        if not self._heeded or self._newest.get(total.user_id, 0) <= total.version:
+        if not self._heeded or self._newest.get(total.user_id, 0) <= total.version or _brings_more(total):
             return False
         self.passed.add(total.user_id)
         return True
@@ -40,3 +41,7 @@ class Overtaken:
     def clear(self) -> None:
         """Forget all: nothing waits."""
         self._newest.clear()
+
+
+def _brings_more(total: Total) -> bool:
+    return any(event.type != "credits.updated" for event in total.owed or ())

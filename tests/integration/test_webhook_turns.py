@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
@@ -11,9 +12,26 @@ from creditsd.delivery.publisher import Publisher
 from tests.conftest import Database
 from tests.integration.line import Line, user
 from tests.integration.publishing import ADD, Publishing, current, newest, waiting
-from tests.sinks.webhook_harness import Receiver
+from tests.sinks.webhook_harness import Answer, Receiver
 
 USERS = [user(number) for number in range(4)]
+OVER = "INSERT INTO user_credits (user_id, credits, status, plan_type) VALUES (%s, 0, 'expired', 'subscription')"
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    await receiver.start()
+    yield receiver
+    await receiver.stop()
+
+
+def held_until(go_on: asyncio.Event, status: int = 200) -> Answer:
+    async def held(_: web.Request) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response(status=status)
+
+    return held
 
 
 async def handed_over_together(installation: Database, line: Line, publisher: Publisher) -> None:
@@ -23,54 +41,64 @@ async def handed_over_together(installation: Database, line: Line, publisher: Pu
 
 
 async def test_whoever_waits_for_a_turn_is_told_the_newest_total_and_no_other(
-    installation: Database, line: Line, publishing: Publishing
+    installation: Database, line: Line, publishing: Publishing, receiver: Receiver
 ) -> None:
-    receiver = Receiver()
-    await receiver.start()
     go_on = asyncio.Event()
+    receiver.answer = held_until(go_on)
+    async with publishing(receiver.make(per_second=20, concurrency=1)) as publisher:
+        await handed_over_together(installation, line, publisher)
+        await receiver.asked(1)
+        for _ in range(2):  # while the others wait
+            installation.run(ADD, [USERS[2], 1])
+            publisher.offer(await line.settle())
+        go_on.set()
+        await current(publisher)
+    told = [(each.data["user_id"], each.data["credits"]) for each in receiver.deliveries]
+    assert sorted(told) == [(USERS[0], 1), (USERS[1], 1), (USERS[2], 3), (USERS[3], 1)]
+    assert await waiting(installation)() == 0
 
-    async def held(_: web.Request) -> web.StreamResponse:
-        await go_on.wait()
-        return web.Response()
 
-    receiver.answer = held
-    try:
-        async with publishing(receiver.make(per_second=20, concurrency=1)) as publisher:
-            await handed_over_together(installation, line, publisher)
-            await receiver.asked(1)
-            for _ in range(2):  # while the others wait
-                installation.run(ADD, [USERS[2], 1])
-                publisher.offer(await line.settle())
-            go_on.set()
-            await current(publisher)
-        told = [(each.data["user_id"], each.data["credits"]) for each in receiver.deliveries]
-        assert sorted(told) == [(USERS[0], 1), (USERS[1], 1), (USERS[2], 3), (USERS[3], 1)]
-        assert await waiting(installation)() == 0
-    finally:
-        await receiver.stop()
+async def test_what_happened_to_somebody_is_told_although_a_newer_total_follows(
+    installation: Database, line: Line, publishing: Publishing, receiver: Receiver
+) -> None:
+    go_on = asyncio.Event()
+    options = {"per_second": 20, "concurrency": 1, "events": ["credits.updated", "plan.expired"]}
+    async with publishing(receiver.make(**options)) as publisher:
+        await handed_over_together(installation, line, publisher)
+        await current(publisher)
+        receiver.answer = held_until(go_on)
+        for each in USERS[:2]:
+            installation.run(ADD, [each, 1])
+        installation.run("UPDATE user_credits SET status = 'expired' WHERE user_id = %s", [USERS[2]])
+        publisher.offer(await line.settle())
+        await receiver.asked(len(USERS) + 1)
+        for each in (USERS[2], USERS[1]):  # while both wait
+            installation.run(OVER if each == USERS[2] else ADD, [each] if each == USERS[2] else [each, 5])
+        publisher.offer(await line.settle())
+        go_on.set()
+        await current(publisher)
+    told = [(each.document["type"], each.data["hasEverHadSubscription"]) for each in receiver.deliveries]
+    assert [kind for kind, _ in told].count("plan.expired") == 1
+    assert told[-1][1] or told[-2][1], "the newest total comes too"
+    assert [each.data["credits"] for each in receiver.deliveries if each.data["user_id"] == USERS[1]] == [1, 7]
 
 
 @pytest.mark.parametrize("how", ["end", "leave"])
 async def test_an_end_waits_for_no_turn_and_whoever_did_is_told_by_the_next(
-    installation: Database, line: Line, publishing: Publishing, how: str
+    installation: Database, line: Line, publishing: Publishing, receiver: Receiver, how: str
 ) -> None:
-    receiver = Receiver()
-    await receiver.start()
-    try:
-        async with publishing(receiver.make(per_second=0.01)) as publisher:
-            await handed_over_together(installation, line, publisher)
-            await receiver.asked(1)
-            async with asyncio.timeout(60):  # and the next turn is a hundred seconds away
-                if how == "leave":
-                    publisher.leave()
-                else:
-                    await publisher.end()
-        ((cursor, error),) = installation.run("SELECT cursor, last_error FROM creditsd.sinks")
-        assert cursor < await newest(line)
-        assert error is None
-        async with publishing(receiver.make(), newest=await newest(line)) as publisher:
-            await current(publisher)
-        assert {each.data["user_id"] for each in receiver.deliveries} == set(USERS)
-        assert await waiting(installation)() == 0
-    finally:
-        await receiver.stop()
+    async with publishing(receiver.make(per_second=0.01)) as publisher:
+        await handed_over_together(installation, line, publisher)
+        await receiver.asked(1)
+        async with asyncio.timeout(60):  # and the next turn is a hundred seconds away
+            if how == "leave":
+                publisher.leave()
+            else:
+                await publisher.end()
+    ((cursor, error),) = installation.run("SELECT cursor, last_error FROM creditsd.sinks")
+    assert cursor < await newest(line)
+    assert error is None
+    async with publishing(receiver.make(), newest=await newest(line)) as publisher:
+        await current(publisher)
+    assert {each.data["user_id"] for each in receiver.deliveries} == set(USERS)
+    assert await waiting(installation)() == 0
