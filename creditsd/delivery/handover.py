@@ -65,7 +65,7 @@ class Handover:
         while start < len(totals):
             run = self._run(totals, start)
             start += len(run)
-            part = [each for each in run if not _same(each, arrived) and each.user_id not in held]
+            part = [each for each in run if each.user_id not in held and not self._is_through(each, arrived)]
             if part:
                 refused = await self._hand_over(part, upto=run[-1].version, proven=arrived is not None)
                 if self._every:
@@ -87,6 +87,12 @@ class Handover:
             run = self._run(totals, start)
             start += len(run)
             await self._hand_over(run, upto=None)
+
+    def _is_through(self, total: Total, arrived: Total | None) -> bool:
+        """Whether it is what has arrived, perhaps read anew, or an older one that was in memory meanwhile."""
+        if arrived is None or total.user_id != arrived.user_id:
+            return False
+        return total.version == arrived.version or (not self._every and total.version < arrived.version)
 
     def _run(self, totals: Sequence[Total], start: int) -> Sequence[Total]:
         """Return the next that can go out together: each user once, and no more than the sink takes."""
@@ -184,8 +190,3 @@ class Handover:
             found = await self._row.save_on(connection, cursor, after, error, failing=failing)
         self._retries.settled(settlement, refused)
         self._row.saved(found, cursor, after, error)
-
-
-def _same(total: Total, other: Total | None) -> bool:
-    """Whether it is this delivery, perhaps read anew."""
-    return other is not None and (total.version, total.user_id) == (other.version, other.user_id)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
 from creditsd.delivery.timings import BOUNDS
+from creditsd.domain.errors import SinkUnavailable
 from tests.conftest import Database, eventually
 from tests.integration.line import Line, MemorySink, user
-from tests.integration.publishing import ADD, QUICK, Publishing, current, newest, waiting
+from tests.integration.publishing import ADD, QUICK, Publishing, Reachable, current, newest, waiting
 from tests.sinks.webhook_harness import Receiver
 
 ADD_MANY = "INSERT INTO user_credits (user_id, credits, status) SELECT unnest(%s::uuid[]), 1, 'active'"
@@ -138,3 +140,53 @@ async def test_somebody_in_the_middle_is_found_where_many_are_refused_at_both_en
             keep_all(installation)
         publisher.offer(totals)
         await eventually(waiting(installation), lambda found: found == 80)
+
+
+async def test_who_was_told_from_beyond_a_page_is_not_told_the_older_total_of_that_page(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    for number in range(5):
+        installation.run(ADD, [user(number), 1])
+        await line.settle()
+    installation.run(
+        "INSERT INTO creditsd.deliveries (sink, user_id, version, attempt, next_at, last_error) "
+        "VALUES ('memory', %s, 1, 1, now() + interval '1 hour', 'not today')",
+        [user(0)],
+    )
+    sink = MemorySink(max_batch=3)
+    sink.failure = SinkUnavailable("away")
+    bounds = replace(BOUNDS, probed_from=3)
+    sink.gate.clear()
+
+    async def tries() -> int:
+        return sink.tries
+
+    async with publishing(Reachable(sink), newest=await newest(line), bounds=bounds) as publisher:
+        await eventually(tries, lambda found: found == 1)
+        sink.gate.set()
+        sink.gate.clear()
+        await eventually(tries, lambda found: found == 2)
+        async with installation.connect() as somebody:
+            await somebody.execute("BEGIN")
+            await somebody.execute("LOCK creditsd.deliveries IN ACCESS EXCLUSIVE MODE")
+            sink.gate.set()
+            await eventually(page_is_read(installation))
+            sink.failure = None
+            installation.run(ADD, [user(1), 1])
+            publisher.offer(await line.settle())
+            await somebody.execute("COMMIT")
+        await current(publisher)
+    told = [int(each.credits) for each in sink.totals if each.user_id == user(1)]
+    assert told[0] == 2, "from beyond the page"
+    assert told == sorted(told)
+    assert set(sink.newest) == {user(number) for number in range(5)}
+
+
+def page_is_read(database: Database) -> Callable[[], Awaitable[int]]:
+    """Whether a publisher waits to know who of its page has to wait, while somebody has locked that table."""
+
+    async def waits() -> int:
+        query = "SELECT count(*) FROM pg_locks WHERE relation = 'creditsd.deliveries'::regclass AND NOT granted"
+        return int(database.run(query)[0][0])
+
+    return waits
