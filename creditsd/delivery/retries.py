@@ -23,6 +23,7 @@ from creditsd.sinks import Rejection
 log = structlog.get_logger()
 
 _NO_BOUND = 2**63 - 1
+_PULLED_TOGETHER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +81,21 @@ class Retries:
             self._due_at = await self._next_due_at(connection, cursor)
 
     async def pull_forward(self) -> None:
-        """Have whoever waits be due now, but for those of whom the receiver asked patience itself.
+        """Have those be due now whom the receiver's illness may have cost a try, once for each version.
 
-        That it fails again then costs no try of the schedule: the receiver was to blame for the pause.
+        Failing again then costs them none. Of whom the receiver asked patience itself, or said another fault, waits on.
         """
         if self._known is not None and all(self._known.values()):
             return
-        asked = {"name": self._sink, "delays": list(self._timings.retry_delays_seconds)}
-        async with borrowed(self._pool) as connection:
-            pulled = await rows(connection, sql_files.sql("queries/deliveries_pulled"), asked)
+        delays = list(self._timings.retry_delays_seconds)
+        asked = {"name": self._sink, "delays": delays, "limit": _PULLED_TOGETHER}
+        pulled, page = 0, _PULLED_TOGETHER
+        while page == _PULLED_TOGETHER:
+            async with borrowed(self._pool) as connection:
+                page = len(await rows(connection, sql_files.sql("queries/deliveries_pulled"), asked))
+            pulled += page
         if pulled:
-            log.info("deliveries.pulled_forward", sink=self._sink, deliveries=len(pulled))
+            log.info("deliveries.pulled_forward", sink=self._sink, deliveries=pulled)
             self._due_at = _now()
 
     def concern(self, totals: Iterable[Total]) -> bool:

@@ -41,7 +41,8 @@ class SinkHealth:
         self._refused: set[str] = set()  # users, since something has arrived
         self._probes = 0
         self._timings = timings
-        self._arrived_at = self._ill_since = float("-inf")
+        self._arrived_at = float("-inf")
+        self._ill_since: float | None = None  # until something has arrived and nobody was asked to wait
         self._proven = False
         self._opening = False  # whether it failed to open
         self._refusal: str | None = None
@@ -60,7 +61,7 @@ class SinkHealth:
         self._refused.clear()
         self._probes = 0
         self._proven = self._opening = self.ill = False
-        self._arrived_at = float("-inf")
+        self._arrived_at, self._ill_since = float("-inf"), None
         self.error = self._refusal = None
 
     def resumed(self) -> None:
@@ -101,7 +102,7 @@ class SinkHealth:
     def arrived(self, *, busy: bool = False) -> bool:
         """Note that it takes totals; `busy`, it took some and wants no more for a while.
 
-        Return whether it is well again after so long that nobody is to wait for their next try.
+        Return whether it is well again after so long that nobody is to wait for it who was refused meanwhile.
         """
         self._arrived_at = _now()
         self._backoff.begin_anew()
@@ -109,11 +110,13 @@ class SinkHealth:
         self._refusal = None
         self._probes = _BEYOND - 1 if self.ill and self.looks_beyond else 0  # it begins where somebody was found
         self._proven, self.ill = True, False
-        if self.error is None or busy:
+        if busy:
             return False
-        log.info("publisher.recovered", sink=self._name)
-        self.error = None
-        return self._arrived_at - self._ill_since >= self._timings.pull_forward_seconds
+        if self.error is not None:
+            log.info("publisher.recovered", sink=self._name)
+            self.error = None
+        ill_since, self._ill_since = self._ill_since, None
+        return ill_since is not None and self._arrived_at - ill_since >= self._timings.pull_forward_seconds
 
     def refused(self, users: Iterable[str], reason: str) -> RefusesEveryone | None:
         """Note that these were refused, and nobody's total has arrived; return what to raise where it is too many."""
@@ -140,13 +143,13 @@ class SinkHealth:
         self._opening = opening
         through = isinstance(error, SinkBusy) and error.through and not isinstance(error, SinkRefusing)
         self.ill = self.ill or not through
+        if self.ill and self._ill_since is None:
+            self._ill_since = _now()
         self._probes += 1
         if not isinstance(error, RefusesEveryone):
             self._refused.clear()
         seconds = self._backoff.next(getattr(error, "retry_after_seconds", None))
         said = one_line(str(error), longest=_ERROR_LENGTH)
-        if self.error is None:
-            self._ill_since = _now()
         say = log.warning if self.error is None else log.info
         self.error = said
         say("publisher.backed_off", sink=self._name, reason=said, next_try_seconds=round(seconds, 2))

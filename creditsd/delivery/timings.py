@@ -29,7 +29,7 @@ class Timings:
     witness_seconds: float = 60.0
     """Whoever breaks a sink on which somebody's total has arrived so lately is to blame, and not the sink."""
     pull_forward_seconds: float = 5.0
-    """A sink that was ill for longer than this has whoever waits for another try be tried at once when it is well."""
+    """A sink that was ill for longer than this has those be tried ahead of time whom that may have cost a try."""
     retry_soon_seconds: float = 6.0
     """A newer total of a user whose next try is due this soon waits for it."""
 

@@ -18,7 +18,13 @@ WITH given_up AS (
 ),
 following AS (
     UPDATE creditsd.deliveries AS d
-    SET version = g.next_version, attempt = 0, next_at = now(), refused_at = now(), events_after = d.version, accepted = '{}'
+    SET version = g.next_version,
+        attempt = 0,
+        pulled_forward = false,
+        next_at = now(),
+        refused_at = now(),
+        events_after = d.version,
+        accepted = '{}'
     FROM given_up AS g
     WHERE d.sink = %(sink)s
     AND d.user_id = g.user_id

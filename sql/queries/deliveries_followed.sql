@@ -3,6 +3,7 @@
 UPDATE creditsd.deliveries AS d
 SET version = following.version,
     attempt = 0,
+    pulled_forward = false,
     next_at = now(),
     refused_at = now(),
     events_after = following.arrived,

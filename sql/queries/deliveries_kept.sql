@@ -31,6 +31,7 @@ SET version = excluded.version,
     last_status = excluded.last_status,
     last_error = excluded.last_error,
     accepted = d.accepted || excluded.accepted,
+    pulled_forward = d.pulled_forward AND d.version = excluded.version,
     refused_at = CASE WHEN d.version = excluded.version THEN d.refused_at ELSE now() END,
     tried_at = now()
 RETURNING d.user_id::text, d.attempt, extract(epoch FROM d.next_at - now())::float8

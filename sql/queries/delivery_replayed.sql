@@ -4,5 +4,5 @@ SELECT %(name)s, b.user_id, b.version, 0, now(), 'told again by hand', b.version
 FROM creditsd.balances AS b
 WHERE b.user_id = %(user_id)s::text::creditsd.user_id
 ON CONFLICT (sink, user_id) DO UPDATE
-SET attempt = 0, next_at = now()
+SET attempt = 0, next_at = now(), pulled_forward = false
 RETURNING d.user_id::text

@@ -1760,7 +1760,8 @@ CREATE TABLE creditsd.deliveries (
     tried_at timestamp with time zone DEFAULT now() NOT NULL,
     events_after bigint DEFAULT 0 NOT NULL,
     accepted jsonb DEFAULT '{}'::jsonb NOT NULL,
-    in_order boolean DEFAULT false NOT NULL
+    in_order boolean DEFAULT false NOT NULL,
+    pulled_forward boolean DEFAULT false NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000');
 COMMENT ON TABLE creditsd.deliveries IS 'Totals that a sink refused: at most one a user, the newest. Tried again at next_at; without one it is a dead letter.';
@@ -1771,6 +1772,7 @@ COMMENT ON COLUMN creditsd.deliveries.refused_at IS 'When this version was refus
 COMMENT ON COLUMN creditsd.deliveries.events_after IS 'Whatever happened to this user up to this version had been told before the first refusal; stays when a newer total takes the row over.';
 COMMENT ON COLUMN creditsd.deliveries.accepted IS 'What the sink has taken since: each type of event with the version that brought it. It is not told again.';
 COMMENT ON COLUMN creditsd.deliveries.in_order IS 'The sink is told every step: later steps of this user wait behind this one, instead of taking its place.';
+COMMENT ON COLUMN creditsd.deliveries.pulled_forward IS 'Whether this version was tried ahead of its schedule, because the sink was well again; that happens once and costs no try.';
 CREATE TABLE creditsd.history (
     version bigint NOT NULL,
     user_id uuid NOT NULL,
