@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
 from creditsd.delivery.publisher import Publisher
-from tests.conftest import Database
+from tests.conftest import Database, eventually
 from tests.integration.line import Line, user
-from tests.integration.publishing import ADD, Publishing, current, newest, waiting
-from tests.sinks.webhook_harness import Answer, Receiver
+from tests.integration.publishing import ADD, QUICK, Publishing, current, newest, waiting
+from tests.sinks.webhook_harness import Answer, Receiver, accept, always
 
 USERS = [user(number) for number in range(4)]
 OVER = "INSERT INTO user_credits (user_id, credits, status, plan_type) VALUES (%s, 0, 'expired', 'subscription')"
@@ -102,3 +103,32 @@ async def test_an_end_waits_for_no_turn_and_whoever_did_is_told_by_the_next(
         await current(publisher)
     assert {each.data["user_id"] for each in receiver.deliveries} == set(USERS)
     assert await waiting(installation)() == 0
+
+
+@pytest.mark.parametrize("waited", [False, True], ids=["at the cursor", "for another try"])
+async def test_an_end_in_the_middle_of_a_refused_batch_costs_nobody_a_try(
+    installation: Database, line: Line, publishing: Publishing, receiver: Receiver, waited: bool
+) -> None:
+    if waited:
+        receiver.answer = always(422)
+        timings = replace(QUICK, retry_delays_seconds=(3600.0,))
+        async with publishing(receiver.make(batch=4), timings=timings) as publisher:
+            await handed_over_together(installation, line, publisher)
+            await eventually(waiting(installation), lambda found: found == len(USERS))
+        installation.run("UPDATE creditsd.deliveries SET next_at = now()")
+    else:
+        for each in USERS:
+            installation.run(ADD, [each, 1])
+        await line.settle()
+    receiver.answer, before = always(422), len(receiver.deliveries)
+    timings = replace(QUICK, retry_delays_seconds=(3600.0,))
+    sink = receiver.make(batch=4, per_second=0.01)
+    async with publishing(sink, newest=await newest(line), timings=timings) as publisher:
+        await receiver.asked(before + 1)
+    assert len(receiver.deliveries) == before + 1
+    assert await waiting(installation, "attempt > 1 OR next_at IS NULL")() == 0
+    assert await waiting(installation)() == (len(USERS) if waited else 0)
+    receiver.answer = accept
+    async with publishing(receiver.make(batch=4), newest=await newest(line)) as publisher:
+        await eventually(waiting(installation), lambda found: not found)
+        await current(publisher)

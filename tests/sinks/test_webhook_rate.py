@@ -130,7 +130,7 @@ async def test_nobody_waits_for_a_turn_once_it_ends_and_whoever_did_has_not_begu
     assert len(receiver.deliveries) == 1
 
 
-async def test_of_a_users_events_the_rest_waits_for_another_try_once_it_ends(receiver: Receiver) -> None:
+async def test_of_whoever_was_not_told_all_nothing_is_settled_once_it_ends(receiver: Receiver) -> None:
     owed = (Event("credits.updated", VERSION), Event("credits.low", VERSION, {"threshold": 200}))
     options: dict[str, Any] = {"per_second": 0.01, "events": ["credits.updated", "credits.low"]}
     async with opened(receiver, **options) as sink, asyncio.timeout(60):
@@ -138,15 +138,21 @@ async def test_of_a_users_events_the_rest_waits_for_another_try_once_it_ends(rec
         delivering = asyncio.create_task(sink.deliver([total("u0", owed=owed)]))
         await receiver.asked(1)
         sink.hurry()
-        (refused,) = await delivering
-    assert [each.type for each in refused.accepted] == ["credits.updated"]
+        with pytest.raises(SinkStopped) as stopped:
+            await delivering
+    assert (stopped.value.through, list(stopped.value.refused)) == (0, [])
 
 
-async def test_of_a_refused_batch_nobody_who_was_not_asked_alone_waits_once_it_ends(receiver: Receiver) -> None:
-    receiver.answer = always(422)
+@pytest.mark.parametrize("status", [422, 500])
+async def test_of_a_refused_batch_nobody_is_refused_who_was_not_asked_alone_once_it_ends(
+    receiver: Receiver, status: int
+) -> None:
+    receiver.answer = always(status)
     async with opened(receiver, per_second=0.01, batch=4) as sink, asyncio.timeout(60):
         assert isinstance(sink, Paced)
         delivering = asyncio.create_task(sink.deliver([total(f"u{number}") for number in range(4)]))
         await receiver.asked(1)
         sink.hurry()
-        assert [(each.total.user_id, each.status) for each in await delivering] == [(f"u{n}", 422) for n in range(4)]
+        with pytest.raises(SinkStopped) as stopped:
+            await delivering
+    assert (stopped.value.through, list(stopped.value.refused)) == (0, [])

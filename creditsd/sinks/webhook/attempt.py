@@ -133,11 +133,17 @@ class Attempt:
         if len(self.troubled) >= _TROUBLED_IN_A_ROW:
             self.failed = self.failed or outcome
 
+    def through(self, totals: Sequence[Total]) -> int:
+        """Return how many of the batch, from its first one on, have begun and were not cut short by an end."""
+        begun = enumerate(totals[: self.begun])
+        unsent = (number for number, each in begun if self.outcomes.get(each.user_id, ARRIVED).kind == "unsent")
+        return next(unsent, self.begun)
+
     def rejections(self, totals: Sequence[Total]) -> Sequence[Rejection]:
-        """Return those of the batch that have begun and did not arrive."""
+        """Return those that did not arrive, of totals that have begun."""
         return [
             Rejection(total, outcome.reason, outcome.status, outcome.retry_after_seconds, outcome.accepted)
-            for total in totals[: self.begun]
+            for total in totals
             if (outcome := self.outcomes.get(total.user_id, ARRIVED)).kind != "arrived"
         ]
 

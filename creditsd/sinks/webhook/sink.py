@@ -137,20 +137,18 @@ class WebhookSink:
                 attempt.ended = True
             return attempt.next()
 
-    async def _post_parcel(self, parcel: Parcel, attempt: Attempt, whole: Outcome | None = None) -> None:
+    async def _post_parcel(self, parcel: Parcel, attempt: Attempt) -> None:
         """POST a parcel; of many users that are refused each half by itself, until it is known whose fault it is."""
         outcome = await self._post_all(parcel, attempt)
-        if outcome is NO_TURN and whole is not None:
-            outcome = whole  # which is the last that was said of it
         if self._batches is None or len(parcel.totals) == 1 or outcome.kind not in ("refused", "troubled"):
             attempt.note(parcel, outcome)
             return
         for half in self._batches.halves(parcel):
             if attempt.over:
-                attempt.note(half, outcome)
+                attempt.note(half, NO_TURN if attempt.ended else outcome)
             else:
                 attempt.asked += 1
-                await self._post_parcel(half, attempt, outcome)
+                await self._post_parcel(half, attempt)
 
     async def _post_all(self, parcel: Parcel, attempt: Attempt) -> Outcome:
         """POST messages until one does not arrive, or nothing more is to be sent."""
@@ -177,22 +175,22 @@ class WebhookSink:
 
     def _judge(self, totals: Sequence[Total], attempt: Attempt) -> Sequence[Rejection]:
         """Return who was refused. Raises SinkBusy or SinkDisabled where it is the endpoint that took nothing more."""
-        refused = attempt.rejections(totals)
-        failed = attempt.failed
+        through, failed = attempt.through(totals), attempt.failed
+        refused = attempt.rejections(totals[:through])
         if failed is None:
-            if attempt.refusing:
+            if attempt.refusing and through == attempt.begun:
                 said = f"{self._label}: refuses everyone by now, e.g. {refused[-1].reason}"
-                raise SinkRefusing(said, through=attempt.begun, refused=refused)
-            if attempt.begun < len(totals):
-                raise SinkStopped(f"{self._label}: not sent before the end", through=attempt.begun, refused=refused)
+                raise SinkRefusing(said, through=through, refused=refused)
+            if through < len(totals):
+                raise SinkStopped(f"{self._label}: not sent before the end", through=through, refused=refused)
             return refused
         if failed.kind == "gone":
             raise SinkDisabled(f"{self._label}: {failed.reason}")
         pause = attempt.pause_seconds()
         if not attempt.answered and failed.kind == "troubled":
-            raise SinkTroubled(f"{self._label}: {failed.reason}", pause, through=attempt.begun, refused=refused)
+            raise SinkTroubled(f"{self._label}: {failed.reason}", pause, through=through, refused=refused)
         if not attempt.answered:
             raise SinkBusy(f"{self._label}: {failed.reason}", pause)
-        if attempt.begun == len(totals) and pause is None:
+        if through == len(totals) and pause is None:
             return refused
-        raise SinkBusy(f"{self._label}: {failed.reason}", pause, through=attempt.begun, refused=refused)
+        raise SinkBusy(f"{self._label}: {failed.reason}", pause, through=through, refused=refused)
