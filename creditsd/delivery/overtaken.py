@@ -39,7 +39,7 @@ class Overtaken:
         self._newest.update((each.user_id, each.version) for each in totals)
 
     def clear(self) -> None:
-        """Forget all: nothing waits."""
+        """Forget all: nothing waits, or what comes next is read from the table."""
         self._newest.clear()
 
 

@@ -145,7 +145,7 @@ class Publisher:
         self._row.let_go()
         self._health.begin_anew()
         self._backlog.newest = 0
-        self._backlog.rewind(self._row.cursor)
+        self._rewind()
         self._enter(Standby())
         if self._turn is not None:
             self._turn.reschedule(asyncio.get_running_loop().time())
@@ -241,7 +241,7 @@ class Publisher:
         try:
             return await self._done_in(state)
         except SinkDisabled as error:
-            self._backlog.rewind(self._row.cursor)
+            self._rewind()
             return Disabling(str(error))
         except SinkUnavailable as error:
             return await self._after_failure(error, opening=isinstance(state, Opening))
@@ -249,10 +249,10 @@ class Publisher:
             self._follow_row()
             return Registering()
         except Superseded:
-            self._backlog.rewind(self._row.cursor)
+            self._rewind()
             return state
         except (DatabaseUnavailable, SchemaError) as error:
-            self._backlog.rewind(self._row.cursor)
+            self._rewind()
             say = log.info if self._database_backoff.tries else log.warning
             seconds = self._database_backoff.next()
             say("publisher.interrupted", sink=self.name, reason=str(error), next_try_seconds=round(seconds, 2))
@@ -333,20 +333,18 @@ class Publisher:
 
     async def _after_failure(self, error: SinkUnavailable, *, opening: bool) -> State:
         """Go back to the cursor, say why, and leave the sink alone for as long as it takes to be worth another try."""
-        self._backlog.rewind(self.cursor)
+        self._rewind()
         if isinstance(error, SinkStopped):  # because we end
             return BackingOff(0.0, Opening())
         seconds = self._health.failed(error, opening=opening)
-        saved = True
-        if self._unsaved or self._sink.disable_after_seconds is not None:
-            saved = await self._save_quietly()  # `status` tells why it stands still
+        unsaved = self._unsaved or self._sink.disable_after_seconds is not None
+        saved = not unsaved or await self._save_quietly()  # `status` tells why it stands still
         well = saved and self._row.halted is None
         return self._overdue() or BackingOff(seconds, Opening() if well else Registering())
 
     def _overdue(self) -> Disabling | None:
         """Whether nothing has arrived for so long that the sink is to be disabled."""
-        longest, failing = self._sink.disable_after_seconds, self._row.failing_seconds
-        why = self._health.failing
+        longest, failing, why = self._sink.disable_after_seconds, self._row.failing_seconds, self._health.failing
         if longest is None or failing is None or failing < longest or why is None or self._row.halted is not None:
             return None
         return Disabling(f"nothing has arrived for {failing:.0f} s: {why}")
@@ -394,5 +392,10 @@ class Publisher:
 
     def _follow_row(self) -> None:
         """Go on where the row says."""
-        self._backlog.rewind(self.cursor)
+        self._rewind()
         self._event_cursor.begin(self._row.events_after)
+
+    def _rewind(self) -> None:
+        """Go back to the cursor; what was handed over until now is not certain to follow."""
+        self._backlog.rewind(self.cursor)
+        self._handover.overtaken.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -12,7 +12,7 @@ from aiohttp import web
 from creditsd.delivery.publisher import Publisher
 from tests.conftest import Database, eventually
 from tests.integration.line import Line, user
-from tests.integration.publishing import ADD, QUICK, Publishing, current, newest, waiting
+from tests.integration.publishing import ADD, QUICK, Publishing, current, made, newest, waiting
 from tests.sinks.webhook_harness import Answer, Receiver, accept, always
 
 USERS = [user(number) for number in range(4)]
@@ -82,6 +82,37 @@ async def test_what_happened_to_somebody_is_told_although_a_newer_total_follows(
     assert [kind for kind, _ in told].count("plan.expired") == 1
     assert told[-1][1] or told[-2][1], "the newest total comes too"
     assert [each.data["credits"] for each in receiver.deliveries if each.data["user_id"] == USERS[1]] == [1, 7]
+
+
+@pytest.mark.parametrize("how", ["another daemon leads for a while", "the receiver is away for a while"])
+async def test_a_total_that_was_taken_back_keeps_nobody_from_being_told(
+    installation: Database, line: Line, publishing: Publishing, receiver: Receiver, how: str
+) -> None:
+    go_on, away = asyncio.Event(), how == "the receiver is away for a while"
+    receiver.answer = held_until(go_on, 503 if away else 200)
+    async with publishing(receiver.make(per_second=20, concurrency=1)) as publisher:
+        await handed_over_together(installation, line, publisher)
+        await receiver.asked(1)
+        stored = await newest(line)
+        publisher.offer([made(stored + 1, USERS[1])])  # which the server has lost
+        if not away:
+            publisher.step_down()
+            publisher.lead(stored)
+        go_on.set()
+        before = 1
+        if away:
+            await eventually(error_of(publisher))
+            before, receiver.answer = len(receiver.deliveries), accept
+        await receiver.asked(before + len(USERS))
+        await current(publisher)
+    assert {each.data["user_id"] for each in receiver.deliveries[before:]} == set(USERS)
+
+
+def error_of(publisher: Publisher) -> Callable[[], Awaitable[str | None]]:
+    async def error() -> str | None:
+        return publisher.error
+
+    return error
 
 
 @pytest.mark.parametrize("how", ["end", "leave"])
