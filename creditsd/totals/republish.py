@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,6 +23,25 @@ class Timings:
     recent_users: int = 30_000
 
 
+# From so many users on, a batch is remembered as one text: an entry for each of them takes ten times the memory.
+_MANY = 100
+_BETWEEN = "\0"  # in no text of PostgreSQL's
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTogether:
+    """A large batch: one transaction stored it, so a server has lost all of it or nothing."""
+
+    at: float
+    version: int  # of its last total
+    count: int
+    joined: str
+
+    def users(self) -> list[str]:
+        """Return the ids of its users."""
+        return self.joined.split(_BETWEEN)
+
+
 class RecentlyPublished:
     """Remembers whom we published last, and the highest version given out: a server that lost both cannot tell.
 
@@ -35,6 +54,8 @@ class RecentlyPublished:
         # When and at which version each was published, the longest ago first. Not a dict: in one that loses its first
         # item again and again, finding the next takes longer each time.
         self._published: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._together: deque[PublishedTogether] = deque()
+        self._count_together = 0
         self._complete_after: int | None = None  # None: somebody else may have published since
         self.highest = 0
         self._flushed = 0
@@ -64,17 +85,35 @@ class RecentlyPublished:
         self._flushed = 0
 
     def add(self, totals: Sequence[Total]) -> None:
-        """Remember the users of totals that are published now, in order, and forget those of long ago."""
-        published, timings, now = self._published, self._timings, time.monotonic()
-        for total in totals:
-            published[total.user_id] = (now, total.version)
-            published.move_to_end(total.user_id)
-        self.see(totals[-1].version)
-        since = now - timings.recent_seconds
-        while len(published) > timings.recent_users or next(iter(published.values()))[0] < since:
-            _, (_, version) = published.popitem(last=False)
+        """Remember the users of totals that one transaction has stored, in order, and forget those of long ago."""
+        now, last = time.monotonic(), totals[-1].version
+        if len(totals) >= _MANY:
+            joined = _BETWEEN.join(total.user_id for total in totals)
+            self._together.append(PublishedTogether(now, last, len(totals), joined))
+            self._count_together += len(totals)
+        else:
+            for total in totals:
+                self._published[total.user_id] = (now, total.version)
+                self._published.move_to_end(total.user_id)
+        self.see(last)
+        for version in self._forgotten(now - self._timings.recent_seconds):
             if self._complete_after is not None:
                 self._complete_after = max(self._complete_after, version)
+
+    def _forgotten(self, since: float) -> Iterator[int]:
+        """Forget whoever was published longest ago, one by one or batch by batch; yield their versions."""
+        apart, together = self._published, self._together
+        while apart or together:
+            one = next(iter(apart.values()), None)
+            is_one = one is not None and not (together and together[0].version < one[1])
+            at, version = one if one is not None and is_one else (together[0].at, together[0].version)
+            if at >= since and len(apart) + self._count_together <= self._timings.recent_users:
+                break
+            if is_one:
+                apart.popitem(last=False)
+            else:
+                self._count_together -= together.popleft().count
+            yield version
 
     def lost_by(self, highest: int) -> bool:
         """Whether versions were given out that a server does not know, which knows of none above `highest`."""
@@ -93,6 +132,7 @@ class RecentlyPublished:
         known to have been on it stays.
         """
         lost = [user_id for user_id, (_, version) in self._published.items() if version > highest]
+        lost += [user_id for batch in self._together if batch.version > highest for user_id in batch.users()]
         started_version = datetime.fromisoformat(started_at).timestamp() * 1_000_000
         since = int(min(started_version, highest) - self._timings.recent_seconds * 1_000_000)
         if same_disk and highest >= self._flushed:
