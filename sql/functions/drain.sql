@@ -150,13 +150,19 @@ BEGIN
     END IF;
     -- 4. Recompute those who changed.
     IF cardinality(users) > 0 THEN
-        IF cardinality(users) > 1 OR has_repairs OR upto IS NOT NULL THEN
+        IF upto IS NOT NULL THEN
             -- Who was stored since the pass began was summed up by a later look than the one that shows these changes.
             users := ARRAY(
                 SELECT DISTINCT u
                 FROM unnest(users) AS u
                 WHERE u <> ALL (repaired)
                 AND NOT EXISTS (SELECT FROM creditsd.balances AS b WHERE b.user_id = u AND b.version > pass_version)
+            );
+        ELSIF cardinality(users) > 1 OR has_repairs THEN
+            users := ARRAY(
+                SELECT DISTINCT u
+                FROM unnest(users) AS u
+                WHERE u <> ALL (repaired)
             );
         END IF;
         RETURN QUERY
