@@ -11,6 +11,7 @@ GRANT EXECUTE ON FUNCTION
     creditsd.differs,
     creditsd.differs_now,
     creditsd.drain,
+    creditsd.drain_few,
     creditsd.fingerprint,
     creditsd.forget,
     creditsd.functions_digest,

@@ -9,12 +9,17 @@ from typing import Any
 
 from creditsd.config.command import of_installation
 from creditsd.domain.errors import SchemaError
+from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Batch, Connection, flushed, recomputed, row
+from creditsd.postgres.connections import Batch, Connection, attempted, flushed, recomputed, row
 from creditsd.postgres.session import schema_of
 
 # What changes no total, only what is done later.
 _LATER = ("history_days", "empty_seconds")
+
+FEW = 4  # changes, as creditsd.drain_few has it: with more, setting everything up once is cheaper
+_LONGEST_DETOUR = 64
+_NEVER = "infinity"
 
 # What a page hands on to the next of its pass: where both read on, and the newest version from before the pass.
 _NEW_PASS = {"upto": None, "xid": None, "user_id": None, "version": None}
@@ -54,6 +59,13 @@ class ChangeReader:
         self._unsaved = False
         self._unpurged = True
         self._pass: dict[str, Any] = dict(_NEW_PASS)
+        # The short way: not where it would keep no history, nor before so many drains, where it was not the place.
+        self._keeps_history = policy["history_days"] != "0"
+        self._until_few = 0
+        self._detour = 1
+        # What it believes, and the database checks: the nearer the truth, the less that is to read.
+        self._newest = 0
+        self._due_at = _NEVER
 
     async def resume(self, *, floor_version: int = 0) -> Resumption:
         """Load the saved cursor; the database itself decides what must be looked at again.
@@ -80,16 +92,55 @@ class ChangeReader:
         The page says `full` when more of this pass waits, `changes` and `users` read, `resyncing` (a cause or None) and
         `due_seconds` until time changes a total (None for never).
         """
+        found = await self._drain_few()
+        if found is not None:
+            self._take(found.page)
+            return found
         parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
         found = await recomputed(self._connection, sql_files.sql("queries/drained"), parameters)
-        page = found.page
+        if found.page["changes"] > FEW:
+            self._until_few = max(self._until_few, 1)
+        self._take(found.page)
+        return found
+
+    def _take(self, page: Mapping[str, Any]) -> None:
+        """Go on after a page."""
         self._unsaved = self._unsaved or page["changes"] > 0
         if page["full"]:
             self._pass = {"upto": page["snapshot"], **{key: page[key] for key in ("xid", "user_id", "version")}}
         else:
             self._snapshot = page["snapshot"]
             self._pass = dict(_NEW_PASS)
-        return found
+
+    async def _drain_few(self) -> Batch | None:
+        """Drain the short way; None where it is not the place, and nothing was done."""
+        if self._keeps_history or self._pass["upto"] is not None:
+            return None
+        if self._until_few > 0:
+            self._until_few -= 1
+            return None
+        parameters = {"snapshot": self._snapshot, "newest": self._newest, "due_at": self._due_at, **self._policy}
+        found = await attempted(self._connection, sql_files.sql("queries/few_drained"), parameters)
+        if found is None or found[-1][0] is None:
+            self._until_few, self._detour = self._detour, min(2 * self._detour, _LONGEST_DETOUR)
+            return None
+        self._detour = 1
+        snapshot, changes, users, due_at, due_seconds, clock, *_ = found[-1]
+        totals = [Total(*each[6:]) for each in found[:-1]]
+        if totals:
+            self._newest = totals[-1].version
+        # Whoever is due is recomputed next, and that moves the timer.
+        self._due_at = due_at if due_seconds is None or due_seconds > 0 else _NEVER
+        page = {
+            "snapshot": snapshot,
+            "full": False,
+            "changes": changes,
+            "users": users,
+            "resyncing": None,
+            "due_seconds": due_seconds,
+            "clock": clock,
+        }
+        return Batch(totals, page)
 
     @property
     def snapshot(self) -> str:

@@ -344,6 +344,14 @@ async def recomputed(connection: Connection, query: Query, parameters: Any) -> B
         raise SchemaError(f"{_line(error)}: {of_installation(_INSTALL, schema_of(connection))}") from error
 
 
+async def attempted(connection: Connection, query: Query, parameters: Any) -> list[TupleRow] | None:
+    """Run one statement as `rows` does; None where what the application's rows hold raises an error: it did nothing."""
+    try:
+        return await rows(connection, query, parameters)
+    except _OF_THE_ROWS:
+        return None
+
+
 async def batch(connection: Connection, query: Query, parameters: Any) -> Batch:
     """Run a statement whose rows are (page, total …), where a row with a page has no total."""
     totals: list[Total] = []

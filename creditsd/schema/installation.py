@@ -41,6 +41,7 @@ FUNCTIONS = (
     "events_after",
     "recompute",
     "due_seconds",
+    "drain_few",
     "functions_digest",
     "fingerprint",
     "nothing_matches",

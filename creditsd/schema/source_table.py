@@ -205,6 +205,7 @@ class SourceTable:
         return {
             "starts_at_value": self._time("starts_at", beyond="'infinity'::timestamptz"),
             "changes_at": sql.SQL(textwrap.indent(sql_files.statement(changes_at), " " * 12).strip()),
+            "or_begins": sql.SQL(" OR line.starts_at > instant" if has_starts else ""),
             "and_begun": sql.SQL(" AND (rated.starts_at <= instant) IS NOT FALSE" if has_starts else ""),
         }
 

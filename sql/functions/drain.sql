@@ -157,12 +157,14 @@ BEGIN
                 FROM unnest(users) AS u
                 WHERE u <> ALL (repaired)
                 AND NOT EXISTS (SELECT FROM creditsd.balances AS b WHERE b.user_id = u AND b.version > pass_version)
+                ORDER BY u
             );
         ELSIF cardinality(users) > 1 OR has_repairs THEN
             users := ARRAY(
                 SELECT DISTINCT u
                 FROM unnest(users) AS u
                 WHERE u <> ALL (repaired)
+                ORDER BY u
             );
         END IF;
         RETURN QUERY

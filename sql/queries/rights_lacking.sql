@@ -35,6 +35,7 @@ FROM (
         'differs',
         'differs_now',
         'drain',
+        'drain_few',
         'fingerprint',
         'forget',
         'functions_digest',

@@ -34,9 +34,10 @@ CREATE TEMP TABLE bait (user_id pg_temp.lure);
 
 # What our functions may be called by besides their owner; the rest runs inside these, or inside triggers.
 CALLED_BY_THE_DAEMON = {
-    "begin_resync", "counts", "differs", "differs_now", "drain", "fingerprint", "forget", "functions_digest", "guard",
-    "heartbeat", "level_differs", "level_now", "level_of", "low_at", "low_told", "purge", "recompute", "recompute_due",
-    "recovered_at", "resume", "resync_next", "source_rows", "tidy_history", "totals", "users_after", "users_estimated",
+    "begin_resync", "counts", "differs", "differs_now", "drain", "drain_few", "fingerprint", "forget",
+    "functions_digest", "guard", "heartbeat", "level_differs", "level_now", "level_of", "low_at", "low_told", "purge",
+    "recompute", "recompute_due", "recovered_at", "resume", "resync_next", "source_rows", "tidy_history", "totals",
+    "users_after", "users_estimated",
 }  # fmt: skip
 
 
