@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 EX_CONFIG = 78
 
@@ -16,9 +18,35 @@ def main() -> None:
         hint = "pip install 'creditsd[binary]', or your system's own (Debian: apt-get install libpq5)"
         sys.stderr.write(f"creditsd: no libpq is found ({reason}): {hint}\n")
         sys.exit(EX_CONFIG)
+    config = _config_of_run(sys.argv[1:])
+    if config is not None and not sys.stderr.isatty():
+        _import_structlog_alone()
+        from creditsd.cli import unattended
+
+        unattended.run(Path(config) if config else None)
     from creditsd.cli import app
 
     app.main()
+
+
+def _config_of_run(arguments: Sequence[str]) -> str | None:
+    """Return the file that a plain `creditsd run` names, "" where it names none; None of any other command line."""
+    match arguments:
+        case ["run"]:
+            return ""
+        case ["-c" | "--config", str(config), "run"]:
+            return config
+        case _:
+            return None
+
+
+def _import_structlog_alone() -> None:
+    """Import structlog without rich, which it draws tracebacks with on a terminal."""
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        import structlog  # noqa: F401
+    finally:
+        del sys.modules["rich"]
 
 
 if __name__ == "__main__":

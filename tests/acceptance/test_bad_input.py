@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +147,29 @@ async def test_a_misspelt_setting_names_the_right_one(fails: Fails, tmp_path: Pa
     assert "unknown setting source.can_buy: did you mean can_buy?" in lines[2]
     assert "broken TOML" in lines[3]
     assert "cannot read the configuration" in lines[4]
+
+
+LOADED = """
+import sys
+from creditsd.__main__ import main
+try:
+    main()
+finally:
+    print(sorted({"rich", "typer", "creditsd.cli.app", "creditsd.daemon.app"} & set(sys.modules)))
+"""
+
+
+async def test_run_where_nobody_looks_on_says_the_same_and_loads_nothing_for_people(tmp_path: Path) -> None:
+    config = tmp_path / "creditsd.toml"
+    config.write_text('dns = "postgresql://localhost"')
+    command = [sys.executable, "-c", LOADED, "--config", str(config), "run"]
+    alone = await asyncio.to_thread(
+        subprocess.run, command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    full = await creditsd(f"--config={config}", "run", env=environment())
+    assert (alone.returncode, alone.stderr) == (78, full.err)
+    assert full.code == 78
+    assert alone.stdout == "['creditsd.daemon.app']\n"
 
 
 async def test_a_sink_that_cannot_be(fails: Fails) -> None:
