@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import structlog
 import typer
 
 from creditsd import __version__
@@ -31,10 +29,8 @@ from creditsd.cli import (
     verify,
     watch,
 )
-from creditsd.cli.console import complain, console, fail, invocation
-from creditsd.domain.errors import CreditsdError
-
-EX_SOFTWARE = 70
+from creditsd.cli.console import complain, console, invocation
+from creditsd.cli.ending import finished
 
 app = typer.Typer(
     name="creditsd",
@@ -95,16 +91,4 @@ app.add_typer(sinks.app)
 
 def main() -> NoReturn:
     """Run a command; every failure is one clear line and an exit code of sysexits."""
-    try:
-        app(standalone_mode=True)
-    except CreditsdError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
-    except Exception as error:
-        structlog.get_logger().error("creditsd.crashed", exc_info=error)
-        complain(f"a bug: {type(error).__name__}: {error}")
-        sys.exit(EX_SOFTWARE)
-    sys.exit(0)
+    finished(app, complain)

@@ -14,9 +14,9 @@ import typer
 import uvloop
 from rich.console import Console
 
+from creditsd.cli.ending import complaint
 from creditsd.config import log
 from creditsd.config.printable import escaped, escaped_json
-from creditsd.config.redact import redact_dsn
 from creditsd.config.settings import Settings, load
 from creditsd.domain.errors import CreditsdError, NotAgreed
 from creditsd.domain.total import encode
@@ -84,11 +84,8 @@ def fail(error: CreditsdError) -> NoReturn:
 
 
 def complain(reason: str) -> None:
-    """Print why the command failed, in one line; journald is told that it is an error."""
-    line = escaped(f"creditsd: {redact_dsn(reason)}")
-    if log.to_journal():
-        line = log.with_priority("error", line)
-    errors_console.print(line, style="red", highlight=False, soft_wrap=True)
+    """Print why the command failed, in one line."""
+    errors_console.print(complaint(reason), style="red", highlight=False, soft_wrap=True)
 
 
 def say_json(document: Any) -> None:

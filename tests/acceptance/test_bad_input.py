@@ -156,6 +156,9 @@ try:
     main()
 finally:
     print(sorted({"rich", "typer", "creditsd.cli.app", "creditsd.daemon.app"} & set(sys.modules)))
+    from creditsd.postgres import sql_files
+    before = sql_files._text.cache_info()
+    print(before.currsize == sql_files.keep_all())  # an upgrade may replace the files under it
 """
 
 
@@ -169,7 +172,7 @@ async def test_run_where_nobody_looks_on_says_the_same_and_loads_nothing_for_peo
     full = await creditsd(f"--config={config}", "run", env=environment())
     assert (alone.returncode, alone.stderr) == (78, full.err)
     assert full.code == 78
-    assert alone.stdout == "['creditsd.daemon.app']\n"
+    assert alone.stdout == "['creditsd.daemon.app']\nTrue\n"
 
 
 async def test_a_sink_that_cannot_be(fails: Fails) -> None:

@@ -132,36 +132,43 @@ complain("it ends")
 """
 
 
-def said_to_socket(form: str, *, journal: bool) -> list[str]:
-    """Run a process whose standard error is a socket, journald's or another, and return its lines."""
+def said_to_socket(*command: str, journal: bool, code: int = 0, **settings: str) -> list[str]:
+    """Run Python with a command line whose standard error is a socket, journald's or another; return its lines."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         about = os.fstat(theirs.fileno())
         stream = f"{about.st_dev}:{about.st_ino if journal else about.st_ino + 1}"
-        env = os.environ | {"JOURNAL_STREAM": stream, "PYTHONPATH": os.pathsep.join(sys.path)}
-        script = SAYS_ALL.format(form=form)
-        subprocess.run([sys.executable, "-c", script], env=env, stderr=theirs.fileno(), check=True)
+        env = os.environ | {"JOURNAL_STREAM": stream, "PYTHONPATH": os.pathsep.join(sys.path)} | settings
+        done = subprocess.run([sys.executable, *command], env=env, stderr=theirs.fileno(), check=False)
+        assert done.returncode == code
         theirs.shutdown(socket.SHUT_WR)
         with ours.makefile() as lines:
             return lines.read().splitlines()
 
 
 def test_journald_is_told_the_priority_of_each_line() -> None:
-    said = said_to_socket("json", journal=True)
+    said = said_to_socket("-c", SAYS_ALL.format(form="json"), journal=True)
     assert [line[:3] for line in said] == ["<7>", "<6>", "<4>", "<3>", "<3>"]
     assert [json.loads(line[3:])["event"] for line in said[:4]] == ["a.batch", "a.change", "a library", "a.fault"]
     assert said[-1] == "<3>creditsd: it ends"
 
 
 def test_journald_is_told_it_for_each_line_of_a_traceback_too() -> None:
-    said = said_to_socket("console", journal=True)
+    said = said_to_socket("-c", SAYS_ALL.format(form="console"), journal=True)
     assert {line[:3] for line in said} == {"<7>", "<6>", "<4>", "<3>"}
     assert any("Traceback" in line for line in said)
     assert [line for line in said if "Value" in line and not line.startswith("<3>")] == []
 
 
+@pytest.mark.parametrize("command", [["run"], ["status"]])
+def test_journald_is_told_that_why_a_command_failed_is_an_error(command: list[str]) -> None:
+    said = said_to_socket("-m", "creditsd", *command, journal=True, code=78, CREDITSD_SOUCE__TABLE="x")
+    assert said == ["<3>creditsd: unknown setting CREDITSD_SOUCE__TABLE: did you mean CREDITSD_SOURCE__TABLE?"]
+
+
 def test_nobody_else_is_told_priorities() -> None:
-    assert [line for line in said_to_socket("json", journal=False) if line.startswith("<")] == []
+    said = said_to_socket("-c", SAYS_ALL.format(form="json"), journal=False)
+    assert [line for line in said if line.startswith("<")] == []
 
 
 def test_a_name_of_an_event_means_one_thing() -> None:
