@@ -34,7 +34,7 @@ def _config_of_run(arguments: Sequence[str]) -> str | None:
     match arguments:
         case ["run"]:
             return ""
-        case ["-c" | "--config", str(config), "run"]:
+        case ["-c" | "--config", str(config), "run"] if config:
             return config
         case _:
             return None

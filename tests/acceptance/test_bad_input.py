@@ -175,6 +175,12 @@ async def test_run_where_nobody_looks_on_says_the_same_and_loads_nothing_for_peo
     assert alone.stdout == "['creditsd.daemon.app']\nTrue\n"
 
 
+async def test_a_configuration_without_a_name_is_none(fails: Fails) -> None:
+    apart = await fails(CONFIG, "--config", "", "run")
+    assert "cannot read the configuration" in apart
+    assert await fails(CONFIG, "--config=", "run") == apart
+
+
 async def test_a_sink_that_cannot_be(fails: Fails) -> None:
     wrong = [
         ("redsi://x", "unknown scheme 'redsi': did you mean redis?"),
