@@ -5,6 +5,7 @@ LANGUAGE plpgsql
 VOLATILE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET row_security = on -- for the table's deferred triggers, as in set_expired
 SET enable_seqscan = off
 SET lock_timeout = '100ms'
 AS $function$

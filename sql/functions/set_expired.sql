@@ -5,6 +5,7 @@ RETURNS void
 LANGUAGE plpgsql
 VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET row_security = on -- whoever calls may have it off, which would fail what the table's own triggers do
 SET enable_seqscan = off
 AS $function$
 BEGIN

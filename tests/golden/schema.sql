@@ -652,6 +652,7 @@ COMMENT ON FUNCTION creditsd.events_after(was creditsd.balances, now_membership_
 CREATE FUNCTION creditsd.expire_empty(users uuid[]) RETURNS uuid[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'on'
     SET enable_seqscan TO 'off'
     SET lock_timeout TO '100ms'
     AS $$
@@ -1522,6 +1523,7 @@ COMMENT ON FUNCTION creditsd.search_path_of_owner() IS 'The search_path a sessio
 CREATE FUNCTION creditsd.set_expired(relations oid[], places tid[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'on'
     SET enable_seqscan TO 'off'
     AS $$
 BEGIN

@@ -138,6 +138,34 @@ async def test_the_tables_own_triggers_find_what_they_find_when_its_owner_writes
         assert await cursor.fetchone() == ("pg_catalog, pg_temp",)
 
 
+@pytest.mark.parametrize("way", ["short", "general"])
+async def test_the_tables_own_triggers_write_under_policies_as_when_its_owner_writes(
+    database: Database, role: str, way: str
+) -> None:
+    database.run(f"GRANT CREATE ON SCHEMA public TO {role}")
+    application = as_role(database, role)
+    application.run(REFERENCE_TABLE)
+    application.run(
+        "CREATE TABLE audit_log (what text); "
+        "ALTER TABLE audit_log ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; "
+        "CREATE POLICY expiries ON audit_log USING (true) WITH CHECK (what = 'expired'); "
+        "CREATE FUNCTION audited() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO public.audit_log VALUES (NEW.status); RETURN NULL; END $$; "
+        "CREATE TRIGGER audit AFTER UPDATE OF status ON user_credits FOR EACH ROW EXECUTE FUNCTION audited()"
+    )
+    async with Line.settled(await installed(database)) as line:
+        application.run(ADD, [USER, 0, "one_time"])
+        if way == "short":
+            drained = await line.change_reader._drain_few()
+        else:
+            line.change_reader._until_few = 1
+            drained = await line.change_reader.drain(2000)
+        assert drained is not None
+        assert [total.cause for total in drained.totals] == ["auto-expire"]
+    assert application.run("SELECT what FROM audit_log") == [("expired",)]
+    assert database.run(PROBLEMS) == []
+
+
 async def test_an_operator_on_the_owners_path_is_not_taken_when_a_plan_is_expired(
     database: Database, role: str
 ) -> None:
