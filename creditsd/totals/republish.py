@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from creditsd.domain.total import Total
 from creditsd.totals.recompute import Recomputer
@@ -14,7 +15,7 @@ from creditsd.totals.recompute import Recomputer
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How far back whoever was published is remembered, and how many users at most.
+    """How far back whoever was published is remembered, and how many users: of large batches up to twice as many.
 
     An asynchronous commit is lost within a second; an asynchronous standby may be further behind.
     """
@@ -36,6 +37,11 @@ class PublishedTogether:
     version: int  # of its last total
     count: int
     joined: str
+
+    @classmethod
+    def of(cls, at: float, version: int, users: Collection[str]) -> Self:
+        """Remember users, each named once."""
+        return cls(at, version, len(users), _BETWEEN.join(users))
 
     def users(self) -> list[str]:
         """Return the ids of its users."""
@@ -88,26 +94,50 @@ class RecentlyPublished:
         """Remember the users of totals that one transaction has stored, in order, and forget those of long ago."""
         now, last = time.monotonic(), totals[-1].version
         if len(totals) >= _MANY:
-            joined = _BETWEEN.join(total.user_id for total in totals)
-            self._together.append(PublishedTogether(now, last, len(totals), joined))
-            self._count_together += len(totals)
+            users = dict.fromkeys(total.user_id for total in totals)
+            self._together.append(PublishedTogether.of(now, last, users))
+            self._count_together += len(users)
+            for user_id in users:
+                self._published.pop(user_id, None)
         else:
             for total in totals:
                 self._published[total.user_id] = (now, total.version)
                 self._published.move_to_end(total.user_id)
         self.see(last)
-        for version in self._forgotten(now - self._timings.recent_seconds):
+        for version in self._forgotten(now - self._timings.recent_seconds, self._most()):
             if self._complete_after is not None:
                 self._complete_after = max(self._complete_after, version)
 
-    def _forgotten(self, since: float) -> Iterator[int]:
+    def _most(self) -> int:
+        """Return how many may stay; a user who is in many batches counts once, and is looked for now and then."""
+        most = self._timings.recent_users
+        if not self._together:
+            return most
+        if len(self._published) + self._count_together <= 2 * most:
+            return 2 * most
+        self._forget_repeated()
+        return most
+
+    def _forget_repeated(self) -> None:
+        """Forget of each user all but the last time, which is the one that a server loses first."""
+        later = set(self._published)
+        kept: deque[PublishedTogether] = deque()
+        for batch in reversed(self._together):
+            users = [user_id for user_id in batch.users() if user_id not in later]
+            later.update(users)
+            if users:
+                kept.appendleft(PublishedTogether.of(batch.at, batch.version, users))
+        self._together = kept
+        self._count_together = sum(batch.count for batch in kept)
+
+    def _forgotten(self, since: float, most: int) -> Iterator[int]:
         """Forget whoever was published longest ago, one by one or batch by batch; yield their versions."""
         apart, together = self._published, self._together
         while apart or together:
             one = next(iter(apart.values()), None)
             is_one = one is not None and not (together and together[0].version < one[1])
             at, version = one if one is not None and is_one else (together[0].at, together[0].version)
-            if at >= since and len(apart) + self._count_together <= self._timings.recent_users:
+            if at >= since and len(apart) + self._count_together <= most:
                 break
             if is_one:
                 apart.popitem(last=False)
