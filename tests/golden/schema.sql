@@ -436,8 +436,13 @@ DECLARE
     recovered_at numeric := GREATEST(0, (event_policy ->> 'low_credits')::numeric, (event_policy ->> 'recovered_credits')::numeric);
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
 BEGIN
-    -- 1. Take the turn: nobody else stores a total from here on, so what a later statement reads is not older than what is stored.
-    instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073) IS NOT NULL THEN clock_timestamp() END;
+    -- 1. Take the turn: nobody else stores a total from here on, so what a later statement reads is not older than what is stored. Who
+    -- has it may keep it for long, and there may be nothing to do: the caller finds that out without it.
+    instant := CASE WHEN pg_try_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073) THEN clock_timestamp() END;
+    IF instant IS NULL THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
     -- 2. Read. The snapshot of this very statement becomes the cursor: what it shows is what is visible in it. With it come what else
     -- creditsd.drain heeds, and whether there is a newer version or an earlier time than the caller knows.
     SELECT
