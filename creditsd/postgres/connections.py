@@ -345,10 +345,14 @@ async def recomputed(connection: Connection, query: Query, parameters: Any) -> B
 
 
 async def attempted(connection: Connection, query: Query, parameters: Any) -> list[TupleRow] | None:
-    """Run one statement as `rows` does; None where what the application's rows hold raises an error: it did nothing."""
+    """Run one statement as `rows` does; None where what the application's rows hold raises an error: it did nothing.
+
+    The reason is logged, because a fault of the statement's own looks the same.
+    """
     try:
         return await rows(connection, query, parameters)
-    except _OF_THE_ROWS:
+    except _OF_THE_ROWS as error:
+        log.info("balances.attempt_failed", reason=_line(error))
         return None
 
 

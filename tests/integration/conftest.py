@@ -37,7 +37,18 @@ def installed_database(postgres_server: Reachable) -> Iterator[Database]:
 @pytest.fixture
 def installation(installed_database: Database) -> Iterator[Database]:
     """The reference table with creditsd installed by default settings, all empty; do not alter its schema."""
-    tables = ("changes", "resyncs", "reader", "balances", "sinks", "deliveries", "repairs", "history", "history_kept")
+    tables = (
+        "changes",
+        "resyncs",
+        "reader",
+        "balances",
+        "sinks",
+        "deliveries",
+        "repairs",
+        "problems",
+        "history",
+        "history_kept",
+    )
     installed_database.run(
         "DELETE FROM public.user_credits; DELETE FROM archive; DELETE FROM people; "
         + "".join(f"DELETE FROM creditsd.{table}; " for table in tables)
@@ -64,7 +75,7 @@ def fraction_database(servers: Servers) -> Iterator[Database]:
 @pytest.fixture
 def fractions(fraction_database: Database) -> Database:
     """The same with fractions of credits, on the newest version only."""
-    tables = ("changes", "resyncs", "reader", "balances", "sinks", "deliveries", "history", "history_kept")
+    tables = ("changes", "resyncs", "reader", "balances", "sinks", "deliveries", "problems", "history", "history_kept")
     fraction_database.run("DELETE FROM user_credits; " + "".join(f"DELETE FROM creditsd.{table}; " for table in tables))
     return fraction_database
 
