@@ -449,7 +449,13 @@ BEGIN
         ARRAY(
             (SELECT c.user_id FROM creditsd.changes AS c WHERE c.xid = ANY (ARRAY(SELECT pg_snapshot_xip(since))) LIMIT 5)
             UNION ALL
-            (SELECT c.user_id FROM creditsd.changes AS c WHERE c.xid >= pg_snapshot_xmax(since) LIMIT 5)
+            (
+                SELECT c.user_id
+                FROM creditsd.changes AS c
+                WHERE c.xid >= pg_snapshot_xmax(since)
+                AND c.xid < pg_snapshot_xmax(pg_current_snapshot())
+                LIMIT 5
+            )
         ),
         pg_current_snapshot(),
         GREATEST(

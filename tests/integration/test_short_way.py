@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from structlog.testing import capture_logs
 
@@ -32,6 +33,22 @@ async def test_an_idle_leader_waits_for_nobody_who_has_the_turn(line: Line, appl
         drained = await line.change_reader.drain(2000)
     assert (drained.totals, drained.page["changes"]) == ([], 0)
     await application.rollback()
+
+
+async def test_a_change_that_says_it_is_of_a_later_server_is_not_read_before_its_time(
+    line: Line, application: Session
+) -> None:
+    await application.execute(ADD, [USER, 10])
+    await line.settle()
+    await application.execute(
+        "INSERT INTO creditsd.changes (xid, user_id) "
+        "VALUES ((pg_current_xact_id()::text::bigint + 1000000)::text::xid8, %s)",
+        [USER],
+    )
+    for way in (line.change_reader._drain_few, partial(line.change_reader.drain, 2000)):
+        drained = await way()
+        assert drained is not None
+        assert drained.page["changes"] == 0
 
 
 async def test_where_the_rows_of_one_raise_nothing_of_the_short_way_stays(fractions: Database) -> None:
