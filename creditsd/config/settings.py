@@ -7,6 +7,7 @@ with `_file` behind it names a file that holds the value.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -159,6 +160,13 @@ class EventSettings(_Section):
         """What totals say as `low_credits`; None where no threshold is set."""
         return self.low_credits if self.low_credits or self.recovered_credits else None
 
+    @property
+    def policy(self) -> str:
+        """As recompute takes them; with a threshold also that totals tell it, which those of an older daemon do not."""
+        if self.low_told is None:
+            return self.model_dump_json()
+        return json.dumps({**self.model_dump(mode="json"), "tells_level": True}, separators=(",", ":"))
+
     @model_validator(mode="after")
     def _recovers_above_low(self) -> EventSettings:
         if 0 < self.recovered_credits <= self.low_credits:
@@ -264,7 +272,7 @@ class Settings(RuleSettings, PaceSettings, DatabaseSettings):
             "can_buy": self.can_buy,
             "expire_empty": self.expire_empty,
             "empty_seconds": str(self.expire_empty_after_seconds),
-            "events": self.events.model_dump_json(),
+            "events": self.events.policy,
             "history_days": str(self.history.days),
         }
 

@@ -19,15 +19,16 @@ RETURN GREATEST((event_policy ->> 'low_credits')::numeric, (event_policy ->> 're
 COMMENT ON FUNCTION creditsd.recovered_at IS
 'At so many credits whoever was low is low no more; where it is low_at itself, above it.';
 
+-- A daemon from before totals told of it runs on through an install, and does not ask for it: what it publishes would lack what is stored.
 CREATE FUNCTION creditsd.low_told(event_policy jsonb)
 RETURNS numeric
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
-RETURN CASE WHEN creditsd.recovered_at(event_policy) > 0 THEN creditsd.low_at(event_policy) END;
+RETURN CASE WHEN event_policy ? 'tells_level' AND creditsd.recovered_at(event_policy) > 0 THEN creditsd.low_at(event_policy) END;
 
 COMMENT ON FUNCTION creditsd.low_told IS
-'What a total says as low_credits; null where no threshold is set.';
+'What a total says as low_credits; null where no threshold is set, or whoever asks tells of none.';
 
 CREATE FUNCTION creditsd.level_of(credits numeric, before text, low_at numeric, recovered_at numeric)
 RETURNS text

@@ -30,7 +30,7 @@ DECLARE
     unkept boolean;
     low_at numeric := creditsd.low_at(event_policy);
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric); -- creditsd.recovered_at
-    low_told numeric := CASE WHEN recovered_at > 0 THEN low_at END; -- creditsd.low_told
+    low_told numeric := CASE WHEN event_policy ? 'tells_level' AND recovered_at > 0 THEN low_at END; -- creditsd.low_told
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
     computed creditsd.total; -- as the rows give it

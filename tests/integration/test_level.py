@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from creditsd.admin.inspect import Inspector
 from creditsd.admin.verify import Verdict, Verifier
+from creditsd.capture.change_reader import ChangeReader
 from creditsd.config.settings import Settings
 from creditsd.domain.total import Total
+from creditsd.totals.recompute import Recomputer
 from tests.conftest import Database
 from tests.http.asking import KEY, asking, bearer, http, token
 from tests.integration.line import OTHER, USER, Line, MemorySink, configured, user
@@ -143,6 +146,34 @@ async def test_a_threshold_that_moves_is_told_everyone_whose_total_says_another_
             stored = await inspector.stored(name)
             assert stored is not None
             assert stored.json() == (await inspector.total(name)).json()
+
+
+async def test_a_daemon_that_cannot_tell_the_level_stores_none_and_the_next_one_tells_everyone(
+    fractions: Database,
+) -> None:
+    settings = configured(fractions, events={"low_credits": 10})
+    older = {**settings.policy, "events": settings.events.model_dump_json()}
+    async with Line.opened(settings) as line:
+        old = replace(
+            line, change_reader=ChangeReader(line.connection, older), recomputer=Recomputer(line.connection, older)
+        )
+        await old.change_reader.resume()
+        fractions.run(PUT, [USER, USER, 5, None])
+        (told,) = await old.settle()
+        assert not KEYS & document(told).keys()
+        await old.change_reader.save()
+    async with Line.opened(settings) as line:
+        (again,) = await line.settle()
+        assert again.version > told.version
+        assert (document(again)["level"], document(again)["low_credits"]) == ("low", 10)
+    # Set back to the older one, with the functions of the newer: what it publishes is what is stored.
+    async with Line.opened(settings) as line:
+        old = replace(
+            line, change_reader=ChangeReader(line.connection, older), recomputer=Recomputer(line.connection, older)
+        )
+        await old.change_reader.resume()
+        (told,) = await old.settle()
+        assert not KEYS & document(told).keys()
 
 
 async def test_a_level_that_was_stored_wrong_is_drift_and_is_mended(fractions: Database) -> None:
