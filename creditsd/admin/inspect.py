@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from creditsd.admin import policy_in_force
 from creditsd.admin.failed_deliveries import FailedDelivery
 from creditsd.admin.holdings import Holdings
 from creditsd.admin.leader_lock import leading
@@ -276,12 +277,14 @@ class Inspector:
     async def backfill(self, progress: Callable[[int, int, bool], None], *, republish: bool = False) -> bool:
         """Recompute everyone: ask the daemon that leads, or do it here where none does; True where a daemon did it.
 
-        With `republish` everyone gets a new version, changed or not, so that every sink takes it.
+        With `republish` everyone gets a new version, changed or not, so that every sink takes it. Raises ConfigError
+        where it would be done here, and what is stored was made with other settings.
         """
         cause = {"cause": "republish" if republish else "backfill"}
         users = await Recomputer(self._connection, self._policy).count_users()
         async with leading(self._connection, self._settings, purpose="backfill") as session:
             if session is not None:
+                await policy_in_force.check(session, self._settings)
                 await self._backfill_here(session, cause, lambda done, over: progress(done, users, over))
                 return False
         await row(self._connection, sql_files.sql("queries/resync_asked"), cause)

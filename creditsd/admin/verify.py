@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal
 
+from creditsd.admin import policy_in_force
 from creditsd.admin.leader_lock import leading, led
 from creditsd.config.settings import Settings
 from creditsd.postgres import sql_files
@@ -100,7 +101,8 @@ class Verifier:
     async def opened(cls, settings: Settings, sinks: Sequence[str]) -> AsyncIterator[Verifier]:
         """Connect to the database and the named sinks for as long as the block lasts.
 
-        Raises InputError for a sink that is not configured, SinkUnavailable for one that does not answer.
+        Raises InputError for a sink that is not configured, SinkUnavailable for one that does not answer, ConfigError
+        where what is stored was made with other settings.
         """
         async with AsyncExitStack() as stack:
             telling: dict[str, Telling] = {}
@@ -117,6 +119,7 @@ class Verifier:
                 connected(settings.dsn, purpose="verify", schema=settings.schema, shared=settings.shared)
             )
             await schema.missing(connection, settings)
+            await policy_in_force.check(connection, settings)
             yield cls(connection, settings, telling, silent)
 
     async def run(self, *, repair: bool, progress: Progress, report: Callable[[Drift], None]) -> Verdict:

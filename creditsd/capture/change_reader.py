@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from creditsd.config.command import of_installation
+from creditsd.config.policy import written
 from creditsd.domain.errors import SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Batch, Connection, attempted, flushed, recomputed, row
 from creditsd.postgres.session import schema_of
-
-# What changes no total, only what is done later.
-_LATER = ("history_days", "empty_seconds")
 
 FEW = 4  # changes, as creditsd.drain_few has it: with more, setting everything up once is cheaper
 _LONGEST_DETOUR = 64
@@ -72,12 +70,9 @@ class ChangeReader:
 
         Takes the highest version that is known to have been given out: a server that lost it gives none below.
         """
-        # What totals are made of beside the table and our functions: where it differs, everyone is recomputed.
-        policy = " ".join(f"{key}={value}" for key, value in self._policy.items() if key not in _LATER)
         self._pass = dict(_NEW_PASS)
-        found = await row(
-            self._connection, sql_files.sql("queries/resumed"), {"policy": policy, "floor_version": floor_version}
-        )
+        asked = {"policy": written(self._policy), "floor_version": floor_version}
+        found = await row(self._connection, sql_files.sql("queries/resumed"), asked)
         if found is None:
             schema = schema_of(self._connection)
             raise SchemaError(f"the schema {schema} is incomplete: {of_installation('run `creditsd install`', schema)}")

@@ -10,9 +10,10 @@ import orjson
 import pytest
 import redis.asyncio as redis
 
+from creditsd.admin.inspect import Inspector
 from creditsd.admin.verify import Drift, Verdict, Verifier
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import InputError, SinkUnavailable
+from creditsd.domain.errors import ConfigError, InputError, SinkUnavailable
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
@@ -249,3 +250,45 @@ async def test_the_command_exits_1_on_drift_and_0_once_it_is_mended(reference_ta
     assert (await creditsd("verify", "--json", env=env)).code == 0
     done = await creditsd("verify", "--sink", "cache", env=env)
     assert (done.code, "there is none" in done.err) == (65, True), done.err
+
+
+LOW = {"low_credits": 10, "recovered_credits": 50}
+DIFFERS = {
+    "events": ({"events": LOW}, {}, "(events.low_credits = 10, events.recovered_credits = 50)"),
+    "can_buy": ({"can_buy": "always"}, {"can_buy": "no_credits"}, "(can_buy = always)"),
+    "both": ({}, {"expire_empty": "off", "events": LOW}, "(expire_empty = on, events.low_credits = 0, "),
+}
+
+
+@pytest.mark.parametrize(("theirs", "ours", "says"), DIFFERS.values(), ids=DIFFERS)
+async def test_whoever_has_other_rules_than_what_is_stored_was_made_by_changes_none_of_it(
+    reference_table: Database, theirs: dict[str, Any], ours: dict[str, Any], says: str
+) -> None:
+    there = await installed(reference_table, **theirs)
+    give(reference_table, [USER, OTHER])
+    async with Line.settled(there):
+        pass
+    before = reference_table.run("SELECT b FROM creditsd.balances AS b ORDER BY b.user_id")
+    here = configured(reference_table, **ours)
+    for repair in (False, True):
+        with pytest.raises(ConfigError, match="made with other settings") as refused:
+            await verify(here, repair=repair)
+        assert says in str(refused.value)
+    async with Inspector.opened(here, purpose="test") as inspector:
+        with pytest.raises(ConfigError, match="restart the daemon with these"):
+            await inspector.backfill(lambda *_: None)
+    assert reference_table.run("SELECT b FROM creditsd.balances AS b ORDER BY b.user_id") == before
+    assert (await verify(there, repair=True))[0].clean
+    async with Inspector.opened(there, purpose="test") as inspector:
+        assert not await inspector.backfill(lambda *_: None)
+
+
+async def test_nothing_is_repaired_by_a_newer_version_than_leads(reference_table: Database) -> None:
+    settings = await installed(reference_table, events=LOW)
+    give(reference_table, [USER])
+    async with Line.settled(settings):
+        pass
+    older = settings.events.model_dump_json()
+    reference_table.run("UPDATE creditsd.reader SET policy = regexp_replace(policy, '{.*', %s)", [older])
+    with pytest.raises(ConfigError, match="made by an older daemon: restart it first"):
+        await verify(settings, repair=True)
