@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,24 +12,29 @@ import structlog
 from aiohttp import web
 
 from creditsd.domain.errors import InputError, RowsError
-from creditsd.http.auth import Auth
+from creditsd.http.auth import Auth, Caller
 from creditsd.http.errors import RequestRefused, answer
-from creditsd.http.hub import Hub
+from creditsd.http.hub import Current, Hub
 
 log = structlog.get_logger()
 
 MOST_USERS = 1000
 USERS_PER_REQUEST = 10
 """So many users of one answer count as one request: measured, what a read of one costs."""
+MOST_AT_ONCE = 64
+MOST_OF_ONE = 8
+"""So many requests wait at once, and of one caller: they are answered one after the other, and others must have a turn."""
+RETRY_SECONDS = 1.0
 
 _ASKED = f'say whose: {{"user_ids": ["…", …]}}, up to {MOST_USERS} of them'
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How long a request may take to send its body."""
+    """How long a request may take to send its body, and how long it may then wait for its answer."""
 
     body_seconds: float = 10.0
+    answer_seconds: float = 10.0
 
 
 class BulkReads:
@@ -38,6 +44,7 @@ class BulkReads:
         self._hub = hub
         self._auth = auth
         self._timings = timings or Timings()
+        self._waiting: Counter[str] = Counter()  # by caller
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the route."""
@@ -48,12 +55,34 @@ class BulkReads:
         user_ids = self._canonical(_asked(await self._body(request)))
         self._auth.count(caller, (len(user_ids) - 1) // USERS_PER_REQUEST)
         try:
-            found = await self._hub.read_many(user_ids)
+            found = await self._found(caller, user_ids)
         except RowsError as error:
             log.warning("live.unsummed", reason=str(error))
             line = f"the credits of {error.user_id!r} cannot be summed up, so ask without: see creditsd's log"
             raise RequestRefused(500, line) from None
         return answer(b"[" + b",".join(document for _, document in found) + b"]")
+
+    async def _found(self, caller: Caller, user_ids: Sequence[str]) -> Sequence[Current]:
+        """Read totals, in time and in turn, for somebody whom we still admit then. Raises RequestRefused where not."""
+        if self._waiting[caller.name] >= MOST_OF_ONE:
+            line = f"{MOST_OF_ONE} such requests of yours wait: send the next then"
+            raise RequestRefused.later(429, line, RETRY_SECONDS)
+        if self._waiting.total() >= MOST_AT_ONCE:
+            raise RequestRefused.later(503, "too many ask for many users at once: try again", RETRY_SECONDS)
+        self._waiting[caller.name] += 1
+        try:
+            async with asyncio.timeout(self._timings.answer_seconds):
+                found = await self._hub.read_many(user_ids)
+        except TimeoutError:
+            line = "the totals were not found in time: try again, or ask for fewer users"
+            raise RequestRefused.later(503, line, RETRY_SECONDS) from None
+        finally:
+            self._waiting[caller.name] -= 1
+            if not self._waiting[caller.name]:
+                del self._waiting[caller.name]
+        if not self._auth.admits(caller):
+            raise self._auth.taken_away()
+        return found
 
     async def _body(self, request: web.Request) -> bytes:
         """Read the body. Raises RequestRefused where it does not arrive; aiohttp bounds its size."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from creditsd.config.http_settings import HttpSettings
 from creditsd.http import bulk_reads
 from creditsd.http.server import LONGEST_BODY_BYTES, Timings
-from tests.http.asking import KEY, ONE, SECRET, TWO, Asking, Shelf, bearer, counted, served, token
+from tests.http.asking import KEY, ONE, SECRET, TWO, Asking, Shelf, bearer, counted, http, served, token
 
 ALL = "/v1/credits"
 
@@ -125,6 +127,54 @@ async def test_a_server_without_a_limit_owes_nothing() -> None:
     ids = [numbered(number) for number in range(1000)]
     async with served(Shelf(), requests_per_second_per_server=0) as (_, client):
         assert {(await asked(client, {"user_ids": ids})).status for _ in range(5)} == {200}
+
+
+async def test_what_is_not_found_in_time_is_to_be_asked_again() -> None:
+    shelf = Shelf()
+    shelf.readable.clear()
+    hasty = Timings(bulk_reads=bulk_reads.Timings(answer_seconds=0.05))
+    async with served(shelf, timings=hasty) as (_, client):
+        late = await asked(client, {"user_ids": [ONE]})
+        assert (late.status, late.headers["Retry-After"]) == (503, "1")
+        assert late.error == "the totals were not found in time: try again, or ask for fewer users"
+        shelf.readable.set()
+        assert (await asked(client, {"user_ids": [ONE]})).status == 200
+
+
+async def test_one_server_lets_a_bounded_number_wait_and_all_together_as_well() -> None:
+    shelf = Shelf()
+    shelf.readable.clear()
+    names = [f"server {number}, with a long enough key" for number in range(9)]
+    servers = [{"name": f"s{number}", "key": name} for number, name in enumerate(names)]
+    body = {"user_ids": [ONE]}
+    async with served(shelf, servers=servers, requests_per_second_per_server=0) as (_, client):
+        waiting: set[asyncio.Task[Any]] = set()
+        for name in names[:8]:
+            waiting |= {asyncio.create_task(asked(client, body, name)) for _ in range(bulk_reads.MOST_OF_ONE + 1)}
+            (done,), waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            refused = await done
+            assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+            assert refused.error == "8 such requests of yours wait: send the next then"
+        refused = await asked(client, body, names[8])
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        assert refused.error == "too many ask for many users at once: try again"
+        assert len(waiting) == bulk_reads.MOST_AT_ONCE
+        shelf.readable.set()
+        assert {(await each).status for each in waiting} == {200}
+        assert (await asked(client, body, names[8])).status == 200
+
+
+async def test_a_server_whose_key_was_taken_away_while_it_waits_is_told_nothing() -> None:
+    shelf = Shelf()
+    shelf.readable.clear()
+    async with served(shelf) as (surface, client):
+        answer = asyncio.create_task(asked(client, {"user_ids": [ONE]}))
+        await shelf.reading.wait()
+        await surface.follow(HttpSettings.model_validate(http(api_keys=["another key of a server"])))
+        shelf.readable.set()
+        refused = await answer
+        assert refused.status == 401
+        assert refused.error == "this key or token is accepted here no more: get another"
 
 
 async def test_a_page_may_ask_before_it_asks() -> None:
