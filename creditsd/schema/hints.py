@@ -24,6 +24,7 @@ def of_table(source: SourceTable) -> list[str]:
     if source.zoneless:
         names, zone = ", ".join(source.zoneless), source.settings.timezone
         notes.append(f"{names} of {table} says no time zone: read as {zone} (source.timezone)")
+    notes += [f"{each}: no row counts by that word of source.active_statuses" for each in source.never_active]
     if not source.indexed:
         notes.append(
             f"{table} has no index that begins with {columns.user_id}: every recompute reads the whole table; "

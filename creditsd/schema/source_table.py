@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -49,7 +49,10 @@ _LOG_UNFIT = f"""
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """One column of the application's table; its type is the one beneath any domain, `base` that one's bare name."""
+    """One column of the application's table; its type is the one beneath any domain, `base` that one's bare name.
+
+    `declared` is that type with its length or precision.
+    """
 
     name: str
     type: str
@@ -58,6 +61,7 @@ class TableColumn:
     deterministic: bool
     labels: list[str] | None
     generated: str
+    declared: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class SourceTable:
     indexed: bool
     columns: Mapping[str, TableColumn]
     condition: RowCondition | None = None
+    never_active: Sequence[str] = ()
+    """Of each word that no row's status can be, though others of `active_statuses` can: which, and why."""
 
     @classmethod
     async def inspect(cls, connection: Connection, settings: Settings) -> SourceTable:
@@ -113,12 +119,13 @@ class SourceTable:
             indexed=indexed,
             columns={column.name: column for column in columns},
         )
-        made.check(settings)
+        made.check()
+        made = replace(made, never_active=await made._check_statuses(connection, settings.expire_empty))
         if made.zoneless and not await row(connection, sql_files.sql("queries/timezone"), {"name": source.timezone}):
             raise SchemaError(f"PostgreSQL knows no time zone {source.timezone!r}: set source.timezone")
         return made
 
-    def check(self, settings: Settings) -> None:
+    def check(self) -> None:
         """Raise SchemaError for a column that is missing or of a type we cannot read."""
         for key, name in self.settings.columns.model_dump().items():
             if name and name not in self.columns:
@@ -133,7 +140,6 @@ class SourceTable:
             column = self.column(key)
             if column is not None and column.base not in _TIME_TYPES:
                 raise self._wrong_type(column, f'timestamp with time zone, or source.columns.{key} = "" to do without')
-        self._check_statuses(settings.expire_empty)
 
     async def with_condition(self, connection: Connection, schema: str = "") -> SourceTable:
         """Return it with `source.where` as PostgreSQL reads it, in a schema where we may create, ours if none is named.
@@ -318,27 +324,29 @@ class SourceTable:
                 "make it STORED"
             )
 
-    def _check_statuses(self, expire_empty: str) -> None:
+    async def _check_statuses(self, connection: Connection, expire_empty: str) -> list[str]:
+        """Return what is to be said of words that no status can be. Raises SchemaError where no row could ever count."""
         status, words = self._required("status"), self.settings
-        known = StatusWords(status.base, status.labels)
+        known = StatusWords(status.base, status.declared, status.labels)
         about = f"column {status.name} of {words.table}"
-        for word in words.active_statuses:
-            if not known.hold(word):
-                raise SchemaError(
-                    f"{about} has no value {word!r} ({known.said}): set source.active_statuses to what it has"
-                )
+        never = [
+            f"{about} has no value {word!r} ({why})"
+            for word in words.active_statuses
+            if (why := await known.refusal(connection, word))
+        ]
+        if len(never) == len(words.active_statuses):
+            raise SchemaError(f"{never[0]}: set source.active_statuses to what it has")
         if expire_empty != "on":
-            return
+            return never
         word = words.expired_status
         if status.generated:
+            raise SchemaError(f'{about} is generated, so no empty plan can be {word!r}: set expire_empty = "off"')
+        if why := await known.refusal(connection, word):
             raise SchemaError(
-                f'{about} is generated, so no empty plan can be set to {word!r}: set expire_empty = "off"'
-            )
-        if not known.hold(word):
-            raise SchemaError(
-                f"{about} has no value {word!r} ({known.said}): set source.expired_status to one of them, add it, "
+                f"{about} has no value {word!r} ({why}): set source.expired_status to one of them, add it, "
                 'or set expire_empty = "off"'
             )
+        return never
 
     def _no_such_column(self, key: str, name: str) -> NoReturn:
         near = difflib.get_close_matches(name, self.columns, n=1)

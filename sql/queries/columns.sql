@@ -1,15 +1,15 @@
 -- The table's columns: name; the type beneath any domain, without a length, as it is written where pg_catalog alone is
 -- searched, and by its bare name; the collation where it is not that type's usual one, and whether it calls different texts
--- equal; the labels of an enum; s where it is generated and stored, v where it is generated and virtual.
+-- equal; the labels of an enum; s where it is generated and stored, v where it is generated and virtual; the type with its length.
 WITH RECURSIVE beneath AS (
-    SELECT a.attnum, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typcollation
+    SELECT a.attnum, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typcollation, t.typtypmod, a.atttypmod AS length
     FROM pg_attribute AS a
     JOIN pg_type AS t ON t.oid = a.atttypid
     WHERE a.attrelid = %(relation)s
     AND a.attnum > 0
     AND NOT a.attisdropped
     UNION ALL
-    SELECT b.attnum, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typcollation
+    SELECT b.attnum, t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typcollation, t.typtypmod, b.typtypmod
     FROM beneath AS b
     JOIN pg_type AS t ON t.oid = b.typbasetype
     WHERE b.typtype = 'd'
@@ -26,7 +26,8 @@ SELECT
     CASE WHEN b.typtype = 'e' THEN ARRAY(
         SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder
     ) END AS labels,
-    a.attgenerated::text AS generated
+    a.attgenerated::text AS generated,
+    format_type(b.oid, b.length) AS declared
 FROM pg_attribute AS a
 JOIN beneath AS b ON b.attnum = a.attnum AND b.typtype <> 'd'
 JOIN pg_namespace AS n ON n.oid = b.typnamespace

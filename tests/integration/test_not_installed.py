@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from creditsd.admin.doctor import table
 from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, SchemaError
+from creditsd.postgres.connections import connected
 from creditsd.schema import install as schema
 from tests.conftest import SERVERS, Database, Servers
 from tests.integration.line import USER, Line, configured, installed
@@ -87,7 +89,7 @@ def bare(bare_database: Database) -> Database:
         ),
         (
             "CREATE TABLE user_credits (user_id uuid, credits int, status boolean)",
-            {"source": {"active_statuses": ["true", "t"], "expired_status": "false"}},
+            {"source": {"active_statuses": ["t"], "expired_status": "false"}},
             r"has no value 't' \(it is boolean, and has true and false\): set source\.active_statuses",
         ),
         (
@@ -97,13 +99,49 @@ def bare(bare_database: Database) -> Database:
         ),
         (
             "CREATE TABLE user_credits (user_id uuid, credits int, status smallint)",
-            {"source": {"active_statuses": ["1", "01"], "expired_status": "0"}},
+            {"source": {"active_statuses": ["01"], "expired_status": "0"}},
             r"has no value '01' \(it has whole numbers from -32768 to 32767, .*\): set source\.active_statuses",
         ),
         (
             "CREATE TABLE user_credits (user_id uuid, credits int, status smallint)",
             {"source": {"active_statuses": ["1"], "expired_status": "32768"}},
             r"has no value '32768' .*: set source\.expired_status",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status varchar(3))",
+            {"source": {"expired_status": "no"}},
+            r"has no value 'active' \(it is character varying\(3\), which makes 'act' of it\): set source\.active_st",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status char(1))",
+            {"source": {"active_statuses": ["a"]}},
+            r"has no value 'expired' \(it is character\(1\), which makes 'e' of it\): set source\.expired_status",
+        ),
+        (
+            "CREATE DOMAIN short AS varchar(3); CREATE DOMAIN state AS short; "
+            "CREATE TABLE user_credits (user_id uuid, credits int, status state)",
+            {"source": {"expired_status": "no"}},
+            r"has no value 'active' \(it is character varying\(3\), which makes 'act' of it\): set source\.active_st",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status numeric(4,2))",
+            {"source": {"active_statuses": ["1"], "expired_status": "0.00"}},
+            r"has no value '1' \(it is numeric\(4,2\), which makes '1.00' of it\): set source\.active_statuses",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status numeric(4,2))",
+            {"source": {"active_statuses": ["1.00"], "expired_status": "100.00"}},
+            r"has no value '100.00' \(it is numeric\(4,2\)\): set source\.expired_status",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status real)",
+            {"source": {"active_statuses": ["1.0"], "expired_status": "0"}},
+            r"has no value '1.0' \(it is real, which makes '1' of it\): set source\.active_statuses",
+        ),
+        (
+            "CREATE TABLE user_credits (user_id uuid, credits int, status double precision)",
+            {},
+            r"has no value 'active' \(it is double precision\): set source\.active_statuses",
         ),
     ],
 )
@@ -118,6 +156,33 @@ async def test_what_cannot_be_watched_is_refused_in_one_line(
     assert "\n" not in str(refusal.value)
     assert refusal.value.exit_code == 78
     assert dump(bare) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "never", "why"),
+    [
+        ("s", ["active", "trialing"], "trialing", "it has active, expired"),
+        ("varchar(7)", ["active", "trialing"], "trialing", "it is character varying(7), which makes 'trialin' of it"),
+        ("boolean", ["t", "true"], "t", "it is boolean, and has true and false"),
+        ("numeric(4,2)", ["1", "1.00"], "1", "it is numeric(4,2), which makes '1.00' of it"),
+    ],
+)
+async def test_where_one_active_word_is_none_of_the_columns_the_others_count(
+    database: Database, kind: str, words: list[str], never: str, why: str
+) -> None:
+    database.run("CREATE TYPE s AS ENUM ('active', 'expired')")
+    database.run(f"CREATE TABLE user_credits (user_id uuid, credits int, status {kind}, plan_type text)")
+    expired = {"boolean": "false", "numeric(4,2)": "0.00"}.get(kind, "expired")
+    settings = configured(database, source={"active_statuses": words, "expired_status": expired})
+    said = f"column status of public.user_credits has no value {never!r} ({why}): no row counts by that word of "
+    assert (await schema.install(settings)).notes.count(f"{said}source.active_statuses") == 1
+    async with connected(settings.dsn, purpose="test") as connection:
+        found = await table.examine(connection, settings)
+    assert ("note", f"{said}source.active_statuses") in {(each.level, each.said) for each in found}
+    async with Line.settled(settings) as line:
+        counts = next(word for word in words if word != never)
+        database.run("INSERT INTO user_credits VALUES (%s, 5, %s::text::" + kind + ", 'subscription')", [USER, counts])
+        assert [total.credits for total in await line.settle()] == [5]
 
 
 async def test_an_enum_needs_no_expired_value_where_nothing_is_expired(database: Database) -> None:
