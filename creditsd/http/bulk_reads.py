@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from creditsd.domain.errors import InputError, RowsError
+from creditsd.domain.total import encode
 from creditsd.http.auth import Auth, Caller
 from creditsd.http.errors import RequestRefused, answer
 from creditsd.http.hub import Current, Hub
@@ -54,15 +55,13 @@ class BulkReads:
         caller = await self._auth.server(request)
         user_ids = self._canonical(_asked(await self._body(request)))
         self._auth.count(caller, (len(user_ids) - 1) // USERS_PER_REQUEST)
-        try:
-            found = await self._found(caller, user_ids)
-        except RowsError as error:
-            log.warning("live.unsummed", reason=str(error))
-            line = f"the credits of {error.user_id!r} cannot be summed up, so ask without: see creditsd's log"
-            raise RequestRefused(500, line) from None
-        return answer(b"[" + b",".join(document for _, document in found) + b"]")
+        found = await self._found(caller, user_ids)
+        unsummed = [each for each in found if isinstance(each, RowsError)]
+        if unsummed:
+            log.warning("live.unsummed", reason=str(unsummed[0]), users=len(unsummed))
+        return answer(b"[" + b",".join(map(_told, user_ids, found)) + b"]")
 
-    async def _found(self, caller: Caller, user_ids: Sequence[str]) -> Sequence[Current]:
+    async def _found(self, caller: Caller, user_ids: Sequence[str]) -> Sequence[Current | RowsError]:
         """Read totals, in time and in turn, for somebody whom we still admit then. Raises RequestRefused where not."""
         if self._waiting[caller.name] >= MOST_OF_ONE:
             line = f"{MOST_OF_ONE} such requests of yours wait: send the next then"
@@ -106,6 +105,13 @@ class BulkReads:
                 )
             places[stored] = place
         return list(places)
+
+
+def _told(user_id: str, found: Current | RowsError) -> bytes:
+    """Return a total, or in its place what says of whom there is none."""
+    if not isinstance(found, RowsError):
+        return found[1]
+    return encode({"user_id": user_id, "error": "this user's credits cannot be summed up: see creditsd's log"})
 
 
 def _asked(body: bytes) -> Sequence[str]:

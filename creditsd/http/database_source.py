@@ -13,7 +13,7 @@ from typing import Self
 import structlog
 
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.errors import DatabaseUnavailable, RowsError, SchemaError
 from creditsd.domain.total import Total
 from creditsd.domain.user_id import canonical
 from creditsd.http.hub import Current, Hub
@@ -81,7 +81,7 @@ class DatabaseSource:
         """Read the stored total; of somebody who has none yet, the total as the table has it now."""
         return await self.batcher.read(user_id)
 
-    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | RowsError | None]:
         """Read many users' totals in one query, and in another those of who has none stored."""
         return await self.batcher.read_many(user_ids)
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from creditsd.domain.errors import CreditsdError
+from creditsd.domain.errors import CreditsdError, RowsError
 from creditsd.domain.total import Total
 
 Current = tuple[int, bytes]
@@ -33,8 +33,8 @@ class TotalSource(Protocol):
         Raises DatabaseUnavailable or SinkUnavailable when it cannot be told now.
         """
 
-    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
-        """Read many users' newest totals in their order, as `read` does each."""
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | RowsError | None]:
+        """Read many users' newest totals in their order, as `read` does each; or why one has none."""
 
     async def watch(self, user_id: str) -> None:
         """Return once every total that is stored from now on will be offered; for the first listener here.
@@ -129,10 +129,13 @@ class Hub:
         """Read a user's total; somebody nobody has heard of has none, which is an answer."""
         return self._known(user_id, await self._source.read(user_id))
 
-    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current]:
-        """Read the totals of many users, in their order, as `read` does each."""
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | RowsError]:
+        """Read the totals of many users, in their order, as `read` does each; or why one has none."""
         found = await self._source.read_many(user_ids)
-        return [self._known(user_id, current) for user_id, current in zip(user_ids, found, strict=True)]
+        return [
+            each if isinstance(each, RowsError) else self._known(user_id, each)
+            for user_id, each in zip(user_ids, found, strict=True)
+        ]
 
     @asynccontextmanager
     async def listening(self, user_id: str) -> AsyncIterator[Listener]:

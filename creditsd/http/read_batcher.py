@@ -39,16 +39,16 @@ class ReadBatcher:
             self._wakeup.set()
         return await asyncio.shield(answer)  # others may wait for the same
 
-    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | RowsError | None]:
         """Read many users' totals in their order: in one query, and another for those who have none stored.
 
-        One call at a time asks, so that whoever reads a single user finds a connection. Raises RowsError for the first
-        user whose rows cannot be summed up.
+        One call at a time asks, so that whoever reads a single user finds a connection. A user whose rows cannot be
+        summed up is answered with why.
         """
         async with self._many:
             if self._ended:
                 raise DatabaseUnavailable("the daemon ends")
-            found = await self._found_but_for_one(user_ids)
+            found = await self._found_or_why(user_ids)
         return [found.get(each) for each in user_ids]
 
     async def run(self) -> None:
@@ -84,18 +84,17 @@ class ReadBatcher:
                 if not answer.done():
                     answer.set_result(found.get(user_id))
 
-    async def _found_but_for_one(self, user_ids: Sequence[str]) -> dict[str, Current]:
+    async def _found_or_why(self, user_ids: Sequence[str]) -> Mapping[str, Current | RowsError]:
         """Find totals; where one of them cannot be told, halve until the error is that user's own."""
         try:
             return await self._found(user_ids)
-        except (InputError, RowsError):
+        except (InputError, RowsError) as error:
             if len(user_ids) == 1:
-                raise
+                if isinstance(error, InputError):
+                    raise
+                return {user_ids[0]: error}
         half = len(user_ids) // 2
-        return {
-            **await self._found_but_for_one(user_ids[:half]),
-            **await self._found_but_for_one(user_ids[half:]),
-        }
+        return {**await self._found_or_why(user_ids[:half]), **await self._found_or_why(user_ids[half:])}
 
     async def _found(self, user_ids: Sequence[str]) -> dict[str, Current]:
         shown = user_ids[0] if len(user_ids) == 1 else "one of several"

@@ -15,6 +15,7 @@ import jwt
 from yarl import URL
 
 from creditsd.config.http_settings import HttpSettings
+from creditsd.domain.errors import RowsError
 from creditsd.domain.user_id import canonical
 from creditsd.http.hub import Current, Hub
 from creditsd.http.server import OTHER_CONNECTIONS, HttpServer, Timings
@@ -69,8 +70,14 @@ class Shelf:
             raise self.failure
         return found
 
-    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | None]:
-        return [await self.read(user_id) for user_id in user_ids]
+    async def read_many(self, user_ids: Sequence[str]) -> Sequence[Current | RowsError | None]:
+        return [await self._read_or_why(user_id) for user_id in user_ids]
+
+    async def _read_or_why(self, user_id: str) -> Current | RowsError | None:
+        try:
+            return await self.read(user_id)
+        except RowsError as error:
+            return error
 
     async def watch(self, user_id: str) -> None:
         self.watched.append(user_id)

@@ -180,5 +180,5 @@ async def test_what_cannot_be_told_is_as_described(failure: Exception, status: i
             (USER, await client.read(ONE, KEY), "GET"),
             (ALL, await client.post(ALL, {"user_ids": [ONE]}, KEY), "POST"),
         ):
-            assert answer.status == status
+            assert answer.status == (200 if path == ALL and isinstance(failure, RowsError) else status)
             DESCRIBED.holds(answer, path, method)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from creditsd.config.http_settings import HttpSettings
+from creditsd.domain.errors import RowsError
 from creditsd.http import bulk_reads
+from creditsd.http.hub import Current
 from creditsd.http.server import LONGEST_BODY_BYTES, Timings
 from tests.http.asking import KEY, ONE, SECRET, TWO, Asking, Shelf, bearer, counted, http, served, token
 
@@ -36,6 +38,26 @@ async def test_the_totals_come_in_the_order_asked_for_and_nobody_unknown_is_miss
         ]  # fmt: skip
         assert answer.body["data"][1] == (await client.read(numbered(9), KEY)).body["data"]
         assert (await asked(client, {"user_ids": []})).body == {"success": True, "data": []}
+
+
+class Torn(Shelf):
+    """A shelf on which one user's rows cannot be summed up."""
+
+    async def read(self, user_id: str) -> Current | None:
+        if user_id == TWO:
+            raise RowsError("their sum is beyond numeric", TWO)
+        return await super().read(user_id)
+
+
+async def test_who_cannot_be_summed_up_is_told_so_and_the_others_have_their_totals() -> None:
+    shelf = Torn()
+    shelf.put(ONE, 41, credits=7)
+    async with served(shelf) as (_, client):
+        answer = await asked(client, {"user_ids": [numbered(9), TWO, ONE]})
+        assert (answer.status, answer.body["success"]) == (200, True)
+        nobody, torn, one = answer.body["data"]
+        assert (nobody["user_id"], nobody["credits"], one["credits"]) == (numbered(9), 0, 7)
+        assert torn == {"user_id": TWO, "error": "this user's credits cannot be summed up: see creditsd's log"}
 
 
 async def test_as_many_as_are_allowed_are_read_and_one_more_is_refused() -> None:
