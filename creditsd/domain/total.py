@@ -173,8 +173,11 @@ class Total(NamedTuple):
 
 
 def read_previous(record: bytes) -> dict[str, Any]:
-    """Return the total before, sent as a record, under its public keys; credits are a Decimal, times are aware."""
-    previous = dict(zip(_PREVIOUS_KEYS, _load_record(record), strict=True))
+    """Return the total before, sent as a record, under its public keys; credits are a Decimal, times are aware.
+
+    What a newer schema has added at its end is left out: that may be installed before we are restarted.
+    """
+    previous = dict(zip(_PREVIOUS_KEYS, _load_record(record), strict=False))
     if previous["low_credits"] is None:
         del previous["level"], previous["low_credits"]
     return previous

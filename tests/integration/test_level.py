@@ -176,6 +176,25 @@ async def test_a_daemon_that_cannot_tell_the_level_stores_none_and_the_next_one_
         assert not KEYS & document(told).keys()
 
 
+async def test_what_a_newer_schema_adds_to_the_total_before_is_left_out(fractions: Database) -> None:
+    settings = configured(fractions, events={"low_credits": 10})
+    async with Line.settled(settings) as line:
+        for amount in (5, 6):
+            fractions.run(PUT, [USER, USER, amount, None])
+            await line.settle()
+    async with Inspector.opened(settings, purpose="test") as inspector:
+        before = await inspector.stored(USER)
+    fractions.run("ALTER TYPE creditsd.past ADD ATTRIBUTE something_more text")
+    async with Inspector.opened(settings, purpose="test") as inspector:
+        after = await inspector.stored(USER)
+    assert before is not None
+    assert after is not None
+    assert after.previous_record != before.previous_record
+    assert after.previous == before.previous
+    assert before.previous is not None
+    assert before.previous["credits"] == 5
+
+
 async def test_a_level_that_was_stored_wrong_is_drift_and_is_mended(fractions: Database) -> None:
     settings = configured(fractions, events={"low_credits": 10})
     async with Line.settled(settings) as line:
