@@ -24,7 +24,7 @@ USERS_PER_REQUEST = 10
 """So many users of one answer count as one request: measured, what a read of one costs."""
 MOST_AT_ONCE = 64
 MOST_OF_ONE = 8
-"""So many requests wait at once, and of one caller: they are answered one after the other, and others must have a turn."""
+"""So many requests wait at once, and of one caller: they are answered one after the other, and others want a turn."""
 RETRY_SECONDS = 1.0
 
 _ASKED = f'say whose: {{"user_ids": ["…", …]}}, up to {MOST_USERS} of them'

@@ -325,7 +325,7 @@ class SourceTable:
             )
 
     async def _check_statuses(self, connection: Connection, expire_empty: str) -> list[str]:
-        """Return what is to be said of words that no status can be. Raises SchemaError where no row could ever count."""
+        """Return what is to be said of words that no status can be. Raises SchemaError where no row could count."""
         status, words = self._required("status"), self.settings
         known = StatusWords(status.base, status.declared, status.labels)
         about = f"column {status.name} of {words.table}"

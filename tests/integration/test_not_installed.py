@@ -118,8 +118,7 @@ def bare(bare_database: Database) -> Database:
             r"has no value 'expired' \(it is character\(1\), which makes 'e' of it\): set source\.expired_status",
         ),
         (
-            "CREATE DOMAIN short AS varchar(3); CREATE DOMAIN state AS short; "
-            "CREATE TABLE user_credits (user_id uuid, credits int, status state)",
+            "CREATE DOMAIN short AS varchar(3); CREATE TABLE user_credits (user_id uuid, credits int, status short)",
             {"source": {"expired_status": "no"}},
             r"has no value 'active' \(it is character varying\(3\), which makes 'act' of it\): set source\.active_st",
         ),
