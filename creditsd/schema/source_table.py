@@ -338,13 +338,12 @@ class SourceTable:
             raise SchemaError(f"{never[0]}: set source.active_statuses to what it has")
         if expire_empty != "on":
             return never
-        word = words.expired_status
+        word, off = words.expired_status, 'set expire_empty = "off"'
         if status.generated:
-            raise SchemaError(f'{about} is generated, so no empty plan can be {word!r}: set expire_empty = "off"')
+            raise SchemaError(f"{about} is generated, so no empty plan can be set to {word!r}: {off}")
         if why := await known.refusal(connection, word):
             raise SchemaError(
-                f"{about} has no value {word!r} ({why}): set source.expired_status to one of them, add it, "
-                'or set expire_empty = "off"'
+                f"{about} has no value {word!r} ({why}): set source.expired_status to one of them, add it, or {off}"
             )
         return never
 
