@@ -25,11 +25,11 @@ from creditsd.domain.errors import InputError
 from creditsd.postgres.connections import pool
 from creditsd.sinks.webhook.message import Message, Parcel
 from tests.acceptance.command import creditsd, environment
-from tests.conftest import Database, Reachable, eventually
+from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
 from tests.integration.line import OTHER, USER, Line, configured, installed
 from tests.integration.publishing import ADD
-from tests.servers import REFERENCE_TABLE
+from tests.servers import REFERENCE_TABLE, Reachable
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import KEY, SECRET, Receiver, always, opened
 
