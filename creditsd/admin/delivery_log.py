@@ -14,7 +14,9 @@ from creditsd.schema import install as schema
 
 async def delivery_log(settings: Settings, sink: str, limit: int) -> Sequence[DeliveryAttempt]:
     """Return the newest first; raises InputError for a sink that nobody knows."""
-    async with connected(settings.dsn, purpose="deliveries", shared=settings.shared) as connection:
+    async with connected(
+        settings.dsn, purpose="deliveries", schema=settings.schema, shared=settings.shared
+    ) as connection:
         await schema.missing(connection, settings)
         await check_sink(connection, settings, sink)
         asked = {"sink": sink, "limit": limit}

@@ -58,7 +58,7 @@ class BulkReads:
         found = await self._found(caller, user_ids)
         unsummed = [each for each in found if isinstance(each, RowsError)]
         if unsummed:
-            log.warning("live.unsummed", reason=str(unsummed[0]), users=len(unsummed))
+            log.warning("live.some_unsummed", reason=str(unsummed[0]), users=len(unsummed))
         return answer(b"[" + b",".join(map(_told, user_ids, found)) + b"]")
 
     async def _found(self, caller: Caller, user_ids: Sequence[str]) -> Sequence[Current | RowsError]:

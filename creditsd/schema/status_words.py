@@ -10,6 +10,7 @@ from psycopg import sql
 
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row
+from creditsd.postgres.session import schema_of
 
 _RANGES = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
@@ -48,7 +49,7 @@ class StatusWords:
 
     async def _written(self, connection: Connection, word: str) -> str | None:
         """Return how PostgreSQL writes a word that is read as of this type; None for what is none."""
-        query = sql_files.filled("queries/status_written", type=sql.SQL(self.declared))
+        query = sql_files.filled("queries/status_written", schema_of(connection), type=sql.SQL(self.declared))
         try:
             async with connection.transaction(force_rollback=True):
                 found = await row(connection, query, {"word": word})

@@ -799,6 +799,9 @@ CREATE FUNCTION creditsd.forget(forgotten uuid) RETURNS TABLE(version bigint, ba
 #variable_conflict use_column
 BEGIN
     PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073);
+    -- Whoever writes a line of the user now is through before the lines are deleted; whoever comes later finds no such user.
+    -- Before any row is deleted: who removes a sink locks lines first, and then deliveries.
+    LOCK TABLE creditsd.attempts IN SHARE ROW EXCLUSIVE MODE;
     DELETE FROM creditsd.changes AS c
     WHERE c.user_id = forgotten;
     GET DIAGNOSTICS changes = ROW_COUNT;
@@ -807,10 +810,20 @@ BEGIN
     DELETE FROM creditsd.deliveries AS d
     WHERE d.user_id = forgotten;
     GET DIAGNOSTICS deliveries = ROW_COUNT;
-    -- A request that told of several users names none, but the answer may.
+    -- A request that told of several users names none, but the answer may: a short id counts as a word of its own alone.
     DELETE FROM creditsd.attempts AS a
     WHERE a.user_id = forgotten
-    OR (a.user_id IS NULL AND strpos(a.answer, forgotten::text) > 0);
+    OR (
+        a.user_id IS NULL
+        AND strpos(lower(a.answer), lower(forgotten::text)) > 0
+        AND (
+            length(forgotten::text) >= 8
+            OR strpos(
+                ' ' || regexp_replace(lower(a.answer), '[^[:alnum:]]+', ' ', 'g') || ' ',
+                ' ' || regexp_replace(lower(forgotten::text), '[^[:alnum:]]+', ' ', 'g') || ' '
+            ) > 0
+        )
+    );
     DELETE FROM creditsd.history AS h
     WHERE h.user_id = forgotten;
     GET DIAGNOSTICS history = ROW_COUNT;
