@@ -59,12 +59,14 @@ class AttemptLog:
                     asked = self._row(connection, sink, attempts)
                     await rows(connection, sql_files.sql("queries/attempts_kept"), asked)
             except (DatabaseUnavailable, SchemaError, TimeoutError) as error:
-                reason = str(error) or "out of time"
-                log.debug("attempts.left_unwritten", sink=sink, attempts=len(attempts), reason=reason)
+                self._tell(log.debug, sink, attempts, str(error) or "out of time")
             except (ConfigError, psycopg.Error) as error:
                 say = log.debug if self._warned else log.warning
                 self._warned = True
-                say("attempts.left_unwritten", sink=sink, attempts=len(attempts), reason=str(error).partition("\n")[0])
+                self._tell(say, sink, attempts, str(error).partition("\n")[0])
+
+    def _tell(self, say: Callable[..., None], sink: str, attempts: Sequence[DeliveryAttempt], reason: str) -> None:
+        say("attempts.left_unwritten", sink=sink, attempts=len(attempts), reason=reason)
 
     def _row(self, connection: Connection, sink: str, attempts: Sequence[DeliveryAttempt]) -> dict[str, object]:
         return {
