@@ -24,7 +24,8 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import RowsError
 from creditsd.domain.total import NEWEST_VERSION, Total, digits
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, batch, connected, read_as, row, rows, summed
+from creditsd.postgres.batches import batch, summed
+from creditsd.postgres.connections import Connection, connected, read_as, row, rows
 from creditsd.schema.installation import Divergence, Installation, Stops, compare
 from creditsd.totals.recompute import Recomputer
 

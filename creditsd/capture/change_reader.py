@@ -12,7 +12,8 @@ from creditsd.config.policy import written
 from creditsd.domain.errors import SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Batch, Connection, attempted, flushed, recomputed, row
+from creditsd.postgres.batches import Batch, attempted, recomputed
+from creditsd.postgres.connections import Connection, flushed, row
 from creditsd.postgres.session import schema_of
 
 FEW = 4  # changes, as creditsd.drain_few has it: with more, setting everything up once is cheaper

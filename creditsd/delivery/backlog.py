@@ -12,7 +12,8 @@ from creditsd.delivery.timings import Bounds
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Pool, batch, borrowed
+from creditsd.postgres.batches import batch
+from creditsd.postgres.connections import Pool, borrowed
 
 
 class StoredTotals(Protocol):

@@ -9,7 +9,8 @@ import structlog
 
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Pool, batch, borrowed, row
+from creditsd.postgres.batches import batch
+from creditsd.postgres.connections import Pool, borrowed, row
 
 log = structlog.get_logger()
 

@@ -16,7 +16,8 @@ from creditsd.delivery.refusal_log import RefusalLog
 from creditsd.delivery.timings import Bounds, Timings
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, Pool, batch, borrowed, row, rows
+from creditsd.postgres.batches import batch
+from creditsd.postgres.connections import Connection, Pool, borrowed, row, rows
 from creditsd.postgres.encoding import storable
 from creditsd.sinks import Rejection
 

@@ -19,7 +19,8 @@ from creditsd.domain.user_id import canonical
 from creditsd.http.hub import Current, Hub
 from creditsd.http.read_batcher import ReadBatcher
 from creditsd.postgres import budget, connections, sql_files
-from creditsd.postgres.connections import batch, borrowed, row
+from creditsd.postgres.batches import batch
+from creditsd.postgres.connections import borrowed, row
 
 log = structlog.get_logger()
 

@@ -12,7 +12,8 @@ from creditsd.http.database_source import DatabaseSource
 from creditsd.http.errors import RequestRefused, answer
 from creditsd.http.reads import number
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import batch, borrowed, read_as
+from creditsd.postgres.batches import batch
+from creditsd.postgres.connections import borrowed, read_as
 
 PAGE_STEPS = 100
 

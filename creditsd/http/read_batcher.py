@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from creditsd.domain.errors import CreditsdError, DatabaseUnavailable, InputError, RowsError, SchemaError
 from creditsd.http.hub import Current
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Pool, batch, borrowed, read_as, summed
+from creditsd.postgres.batches import batch, summed
+from creditsd.postgres.connections import Pool, borrowed, read_as
 
 PAGE_USERS = 500
 WAITING = 20_000  # more than that are refused at once

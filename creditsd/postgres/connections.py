@@ -9,7 +9,6 @@ import select
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -25,8 +24,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from creditsd.config.command import of_installation
 from creditsd.config.redact import redact_dsn
 from creditsd.config.types import DEFAULT_SCHEMA
-from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, RowsError, SchemaError, SessionEnded
-from creditsd.domain.total import Total
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, SchemaError, SessionEnded
 from creditsd.postgres import pooler, sql_files
 from creditsd.postgres.notices import log_notice
 from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session, schema_of
@@ -38,7 +36,7 @@ Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
 CONNECT_SECONDS = 10
-_INSTALL = "run `creditsd install`"
+INSTALL = "run `creditsd install`"
 LEAVE_SECONDS = 2
 
 # Whoever is gone without a word is noticed within 20 s on both ends (the server's is part of SETTINGS): whether it is
@@ -93,34 +91,10 @@ _TRY_AGAIN = (
 )
 
 
-_PROGRAM_LIMITS = (errors.ProgramLimitExceeded, errors.StatementTooComplex)
-
-# What the application's rows hold may raise these: sums beyond numeric, casts, functions of the application's own.
-_OF_THE_ROWS = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    errors.CardinalityViolation,
-    errors.CaseNotFound,
-    errors.InvalidName,
-    errors.NoData,
-    errors.NoDataFound,
-    errors.PlpgsqlError,
-    errors.RaiseException,
-    errors.SyntaxError,  # of a pattern, a query or a path that a row holds; ours have none
-    errors.TooManyRows,
-    *_PROGRAM_LIMITS,
-)
+PROGRAM_LIMITS = (errors.ProgramLimitExceeded, errors.StatementTooComplex)
 
 # A number of credits inside JSON keeps its digits. One decoder: `json.loads` would make another for each document.
 _DECODER = json.JSONDecoder(parse_float=Decimal)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Totals in ascending order of version, and what the database said of the page they came in."""
-
-    totals: list[Total]
-    page: dict[str, Any]
 
 
 @contextmanager
@@ -138,19 +112,19 @@ def translated(connection: object = None) -> Iterator[None]:
         ) from error
     except errors.InsufficientPrivilege as error:
         mend = of_installation("run `creditsd install --role NAME` as the table's owner", schema)
-        raise SchemaError(f"{_line(error)}: this role lacks a right; {mend}") from error
+        raise SchemaError(f"{first_line(error)}: this role lacks a right; {mend}") from error
     except _NOT_INSTALLED as error:
-        raise SchemaError(f"{_line(error)}: {of_installation(_INSTALL, schema)}") from error
-    except _PROGRAM_LIMITS:
+        raise SchemaError(f"{first_line(error)}: {of_installation(INSTALL, schema)}") from error
+    except PROGRAM_LIMITS:
         raise  # of what a row holds: another try ends the same
     except (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement) as error:
         raise ConfigError(pooler.LENT) from error  # another session serves us than the one we have prepared it in
     except errors.ProtocolViolation as error:
         if "statement pooling mode" in str(error):
             raise ConfigError(pooler.LENT_BY_STATEMENT) from error
-        raise DatabaseUnavailable(_line(error)) from error
+        raise DatabaseUnavailable(first_line(error)) from error
     except _TRY_AGAIN as error:
-        raise DatabaseUnavailable(_line(error)) from error
+        raise DatabaseUnavailable(first_line(error)) from error
 
 
 async def connect(
@@ -242,7 +216,7 @@ async def check_there(connection: Connection, again_at: float) -> None:
         if said.poll(0):
             await connection.execute("")
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        ended = SessionEnded(_line(error))
+        ended = SessionEnded(first_line(error))
         ended.again_at = again_at
         raise ended from error
 
@@ -325,56 +299,6 @@ async def row(connection: Connection, query: Query, parameters: Any = None) -> T
     """Run one statement of `sql/` and return its first row, or None."""
     found = await rows(connection, query, parameters)
     return found[0] if found else None
-
-
-async def recomputed(connection: Connection, query: Query, parameters: Any) -> Batch:
-    """Run a statement that recomputes users, as `batch` does; users whose rows raise an error are set aside.
-
-    They stop nobody else: the statement is run again, and the database then tries each of them apart.
-    """
-    try:
-        return await batch(connection, query, parameters)
-    except _OF_THE_ROWS as error:
-        log.warning("balances.tried_apart", reason=_line(error))
-    try:
-        async with connection.transaction():
-            await connection.execute(sql_files.sql("careful"))
-            return await batch(connection, query, parameters)
-    except _OF_THE_ROWS as error:  # of no single user's: the ids themselves are not of the type they were
-        raise SchemaError(f"{_line(error)}: {of_installation(_INSTALL, schema_of(connection))}") from error
-
-
-async def attempted(connection: Connection, query: Query, parameters: Any) -> list[TupleRow] | None:
-    """Run one statement as `rows` does; None where what the application's rows hold raises an error: it did nothing.
-
-    The reason is logged, because a fault of the statement's own looks the same.
-    """
-    try:
-        return await rows(connection, query, parameters)
-    except _OF_THE_ROWS as error:
-        log.info("balances.attempt_failed", reason=_line(error))
-        return None
-
-
-async def batch(connection: Connection, query: Query, parameters: Any) -> Batch:
-    """Run a statement whose rows are (page, total …), where a row with a page has no total."""
-    totals: list[Total] = []
-    page: dict[str, Any] = {}
-    for found in await rows(connection, query, parameters):
-        if found[0] is None:
-            totals.append(Total(*found[1:]))
-        else:
-            page = found[0]
-    return Batch(totals, page)
-
-
-@contextmanager
-def summed(user_id: str) -> Iterator[None]:
-    """Raise RowsError where what a user's rows hold raises an error."""
-    try:
-        yield
-    except _OF_THE_ROWS as error:
-        raise RowsError(f"the rows of {user_id!r} cannot be summed up: {_line(error)}", user_id) from error
 
 
 @contextmanager
@@ -464,7 +388,7 @@ def _decoded(document: str | bytes) -> Any:
 
 
 def _not_connected(error: psycopg.OperationalError, dsn: str) -> ConfigError | DatabaseUnavailable:
-    line = redact_dsn(_line(error))
+    line = redact_dsn(first_line(error))
     if any(words in line for words in _WRONG_SETTINGS):
         return ConfigError(f"{line}: check CREDITSD_DSN")
     if not dsn:
@@ -475,7 +399,7 @@ def _not_connected(error: psycopg.OperationalError, dsn: str) -> ConfigError | D
     return DatabaseUnavailable(f"{line}: is PostgreSQL running, and is CREDITSD_DSN right?")
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the message in one line, without the driver's hints."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return error.diag.message_primary

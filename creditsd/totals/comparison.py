@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 from creditsd.domain.errors import RowsError
 from creditsd.domain.user_id import LONGEST_BYTES
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, rows, summed
+from creditsd.postgres.batches import summed
+from creditsd.postgres.connections import Connection, rows
 
 
 class Compared(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Batch, Connection, recomputed, row, rows
+from creditsd.postgres.batches import Batch, recomputed
+from creditsd.postgres.connections import Connection, row, rows
 
 
 class Recomputer:

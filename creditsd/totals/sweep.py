@@ -15,7 +15,8 @@ import structlog
 
 from creditsd.domain.errors import CreditsdError, DatabaseUnavailable
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, Pool, borrowed, row, rows, summed
+from creditsd.postgres.batches import summed
+from creditsd.postgres.connections import Connection, Pool, borrowed, row, rows
 from creditsd.totals.comparison import Comparison
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ import pytest
 from creditsd.delivery import backlog
 from creditsd.delivery.timings import BOUNDS
 from creditsd.domain.errors import SinkUnavailable
-from creditsd.postgres.connections import batch
+from creditsd.postgres.batches import batch
 from tests.conftest import Database, eventually
 from tests.integration.line import USER, Line, MemorySink, user
 from tests.integration.publishing import ADD, Publishing, current, made, newest

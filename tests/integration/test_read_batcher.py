@@ -14,7 +14,8 @@ from creditsd.domain.errors import DatabaseUnavailable, InputError, RowsError, S
 from creditsd.http import read_batcher
 from creditsd.http.read_batcher import ReadBatcher
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Batch, Connection, batch, pool
+from creditsd.postgres.batches import Batch, batch
+from creditsd.postgres.connections import Connection, pool
 from tests.conftest import SERVERS, Database
 from tests.integration.line import Line, user
 

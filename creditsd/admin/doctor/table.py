@@ -12,7 +12,8 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import CreditsdError, DatabaseUnavailable
 from creditsd.domain.total import digits
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, row, rows, summed, translated
+from creditsd.postgres.batches import summed
+from creditsd.postgres.connections import Connection, row, rows, translated
 from creditsd.schema import hints
 from creditsd.schema.installation import Stops, compare
 from creditsd.schema.source_table import SourceTable
