@@ -5,20 +5,17 @@ LANGUAGE sql
 STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET quote_all_identifiers = off
 AS $function$
     SELECT md5(string_agg(
         concat_ws(
             ' ', p.proname, pg_get_function_identity_arguments(p.oid), p.prosecdef, p.provolatile, p.proconfig,
-            CASE WHEN comments THEN b.body ELSE regexp_replace(regexp_replace(b.body, '--[^\n]*', '', 'g'), '\s+', ' ', 'g') END
+            CASE WHEN comments THEN p.prosrc ELSE regexp_replace(regexp_replace(p.prosrc, '--[^\n]*', '', 'g'), '\s+', ' ', 'g') END
         ),
         E'\n'
         ORDER BY p.proname, pg_get_function_identity_arguments(p.oid)
     ))
     FROM pg_proc AS p
     JOIN pg_namespace AS n ON n.oid = p.pronamespace
-    -- What is written with RETURN has no text; PostgreSQL writes it out, as the settings above have it.
-    CROSS JOIN LATERAL (SELECT coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)) AS b (body)
     WHERE n.nspname = 'creditsd'
     AND p.proowner = n.nspowner -- others may keep theirs beside ours
 $function$;

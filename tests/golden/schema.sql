@@ -234,8 +234,8 @@ CREATE FUNCTION creditsd.level_now(stored creditsd.balances, computed creditsd.t
 COMMENT ON FUNCTION creditsd.level_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) IS 'The level of a total as the rows give it now, after the one that is stored.';
 CREATE FUNCTION creditsd.low_told(event_policy jsonb) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN ((event_policy ? 'tells_level'::text) AND (creditsd.recovered_at(event_policy) > (0)::numeric)) THEN creditsd.low_at(event_policy) ELSE NULL::numeric END;
-COMMENT ON FUNCTION creditsd.low_told(event_policy jsonb) IS 'What a total says as low_credits; null where no threshold is set, or whoever asks tells of none.';
+    RETURN CASE WHEN (creditsd.recovered_at(event_policy) > (0)::numeric) THEN creditsd.low_at(event_policy) ELSE NULL::numeric END;
+COMMENT ON FUNCTION creditsd.low_told(event_policy jsonb) IS 'What a total says as low_credits; null where no threshold is set.';
 CREATE FUNCTION creditsd.differs_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (creditsd.differs(stored, computed) OR creditsd.level_differs(stored, creditsd.level_now(stored, computed, event_policy), creditsd.low_told(event_policy)));
@@ -852,20 +852,17 @@ COMMENT ON FUNCTION creditsd.forget(forgotten uuid) IS 'Erases a user: returns t
 CREATE FUNCTION creditsd.functions_digest(comments boolean) RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET quote_all_identifiers TO 'off'
     AS $$
     SELECT md5(string_agg(
         concat_ws(
             ' ', p.proname, pg_get_function_identity_arguments(p.oid), p.prosecdef, p.provolatile, p.proconfig,
-            CASE WHEN comments THEN b.body ELSE regexp_replace(regexp_replace(b.body, '--[^\n]*', '', 'g'), '\s+', ' ', 'g') END
+            CASE WHEN comments THEN p.prosrc ELSE regexp_replace(regexp_replace(p.prosrc, '--[^\n]*', '', 'g'), '\s+', ' ', 'g') END
         ),
         E'\n'
         ORDER BY p.proname, pg_get_function_identity_arguments(p.oid)
     ))
     FROM pg_proc AS p
     JOIN pg_namespace AS n ON n.oid = p.pronamespace
-    -- What is written with RETURN has no text; PostgreSQL writes it out, as the settings above have it.
-    CROSS JOIN LATERAL (SELECT coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)) AS b (body)
     WHERE n.nspname = 'creditsd'
     AND p.proowner = n.nspowner -- others may keep theirs beside ours
 $$;
@@ -1170,7 +1167,7 @@ DECLARE
     unkept boolean;
     low_at numeric := creditsd.low_at(event_policy);
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric); -- creditsd.recovered_at
-    low_told numeric := CASE WHEN event_policy ? 'tells_level' AND recovered_at > 0 THEN low_at END; -- creditsd.low_told
+    low_told numeric := CASE WHEN recovered_at > 0 THEN low_at END; -- creditsd.low_told
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
     computed creditsd.total; -- as the rows give it

@@ -106,27 +106,6 @@ async def test_triggers_that_were_off_for_a_moment_and_are_as_before_mean_everyo
     assert (await schema.install(settings)).done == []
 
 
-async def test_a_rule_that_somebody_replaced_is_noticed_in_whatever_session_and_made_anew(
-    reference_table: Database,
-) -> None:
-    settings = await installed(reference_table)
-    asked = "SELECT creditsd.functions_digest(true), creditsd.functions_digest(false), creditsd.fingerprint()"
-    before = reference_table.run(asked)
-    async with reference_table.connect() as session:
-        await session.execute("SET quote_all_identifiers = on")
-        await session.execute("SET search_path = creditsd, public")
-        assert await (await session.execute(asked.encode())).fetchall() == before
-    reference_table.run(
-        "CREATE OR REPLACE FUNCTION creditsd.counts(active boolean, empty boolean, starts_at timestamptz, "
-        "expires_at timestamptz, instant timestamptz, expire_empty text) RETURNS boolean LANGUAGE sql IMMUTABLE "
-        "PARALLEL SAFE RETURN true"
-    )
-    after = reference_table.run(asked)
-    assert not set(after[0]) & set(before[0])
-    assert (await schema.install(settings)).done == ["made the functions"]
-    assert reference_table.run(asked) == before
-
-
 async def test_a_function_that_somebody_replaced_is_noticed_and_made_anew(reference_table: Database) -> None:
     settings = await installed(reference_table)
     sink = MemorySink()
