@@ -24,5 +24,5 @@ AND EXISTS (
     AND p.pronamespace = n.oid
     AND p.proname IN ('capture_insert', 'capture_update', 'capture_delete')
 )
-AND to_regclass(quote_ident(n.nspname) || '.changes') IS NOT NULL
+AND EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid AND c.relname = 'changes')
 ORDER BY 1

@@ -217,7 +217,7 @@ async def test_a_receiver_of_the_page_takes_what_is_genuine_once_and_keeps_the_n
         told: list[tuple[int, Type]] = [(VERSION + 5, "credits.depleted"), (VERSION + 4, "credits.low")]
         for version, kind in told:
             owed = (Event("credits.updated", version), Event(kind, version))
-            out = total("out", version=version, credits=Decimal(0), owed=owed)
+            out = total("out", version=version, credits=Decimal(0), happened=owed)
             events = ["credits.updated", kind]
             assert await receiver.told(out, events=events) == []
             assert await receiver.told(out, events=events) == [], "each event comes once, whatever came before it"

@@ -234,8 +234,8 @@ CREATE FUNCTION creditsd.level_now(stored creditsd.balances, computed creditsd.t
 COMMENT ON FUNCTION creditsd.level_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) IS 'The level of a total as the rows give it now, after the one that is stored.';
 CREATE FUNCTION creditsd.low_told(event_policy jsonb) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (creditsd.recovered_at(event_policy) > (0)::numeric) THEN creditsd.low_at(event_policy) ELSE NULL::numeric END;
-COMMENT ON FUNCTION creditsd.low_told(event_policy jsonb) IS 'What a total says as low_credits; null where no threshold is set.';
+    RETURN CASE WHEN ((event_policy ? 'tells_level'::text) AND (creditsd.recovered_at(event_policy) > (0)::numeric)) THEN creditsd.low_at(event_policy) ELSE NULL::numeric END;
+COMMENT ON FUNCTION creditsd.low_told(event_policy jsonb) IS 'What a total says as low_credits; null where no threshold is set, or whoever asks tells of none.';
 CREATE FUNCTION creditsd.differs_now(stored creditsd.balances, computed creditsd.total, event_policy jsonb) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (creditsd.differs(stored, computed) OR creditsd.level_differs(stored, creditsd.level_now(stored, computed, event_policy), creditsd.low_told(event_policy)));
@@ -1167,7 +1167,7 @@ DECLARE
     unkept boolean;
     low_at numeric := creditsd.low_at(event_policy);
     recovered_at numeric := GREATEST(low_at, (event_policy ->> 'recovered_credits')::numeric); -- creditsd.recovered_at
-    low_told numeric := CASE WHEN recovered_at > 0 THEN low_at END; -- creditsd.low_told
+    low_told numeric := CASE WHEN event_policy ? 'tells_level' AND recovered_at > 0 THEN low_at END; -- creditsd.low_told
     soon interval := make_interval(secs => 86400 * NULLIF((event_policy ->> 'expiring_soon_days')::double precision, 0));
     pair record;
     computed creditsd.total; -- as the rows give it

@@ -135,7 +135,7 @@ async def test_of_whoever_was_not_told_all_nothing_is_settled_once_it_ends(recei
     options: dict[str, Any] = {"per_second": 0.01, "events": ["credits.updated", "credits.low"]}
     async with opened(receiver, **options) as sink, asyncio.timeout(60):
         assert isinstance(sink, Paced)
-        delivering = asyncio.create_task(sink.deliver([total("u0", owed=owed)]))
+        delivering = asyncio.create_task(sink.deliver([total("u0", happened=owed)]))
         await receiver.asked(1)
         sink.hurry()
         with pytest.raises(SinkStopped) as stopped:
