@@ -104,8 +104,8 @@ async def test_a_receiver_that_asks_for_fewer_was_not_ill_and_nobody_is_tried_ah
     with capture_logs() as logs:
         async with publishing(sink, newest=await newest(line), timings=EARLY) as publisher:
             await current(publisher)
-    said = [each["event"] for each in logs if each["event"] in ("publisher.paused", "publisher.recovered")]
-    assert said == ["publisher.paused", "publisher.recovered"]
+    said = [each["event"] for each in logs if each["event"] in ("publisher.backed_off", "publisher.recovered")]
+    assert said == ["publisher.backed_off", "publisher.recovered"]
     assert set(sink.newest) == {user(number) for number in range(1, 6)}
     assert pulled(logs) == []
     assert await waiting(installation, LATER)() == 1
