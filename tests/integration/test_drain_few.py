@@ -19,7 +19,7 @@ from tests.integration.line import Line, installed, user
 from tests.integration.shapes import CASES, REFERENCE, Installed, matches, put
 
 SEEDS = (1, 2)
-STEPS = 250
+STEPS = 150
 USERS = 20
 
 # Every word that the rules tell apart, and some that they do not know.
