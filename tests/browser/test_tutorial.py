@@ -91,7 +91,7 @@ async def answered(newcomer: Newcomer) -> dict[str, object]:
         except (AssertionError, orjson.JSONDecodeError):  # the daemon is about to start
             return {}
 
-    return await eventually(ask)
+    return await eventually(ask, lambda answer: "data" in answer)  # before it knows everybody, it says so
 
 
 async def test_the_tutorial_ends_with_a_number_that_moves(newcomer: Newcomer, browser: Browser) -> None:

@@ -18,7 +18,7 @@ from creditsd.domain.total import Total
 from creditsd.totals.recompute import Recomputer
 from tests.conftest import Database
 from tests.http.asking import KEY, asking, bearer, http, token
-from tests.integration.line import OTHER, USER, Line, MemorySink, configured, user
+from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed, user
 from tests.integration.running import running, until
 from tests.integration.test_events import PUT
 
@@ -176,15 +176,15 @@ async def test_a_daemon_that_cannot_tell_the_level_stores_none_and_the_next_one_
         assert not KEYS & document(told).keys()
 
 
-async def test_what_a_newer_schema_adds_to_the_total_before_is_left_out(fractions: Database) -> None:
-    settings = configured(fractions, events={"low_credits": 10})
+async def test_what_a_newer_schema_adds_to_the_total_before_is_left_out(reference_table: Database) -> None:
+    settings = await installed(reference_table, events={"low_credits": 10})
     async with Line.settled(settings) as line:
         for amount in (5, 6):
-            fractions.run(PUT, [USER, USER, amount, None])
+            reference_table.run(PUT, [USER, USER, amount, None])
             await line.settle()
     async with Inspector.opened(settings, purpose="test") as inspector:
         before = await inspector.stored(USER)
-    fractions.run("ALTER TYPE creditsd.past ADD ATTRIBUTE something_more text")
+    reference_table.run("ALTER TYPE creditsd.past ADD ATTRIBUTE something_more text")
     async with Inspector.opened(settings, purpose="test") as inspector:
         after = await inspector.stored(USER)
     assert before is not None
