@@ -39,11 +39,11 @@ class Application:
     failures: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def work(self, pooler: PgBouncer, ended: threading.Event) -> None:
+    def work(self, pooler: PgBouncer, ended: threading.Event, rest_seconds: float) -> None:
         """Transact until the end, over one connection."""
         dice = random.Random(threading.get_ident())
         with contextlib.closing(pooler.connect()) as connection:
-            while not ended.is_set():
+            while not ended.wait(rest_seconds):
                 try:
                     with connection.transaction():
                         found = connection.execute(_SEEN, [list(WATCHED)]).fetchall()
@@ -58,11 +58,11 @@ class Application:
 
 
 @contextlib.contextmanager
-def application(pooler: PgBouncer, clients: int = 4) -> Iterator[Application]:
-    """Run it for as long as the block lasts; its transactions must not fail."""
+def application(pooler: PgBouncer, clients: int = 4, rest_seconds: float = 0.02) -> Iterator[Application]:
+    """Run it for as long as the block lasts, each client with a rest after a transaction; none of those may fail."""
     ended, running = threading.Event(), Application()
     with ThreadPoolExecutor(clients) as threads:
-        working = [threads.submit(running.work, pooler, ended) for _ in range(clients)]
+        working = [threads.submit(running.work, pooler, ended, rest_seconds) for _ in range(clients)]
         try:
             yield running
         finally:
