@@ -18,9 +18,9 @@ def main() -> None:
         hint = "pip install 'creditsd[binary]', or your system's own (Debian: apt-get install libpq5)"
         sys.stderr.write(f"creditsd: no libpq is found ({reason}): {hint}\n")
         sys.exit(EX_CONFIG)
+    _import_structlog_alone()
     config = _config_of_run(sys.argv[1:])
     if config is not None and not sys.stderr.isatty():
-        _import_structlog_alone()
         from creditsd.cli import unattended
 
         unattended.run(Path(config) if config else None)
@@ -41,7 +41,7 @@ def _config_of_run(arguments: Sequence[str]) -> str | None:
 
 
 def _import_structlog_alone() -> None:
-    """Import structlog without rich, which it draws tracebacks with on a terminal."""
+    """Import structlog without rich, which it would draw tracebacks with: ours are text by then, to be redacted."""
     sys.modules["rich"] = None  # type: ignore[assignment]
     try:
         import structlog  # noqa: F401

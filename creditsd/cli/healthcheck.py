@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
-from creditsd.admin.inspect import Inspector
 from creditsd.admin.probe import Answer, probe
 from creditsd.cli.console import finish, invocation, say
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DaemonUnavailable
-from creditsd.schema.installation import Stops
 
 
 def healthcheck(
@@ -38,6 +36,9 @@ def healthcheck(
 
 
 async def _led(settings: Settings) -> Answer:
+    from creditsd.admin.inspect import Inspector
+    from creditsd.schema.installation import Stops
+
     async with Inspector.opened(settings, purpose="healthcheck", tolerated=Stops.TOTALS) as inspector:
         status = await inspector.status(counted=1)
     well = status.leader_pid is not None and not status.problems

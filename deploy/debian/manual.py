@@ -15,14 +15,14 @@ import typer
 from typer.core import TyperGroup
 
 from creditsd import __version__
-from creditsd.cli.app import app
+from creditsd.cli.app import command_line
 
 EXIT_CODES = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 
 def page(date: datetime) -> Iterator[str]:
     """Make the page, line by line."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(command_line())
     context = typer.Context(command, info_name="creditsd", **command.context_settings)
     assert isinstance(command, TyperGroup)
     short = (command.help or "").partition(", ")[0]

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from creditsd import __version__
-from creditsd.cli.app import app
+from creditsd.cli.app import command_line
 from tests.acceptance.command import COMMAND, creditsd, environment, running
 from tests.acceptance.conftest import ONE, TWO, Operator
 from tests.conftest import eventually
@@ -53,7 +53,7 @@ def test_python_m_creditsd_is_the_command() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
-    shown = CliRunner().invoke(app, [command, "--help"], prog_name="creditsd")
+    shown = CliRunner().invoke(command_line(), [command, "--help"], prog_name="creditsd")
     assert shown.exit_code == 0
     assert f"creditsd {command}" in shown.output
     assert len(shown.output.splitlines()) > 5

@@ -123,9 +123,9 @@ async def test_every_command_and_the_daemon_work_with_a_direct_connection_beside
             await eventually(lambda: held(valkey), lambda told: told.get(ONE, {}).get("credits", 0) >= 130)
             assert "done by the daemon" in (await creditsd("backfill", env=env)).err
             await refused(pooled, daemon)
-            for command in (("status", "--json"), ("verify",), ("sinks", "replay", "redis"), ("sinks", "test", "redis")):
-                done = await creditsd(*command, env=env)
-                assert done.code == 0, (command, done)
+            for words in ("status", "verify", "sinks replay redis", "sinks test redis"):
+                done = await creditsd(*words.split(), env=env)
+                assert done.code == 0, (words, done)
             assert await daemon.end() == 0
         for command in [each for each in OWN_SESSION if each != ("run",)]:
             done = await creditsd(*command, env=env)

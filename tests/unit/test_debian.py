@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from creditsd.cli.app import app
+from creditsd.cli.app import command_line
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "debian"
@@ -26,8 +26,12 @@ def manual() -> str:
 
 def test_the_manual_has_every_command_and_every_exit_code(manual: str) -> None:
     sections = re.findall(r'^\.SS "creditsd (.+?)"', manual, re.MULTILINE)
-    names = [each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands]
-    groups = [str(each.typer_instance.info.name) for each in app.registered_groups if each.typer_instance is not None]
+    names = [each.name or getattr(each.callback, "__name__", "") for each in command_line().registered_commands]
+    groups = [
+        str(each.typer_instance.info.name)
+        for each in command_line().registered_groups
+        if each.typer_instance is not None
+    ]
     assert {each.split()[0] for each in sections} == {*names, *groups}
     assert {".B 0", ".B 69", ".B 78"} <= set(manual.partition(".SH EXIT STATUS")[2].splitlines())
     assert "2023-11-14" in manual.splitlines()[0]
