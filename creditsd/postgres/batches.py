@@ -16,7 +16,8 @@ from creditsd.config.command import of_installation
 from creditsd.domain.errors import RowsError, SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import INSTALL, PROGRAM_LIMITS, Connection, first_line, rows
+from creditsd.postgres.connection_failure import first_line
+from creditsd.postgres.connections import INSTALL, PROGRAM_LIMITS, Connection, rows
 from creditsd.postgres.session import schema_of
 from creditsd.postgres.sql_files import Query
 

@@ -22,10 +22,10 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from creditsd.config.command import of_installation
-from creditsd.config.redact import redact_dsn
 from creditsd.config.types import DEFAULT_SCHEMA
 from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, SchemaError, SessionEnded
 from creditsd.postgres import pooler, sql_files
+from creditsd.postgres.connection_failure import first_line, not_connected
 from creditsd.postgres.notices import log_notice
 from creditsd.postgres.session import LOCAL_SEARCH_PATH, SETTINGS, Session, schema_of
 from creditsd.postgres.sql_files import Query
@@ -51,23 +51,6 @@ _PARAMETERS: Mapping[str, Any] = {
 POOL_SECONDS = 30.0
 # By itself a pool that lost its server tries ever less often; where it has given up, whoever asks has it try at once.
 RECONNECT_SECONDS = 2.0
-
-# What the server says when the settings are wrong; the driver gives no code for a connection that never was.
-_WRONG_SETTINGS = (
-    "password authentication failed",
-    "authentication failed",
-    "no password supplied",
-    "no pg_hba.conf entry",
-    "does not exist",
-    "could not translate host name",
-    "definition of service",
-    "is not permitted to log in",
-    "permission denied for database",
-    "invalid port number",
-    "Servname not supported",
-    "invalid sslmode",
-    "unsupported startup parameter",
-)
 
 _NOT_INSTALLED = (
     errors.UndefinedTable,
@@ -324,7 +307,7 @@ async def _opened(kind: type[Connection], dsn: str, named: str, **more: Any) -> 
     try:
         return await kind.connect(dsn, **_arguments(named), **more)
     except psycopg.OperationalError as error:
-        raise _not_connected(error, dsn) from error
+        raise not_connected(error, dsn) from error
 
 
 async def _prove_own(connection: Connection, dsn: str, named: str) -> None:
@@ -385,23 +368,3 @@ async def _configure(connection: Connection, *, schema: str, shared: bool = Fals
 
 def _decoded(document: str | bytes) -> Any:
     return _DECODER.decode(document if isinstance(document, str) else document.decode())
-
-
-def _not_connected(error: psycopg.OperationalError, dsn: str) -> ConfigError | DatabaseUnavailable:
-    line = redact_dsn(first_line(error))
-    if any(words in line for words in _WRONG_SETTINGS):
-        return ConfigError(f"{line}: check CREDITSD_DSN")
-    if not dsn:
-        return DatabaseUnavailable(
-            f"{line}: no dsn is set, so libpq's own variables say where PostgreSQL is: set CREDITSD_DSN, or, "
-            "where only the systemd unit has it: sudo CREDITSD_DSN_FILE=/etc/creditsd/dsn creditsd ..."
-        )
-    return DatabaseUnavailable(f"{line}: is PostgreSQL running, and is CREDITSD_DSN right?")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the message in one line, without the driver's hints."""
-    if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return error.diag.message_primary
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].removeprefix("connection failed: ") if lines else type(error).__name__

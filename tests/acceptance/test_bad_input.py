@@ -90,7 +90,8 @@ async def test_another_table_and_a_daemon_that_leads_ask_for_a_word_first(instal
 async def test_a_server_that_knows_neither_the_database_nor_the_role(operator: Operator, fails: Fails) -> None:
     dsn = operator.database.dsn
     assert '"nodb" does not exist' in await fails(CONFIG, "run", CREDITSD_DSN=make_conninfo(dsn, dbname="nodb"))
-    assert '"who" does not exist' in await fails(CONFIG, "install", CREDITSD_DSN=make_conninfo(dsn, user="who"))
+    line = await fails(CONFIG, "install", CREDITSD_DSN=make_conninfo(dsn, user="who"))
+    assert '"who" does not exist: name another user in CREDITSD_DSN' in line
 
 
 async def test_a_wrong_password_and_a_replica(own_postgres: Callable[..., Postgres]) -> None:
@@ -102,12 +103,17 @@ async def test_a_wrong_password_and_a_replica(own_postgres: Callable[..., Postgr
             assert (done.code, done.out) == (CONFIG, "")
             assert "read-only replica" in done.err
             assert "point CREDITSD_DSN at the primary" in done.err
-    lines = "local all all trust\nhost all postgres all trust\nhost all all all scram-sha-256"
+    lines = "local all app peer\nlocal all all trust\nhost all postgres all trust\nhost all all all scram-sha-256"
     directory = primary.psql("SHOW data_directory").strip()
     primary.psql(f"COPY (SELECT unnest(string_to_array('{lines}', E'\\n'))) TO '{directory}/pg_hba.conf'")
     primary.psql("SELECT pg_reload_conf()")
-    for password, said in (("geheim", "password authentication failed"), ("", "no password supplied")):
-        dsn = make_conninfo(primary.dsn(), user="app", password=password)
+    socket = primary.psql("SHOW unix_socket_directories").strip()
+    for parts, said in (
+        ({"password": "geheim"}, "password authentication failed"),
+        ({"password": ""}, "no password supplied: CREDITSD_DSN takes one, or ~/.pgpass"),
+        ({"host": socket}, "this socket lets in the account app alone: `runuser -u app -- creditsd ...`"),
+    ):
+        dsn = make_conninfo(primary.dsn(), user="app", **parts)
         done = await creditsd("install", env=environment(CREDITSD_DSN=dsn, PGPASSFILE="/nonexistent"))
         assert done.code == CONFIG, done.err
         assert said in done.err
