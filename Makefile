@@ -7,7 +7,7 @@ WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := $(wildcard creditsd tests bench deploy clients/python/creditsd_client)
+CODE := $(wildcard creditsd tests bench deploy docs clients/python/creditsd_client)
 # Node comes with the Python packages, so that Python is all a machine needs to have.
 CLIENT := clients/js
 EXAMPLE := examples/react
@@ -79,11 +79,12 @@ $(STAMP).bench: $(STAMP) $(LOCKS)/bench.txt $(LOCKS)/pg-sse.txt
 client: $(NODE_STAMPS) ## build the JavaScript client: what the daemon serves, and a package
 	@cd $(CLIENT) && PATH="$(abspath $(BIN)):$$PATH" npm pack --silent
 
-docs: $(STAMP) ## build the documentation as a site, into build/docs; a link that leads nowhere fails
+docs: $(STAMP) ## list the settings anew, and build the documentation as a site, into build/docs; a link that leads nowhere fails
+	@$(BIN)/python -m docs.reference
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/docs
 	@echo "build/docs/index.html" >&2
 
-deb: $(STAMP) ## make a package for the Debian that DEB_PYTHON (/usr/bin/python3) is of
+deb: ## make a package for the Debian that DEB_PYTHON (/usr/bin/python3) is of; it needs python3-venv
 	@deploy/debian/build
 
 lint: $(STAMP) $(NODE_STAMPS) ## style, types, layers

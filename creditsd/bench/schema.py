@@ -7,7 +7,8 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from creditsd.config.settings import Settings, SourceSettings
+from creditsd.config.settings import Settings
+from creditsd.config.source_settings import SourceSettings
 from creditsd.domain.errors import ConfigError, CreditsdError, DatabaseUnavailable, InputError, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row, rows, translated

@@ -35,12 +35,21 @@ class TokenSettings(_Section):
     """Who is believed to be signed in."""
 
     jwt_secret: Annotated[str, Field(repr=False)] = ""
+    """verifies users' tokens, HS256; at least 32 random bytes"""
     jwks_url: HttpUrl = ""
+    """where the keys of users' tokens are published: RSA, elliptic curves and Ed25519. With both, each verifies its own
+    kind"""
     jwt_audience: str = ""
+    """what a token's `aud` must be, or contain"""
     jwt_issuer: str = ""
+    """what its `iss` must be"""
     jwt_authorized_parties: list[Word] = []
+    """what its `azp` must be one of, so the applications it may have been given to; empty: any"""
     jwt_user_claim: Claim = "sub"
+    """the claim that is the user's id: `org_id`, `app_metadata.org`, … ; for row level security too, so after a change
+    of it: `creditsd install`, then restart the daemon"""
     jwt_leeway_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """by how much clocks may differ"""
 
     @property
     def user_claim(self) -> tuple[str, ...]:
@@ -60,24 +69,41 @@ class LimitSettings(_Section):
     """How much may be asked, and listened to; a rate of 0 limits nobody."""
 
     max_streams: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    """open streams and waiting reads in all; one more is answered 503. It needs as many open files, which the daemon
+    asks for itself"""
     max_streams_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """open streams of one caller for one user, and as many reads that wait; one more ends the oldest"""
     requests_per_second_per_address: Rate = 200.0
+    """of one client address, an IPv6 network counting as one; twice as many may come at once; 0 is no limit"""
     requests_per_second_per_caller: Rate = 100.0
+    """of one user, the same way"""
     requests_per_second_per_server: Rate = 1000.0
+    """of one API key, the same way, from whatever address; of `http.servers` where they say nothing else"""
 
 
 class HttpSettings(LimitSettings, TokenSettings):
     """The HTTP surface; without a key or a JWT setting it tells nobody's credits."""
 
     listen: Listen = "127.0.0.1:8321"
+    """host and port; empty is off"""
     api_keys: Annotated[list[ApiKey], Field(repr=False)] = []
+    """keys of servers that may read everyone's total: plain, or `sha256:` and the digest in hexadecimal"""
     servers: Annotated[list[ServerSettings], Field(repr=False)] = []
+    """servers by name, each with a `key` and a [limit of its own](http.md#limits), `requests_per_second`"""
     operator_keys: Annotated[list[ApiKey], Field(repr=False)] = []
+    """keys that open [the operator's page](operations.md#the-operators-page), written the same way; without one
+    there is none"""
     cors_origins: list[Origin] = []
+    """pages that may ask from a browser: origins, [one `*`](http.md#pages-of-other-origins) for a part of one label of
+    their host, or `*` for all. Cookies open nothing here"""
     heartbeat_seconds: Seconds = 15.0
+    """after so long without news a stream gets a comment"""
     trusted_proxies: list[Network] = []
+    """addresses or networks of your proxies: [who the client is](http.md#behind-a-proxy) is what their header says"""
     trusted_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
+    """the header of theirs that is read: this, or `Forwarded`. The other may be a client's own, and is not"""
     metrics_public: bool = True
+    """whether `/metrics` answers without an API key"""
 
     @property
     def address(self) -> tuple[str, int] | None:

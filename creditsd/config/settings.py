@@ -7,11 +7,9 @@ with `_file` behind it names a file that holds the value.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_origin
@@ -19,24 +17,20 @@ from typing import Annotated, Any, Literal, NamedTuple, get_origin
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from creditsd.config import sources
+from creditsd.config.event_settings import EventSettings
 from creditsd.config.http_settings import HttpSettings
 from creditsd.config.redact import is_secret, redact
+from creditsd.config.serve_settings import ServeSettings
+from creditsd.config.source_settings import SourceSettings
 from creditsd.config.types import (
     DEFAULT_SCHEMA,
     SECTION,
-    Column,
     ColumnOrNone,
-    Condition,
-    Credits,
     Dsn,
-    FeedUrl,
-    Relation,
     SchemaName,
     Seconds,
     SinkName,
     SinkUrl,
-    Word,
-    parse_relation,
 )
 from creditsd.domain.errors import ConfigError, InputError
 
@@ -45,46 +39,6 @@ DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
 
 class _Section(BaseModel):
     model_config = SECTION
-
-
-class ColumnSettings(_Section):
-    """What the table calls each column, exactly as it is stored; "" where an optional one is missing."""
-
-    user_id: Column = "user_id"
-    credits: Column = "credits"
-    status: Column = "status"
-    plan_type: ColumnOrNone = "plan_type"
-    membership: ColumnOrNone = "membership"
-    subscription_id: ColumnOrNone = "subscription_id"
-    starts_at: ColumnOrNone = "starts_at"
-    expires_at: ColumnOrNone = "expires_at"
-    created_at: ColumnOrNone = "created_at"
-
-
-class SourceSettings(_Section):
-    """The application's table, and the words used in it."""
-
-    table: Relation = "public.user_credits"
-    columns: ColumnSettings = ColumnSettings()
-    where: Condition = ""
-    active_statuses: Annotated[list[Word], Field(min_length=1)] = ["active"]
-    expired_status: Word = "expired"
-    subscription_types: list[Word] = ["subscription"]
-    one_time_types: list[Word] = ["one_time"]
-    timezone: Word = "UTC"
-
-    @property
-    def relation(self) -> tuple[str, str]:
-        """The table as (schema, name), unquoted."""
-        return parse_relation(self.table)
-
-    @model_validator(mode="after")
-    def _no_contradiction(self) -> SourceSettings:
-        if self.expired_status in self.active_statuses:
-            raise ValueError(f"expired_status {self.expired_status!r} must not be one of active_statuses")
-        if both := set(self.subscription_types) & set(self.one_time_types):
-            raise ValueError(f"{min(both)!r} must not be in both subscription_types and one_time_types")
-        return self
 
 
 class SinkSettings(_Section):
@@ -111,70 +65,20 @@ class SinkSettings(_Section):
         return named | {"options": {**options, **more} if isinstance(options, Mapping) else options}
 
 
-class ServeSettings(_Section):
-    """Where `creditsd serve` hears of totals: what a sink publishes to, with the options that sink has."""
-
-    feed: FeedUrl = ""
-    user_id_type: Literal["text", "uuid", "bigint"] = "text"
-    sweep_seconds: Seconds = 60.0
-    prefix: str = "credits:"
-    stream: str = "CREDITS"
-    subject: str = "credits"
-    bucket: str = ""
-    token: Annotated[str, Field(repr=False)] = ""
-    creds: Annotated[str, Field(repr=False)] = ""
-    nkey: Annotated[str, Field(repr=False)] = ""
-    ca: str = ""
-    client_certificate: str = ""
-    sentinel_username: str = ""
-    sentinel_password: Annotated[str, Field(repr=False)] = ""
-
-    def given(self) -> dict[str, Any]:
-        """Return the options that were set; which of them the feed has, it says itself."""
-        own = {"feed", "user_id_type", "sweep_seconds"}
-        return {name: getattr(self, name) for name in self.model_fields_set - own}
-
-
 class HistorySettings(_Section):
     """How long each step of each total is kept; 0 days is not at all."""
 
     days: Annotated[int, Field(ge=0, le=3650)] = 0
+    """how long each step of each total is kept, in days of 24 hours; 0 keeps none"""
 
 
 class LogSettings(_Section):
     """How much is logged, and in which form; `auto` is console on a terminal and json elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """`debug` tells of every batch; `warning` of what is tried again"""
     format: Literal["auto", "console", "json"] = "auto"
-
-
-class EventSettings(_Section):
-    """When a sink that asks for it is told of more than a new total; 0 is off, and thresholds themselves count."""
-
-    low_credits: Credits = Decimal(0)
-    recovered_credits: Credits = Decimal(0)  # 0: whatever is above low_credits
-    expiring_soon_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0.0
-
-    @property
-    def low_told(self) -> Decimal | None:
-        """What totals say as `low_credits`; None where no threshold is set."""
-        return self.low_credits if self.low_credits or self.recovered_credits else None
-
-    @property
-    def policy(self) -> str:
-        """As recompute takes them; with a threshold also that totals tell it, which those of an older daemon do not."""
-        if self.low_told is None:
-            return self.model_dump_json()
-        return json.dumps({**self.model_dump(mode="json"), "tells_level": True}, separators=(",", ":"))
-
-    @model_validator(mode="after")
-    def _recovers_above_low(self) -> EventSettings:
-        if 0 < self.recovered_credits <= self.low_credits:
-            raise ValueError(
-                f"recovered_credits {self.recovered_credits} must be above low_credits {self.low_credits}, "
-                "or 0 for anything above it"
-            )
-        return self
+    """`console` on a terminal and `json` elsewhere, or one of the two"""
 
 
 with warnings.catch_warnings():
@@ -184,17 +88,28 @@ with warnings.catch_warnings():
         """Which of the installations in the database: the schema all of it stands in."""
 
         schema: SchemaName = DEFAULT_SCHEMA  # type: ignore[assignment]
+        """the name of the installation, and of the schema all of it stands in:
+        [several](deploy.md#several-kinds-several-tables) may live in one database. Small letters, digits and
+        `_`, at most 45, no word of SQL"""
 
 
 class DatabaseSettings(InstallationSettings):
     """Which database, as whom, by which way, and how patient with who holds it."""
 
-    dsn: Dsn = ""  # empty: libpq's own variables and service file
-    listen_dsn: Dsn = ""  # empty: the same as dsn
+    dsn: Dsn = ""
+    """where PostgreSQL is: a libpq string or URL; empty means libpq's own variables and service file"""
+    listen_dsn: Dsn = ""
+    """a direct connection where `dsn` goes through a transaction pooler, for [what needs
+    one](deploy.md#through-a-pooler): leading, the doorbell, `install` …; empty: the same as `dsn`"""
     role: ColumnOrNone = ""
+    """the restricted role that `install` grants what the daemon needs; also `install --role`"""
     reader: ColumnOrNone = ""
+    """the role of signed-in users (`authenticated`), which `install` lets read their own balance and history; also
+    `install --reader`"""
     lock_timeout_seconds: Seconds = 0.2
+    """how long `install` may hold up the application with one try for a lock"""
     lock_wait_seconds: Seconds = 60.0
+    """how long it goes on trying; also how long `install` waits for another one, and `forget` for what it erases"""
 
     @property
     def direct_dsn(self) -> str:
@@ -211,11 +126,19 @@ class PaceSettings(_Section):
     """When and how much at once, and how long an end may take."""
 
     wakeup: Literal["doorbell", "poll"] = "doorbell"
+    """`doorbell`: writers ring while the daemon sleeps. `poll`: they never do, `PREPARE TRANSACTION` stays
+    possible, and an idle database [may sleep](deploy.md#managed-servers) between two polls"""
     poll_seconds: Seconds = 0.25
+    """how often to look with `wakeup = "poll"`, or while the bell does not come through; with the former, whatever
+    looks now and then looks no more often"""
     busy_poll_seconds: Seconds = 0.005
+    """how often to look at least, while changes come too fast for ringing"""
     max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    """the most changes, or users, that one step recomputes"""
     sweep_hours: Annotated[float, Field(ge=0, le=8760, allow_inf_nan=False)] = 1.0
+    """the pause between two [sweeps](operations.md#the-sweep), in hours; 0: none"""
     shutdown_seconds: Seconds = 10.0
+    """how long an ending daemon lets what is stored arrive"""
 
     @property
     def quiet_seconds(self) -> float:
@@ -227,8 +150,12 @@ class RuleSettings(_Section):
     """What a total says beside its sum, and what becomes of a plan that is empty."""
 
     can_buy: Literal["no_active_subscription", "no_credits", "always"] = "no_active_subscription"
+    """when `canBuy` is true, [see below](#the-rules-behind-a-total)"""
     expire_empty: Literal["on", "dry_run", "off"] = "on"
+    """whether used-up packs get the expired status, see there"""
     expire_empty_after_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 0.0
+    """how long they stand before, without any change of their user's; who waits already waits as long as it was, or run
+    `creditsd backfill`"""
 
 
 class Settings(RuleSettings, PaceSettings, DatabaseSettings):
@@ -236,6 +163,8 @@ class Settings(RuleSettings, PaceSettings, DatabaseSettings):
 
     source: SourceSettings = SourceSettings()
     sinks: list[SinkSettings] = []
+    """whom to tell: `name`, `url`, `mode`, and the sink's own [options](sinks.md); the name defaults to the URL's
+    scheme"""
     history: HistorySettings = HistorySettings()
     events: EventSettings = EventSettings()
     http: HttpSettings = HttpSettings()

@@ -22,7 +22,8 @@ from rich.console import Console
 
 from creditsd.config import log
 from creditsd.config.http_settings import HttpSettings
-from creditsd.config.settings import LogSettings, Settings, SourceSettings
+from creditsd.config.settings import LogSettings, Settings
+from creditsd.config.source_settings import SourceSettings
 from creditsd.daemon.app import Daemon
 from creditsd.demo.board import Board
 from creditsd.demo.commits import Commits

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from creditsd.config.settings import SourceSettings
+from creditsd.config.source_settings import SourceSettings
 from creditsd.domain.errors import ConfigError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row

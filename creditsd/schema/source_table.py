@@ -10,7 +10,8 @@ from typing import NoReturn
 
 from psycopg import sql
 
-from creditsd.config.settings import Settings, SourceSettings
+from creditsd.config.settings import Settings
+from creditsd.config.source_settings import SourceSettings
 from creditsd.domain.errors import ConfigError, SchemaError
 from creditsd.domain.user_id import LONGEST_BYTES
 from creditsd.postgres import sql_files

@@ -12,7 +12,8 @@ import pytest
 import uvloop
 
 from creditsd.brokers.connection_loss import loss_named
-from creditsd.config.settings import ServeSettings, SinkSettings
+from creditsd.config.serve_settings import ServeSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.gateway import sources

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from creditsd.config.settings import ServeSettings, SinkSettings
+from creditsd.config.serve_settings import ServeSettings
+from creditsd.config.settings import SinkSettings
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.gateway.sources import BrokerSource, make, version_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from creditsd.config.settings import ServeSettings
+from creditsd.config.serve_settings import ServeSettings
 from creditsd.domain.errors import ConfigError, SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.gateway.sources import BrokerSource, make, version_of

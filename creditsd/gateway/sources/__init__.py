@@ -14,7 +14,7 @@ from creditsd.domain.total import encode
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from creditsd.config.settings import ServeSettings
+    from creditsd.config.serve_settings import ServeSettings
 
 NAME = "serve.feed"
 """What it is called where something is wrong with it."""
