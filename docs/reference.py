@@ -1,4 +1,4 @@
-"""Write the tables of settings into docs/configuration.md: what each is called, starts as, may be, and means, as the code has it.
+"""Write the tables of settings into docs/configuration.md: what each is called, starts as, may be, and means.
 
 `make docs` runs it, and `tests/unit/test_reference.py` fails where the page differs. A table stands between
 `<!-- settings: Section … -->`, which names the classes it is made of, and `<!-- /settings -->`.
