@@ -29,7 +29,7 @@ _WRONG_SETTINGS = (
 # What most often is behind it, where the words tell: a pattern, and the hint.
 _HINTS = {
     r'Peer authentication failed for user "(.+?)"': r"this socket lets in the account \1 alone: "
-    r"`runuser -u \1 -- creditsd ...`, or host=localhost and a password in CREDITSD_DSN",
+    r"`runuser -u \1 -- creditsd ...` with CREDITSD_DSN set, or take host=localhost and a password",
     "no password supplied": "CREDITSD_DSN takes one, or ~/.pgpass",
     r'role ".+?" does not exist': "name another user in CREDITSD_DSN, e.g. the owner of the table",
 }

@@ -111,7 +111,10 @@ async def test_a_wrong_password_and_a_replica(own_postgres: Callable[..., Postgr
     for parts, said in (
         ({"password": "geheim"}, "password authentication failed"),
         ({"password": ""}, "no password supplied: CREDITSD_DSN takes one, or ~/.pgpass"),
-        ({"host": socket}, "this socket lets in the account app alone: `runuser -u app -- creditsd ...`"),
+        (
+            {"host": socket},
+            "this socket lets in the account app alone: `runuser -u app -- creditsd ...` with CREDITSD_DSN set",
+        ),
     ):
         dsn = make_conninfo(primary.dsn(), user="app", **parts)
         done = await creditsd("install", env=environment(CREDITSD_DSN=dsn, PGPASSFILE="/nonexistent"))
