@@ -104,7 +104,7 @@ def _allowed(field: FieldInfo) -> str:
         return "`true`, `false`"
     if kind in (int, float, Decimal):
         return ("a whole number, " if kind is int else "") + _range(field)
-    return "text, not empty" if _bound(field, "min_length") else "text"
+    return "not empty" if _bound(field, "min_length") else ""
 
 
 def _range(field: FieldInfo) -> str:

@@ -34,7 +34,7 @@ def test_every_setting_says_what_it_means() -> None:
         "| `events.low_credits` | `0` | 0 or more | ",
         '| `source.active_statuses` | `["active"]` | a list, not empty | ',
         "| `http.metrics_public` | `true` | `true`, `false` | ",
-        '| `source.columns.user_id` | `"user_id"` | text, not empty | uuid, text or bigint |',
+        '| `source.columns.user_id` | `"user_id"` | not empty | uuid, text or bigint |',
     ],
 )
 def test_a_row_has_the_default_and_the_bounds_of_its_setting(row: str) -> None:
