@@ -1,7 +1,8 @@
-"""Write the tables of settings into docs/configuration.md: what each is called, starts as, may be, and means.
+"""Write the tables of settings and of sinks' options into the pages: default, bounds and meaning.
 
-`make docs` runs it, and `tests/unit/test_reference.py` fails where the page differs. A table stands between
-`<!-- settings: Section … -->`, which names the classes it is made of, and `<!-- /settings -->`.
+`make docs` runs it, and `tests/unit/test_reference.py` fails where a page differs. A table stands between
+`<!-- settings: Section … -->`, which names the classes it is made of, and `<!-- /settings -->`; of a sink's options,
+between `<!-- options: scheme -->` and `<!-- /options -->`.
 """
 
 from __future__ import annotations
@@ -13,41 +14,64 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from pkgutil import iter_modules
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from creditsd import sinks
 from creditsd.config.settings import Settings
 
-PAGE = Path(__file__).parent / "configuration.md"
-_TABLE = re.compile(r"(<!-- settings: ([\w ]+) -->\n)(.*?)(<!-- /settings -->)", re.DOTALL)
+PAGES = tuple(Path(__file__).parent / name for name in ("configuration.md", "sinks.md"))
+_TABLE = re.compile(r"(<!-- (settings|options): ([\w ]+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+
+
+class Section(NamedTuple):
+    """The settings that one class itself names."""
+
+    prefix: str  # what their keys begin with
+    cls: type[BaseModel]
 
 
 def written(page: str) -> str:
-    """Return a page with its tables as the code has them. Raises KeyError for a class that is no section."""
-    known = sections()
-    return _TABLE.sub(lambda found: found[1] + "\n".join(_table(found[2].split(), known)) + "\n\n" + found[4], page)
+    """Return a page with its tables as the code has them. Raises KeyError for a name that is not known."""
+    known = {"settings": sections(), "options": options()}
+    return _TABLE.sub(
+        lambda found: found[1] + "\n".join(_table(known[found[2]], found[3].split())) + "\n\n" + found[5], page
+    )
 
 
 def named(page: str) -> list[str]:
-    """Return the classes whose settings a page lists."""
-    return [name for _, names, _, _ in _TABLE.findall(page) for name in names.split()]
+    """Return the sections and sinks whose settings a page lists."""
+    return [name for _, _, names, _, _ in _TABLE.findall(page) for name in names.split()]
 
 
-def sections() -> dict[str, tuple[str, type[BaseModel]]]:
-    """Return every class of settings that has a field of its own, by name: what its keys begin with, and the class."""
-    return {cls.__name__: (prefix, cls) for prefix, cls in _below(Settings, "")}
+def sections() -> dict[str, list[Section]]:
+    """Return every class of settings that has some of its own, by name."""
+    return {each.cls.__name__: [each] for each in _below(Settings, "")}
 
 
-def _below(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
-    for cls in reversed(section.__mro__):
-        if issubclass(cls, BaseModel) and any(_settings(cls)):
-            yield prefix, cls
+def options() -> dict[str, list[Section]]:
+    """Return of every sink that has options the classes they stand in, its own first."""
+    modules = {each.name: import_module(f"{sinks.__name__}.{each.name}") for each in iter_modules(sinks.__path__)}
+    found = {name: _classes(module.Options) for name, module in modules.items() if hasattr(module, "Options")}
+    return {name: [Section("", cls) for cls in classes] for name, classes in found.items() if classes}
+
+
+def _below(section: type[BaseModel], prefix: str) -> Iterator[Section]:
+    for cls in _classes(section):
+        yield Section(prefix, cls)
     for name, field in section.model_fields.items():
         if (inner := _section_of(field)) is not None:
             yield from _below(inner, f"{prefix}{name}.")
+
+
+def _classes(section: type[BaseModel]) -> list[type[BaseModel]]:
+    return [cls for cls in section.__mro__ if issubclass(cls, BaseModel) and any(_settings(cls))]
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -56,18 +80,17 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _settings(cls: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """Yield the settings that a class itself names, without those of its bases and those that are sections."""
     own = inspect.get_annotations(cls)
     return ((name, field) for name, field in cls.model_fields.items() if name in own and _section_of(field) is None)
 
 
-def _table(names: list[str], known: Mapping[str, tuple[str, type[BaseModel]]]) -> Iterator[str]:
+def _table(known: Mapping[str, list[Section]], names: list[str]) -> Iterator[str]:
     yield "| key | default | may be | meaning |"
     yield "|---|---|---|---|"
-    for prefix, cls in (known[name] for name in names):
+    for prefix, cls in (section for name in names for section in known[name]):
         meanings = _docstrings(inspect.getsourcefile(cls) or "", cls.__name__)
         for name, field in _settings(cls):
-            cells = (f"`{prefix}{name}`", f"`{_toml(field.default)}`", _allowed(field), meanings.get(name, ""))
+            cells = (f"`{prefix}{name}`", _default(field), _allowed(field), meanings.get(name, ""))
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -90,38 +113,50 @@ def _docstrings(file: str, cls: str) -> dict[str, str]:
     }
 
 
+def _default(field: FieldInfo) -> str:
+    return "" if field.default is None else f"`{_toml(field.default)}`"
+
+
 def _toml(value: Any) -> str:
     return format(value, "f") if isinstance(value, Decimal) else json.dumps(value)
 
 
 def _allowed(field: FieldInfo) -> str:
-    kind = field.annotation
+    kind, bounds = _kind(field)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{_toml(each)}`" for each in get_args(kind))
     if get_origin(kind) is list:
-        return "a list, not empty" if _bound(field, "min_length") else "a list"
+        return "a list, not empty" if "min_length" in bounds else "a list"
     if kind is bool:
         return "`true`, `false`"
     if kind in (int, float, Decimal):
-        return ("a whole number, " if kind is int else "") + _range(field)
-    return "not empty" if _bound(field, "min_length") else ""
+        return ("a whole number, " if kind is int else "") + _range(bounds)
+    return "not empty" if "min_length" in bounds else ""
 
 
-def _range(field: FieldInfo) -> str:
-    above, least, most = (_bound(field, name) for name in ("gt", "ge", "le"))
-    lower = f"above {_figure(above)}" if above is not None else _figure(least)
-    if most is None:
-        return f"{lower} or more"
-    return f"{lower}, to {_figure(most)}" if above is not None else f"{lower} to {_figure(most)}"
+def _kind(field: FieldInfo) -> tuple[Any, dict[str, Any]]:
+    """Return a setting's type, without None, and what bounds it."""
+    kind, told = field.annotation, [*field.metadata]
+    if get_origin(kind) in (Union, UnionType):
+        (kind,) = (each for each in get_args(kind) if each is not NoneType)
+    if get_origin(kind) is Annotated:
+        kind, *more = get_args(kind)
+        told += more
+    names = ("gt", "ge", "le", "min_length")
+    return kind, {name: getattr(each, name) for each in told for name in names if getattr(each, name, None) is not None}
+
+
+def _range(bounds: Mapping[str, Any]) -> str:
+    least = f"above {_figure(bounds['gt'])}" if "gt" in bounds else _figure(bounds["ge"])
+    if "le" in bounds:
+        return f"{least}{',' if 'gt' in bounds else ''} to {_figure(bounds['le'])}"
+    return least if "gt" in bounds else f"{least} or more"
 
 
 def _figure(number: Any) -> str:
     return f"{number:,}".replace(",", " ")
 
 
-def _bound(field: FieldInfo, name: str) -> Any:
-    return next((getattr(each, name) for each in field.metadata if hasattr(each, name)), None)
-
-
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -56,10 +56,15 @@ class RedisOptions(BaseModel, extra="forbid"):
     """What can be set beside the url."""
 
     timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
+    """for each answer"""
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
+    """to connect and log in"""
     ca: str = ""
+    """with `rediss`: the certificate, in PEM, that signed the server's, instead of the system's"""
     sentinel_username: str = ""
+    """of the sentinels themselves; the url's login is the server's"""
     sentinel_password: str = ""
+    """the same"""
 
 
 @dataclass(frozen=True, slots=True)

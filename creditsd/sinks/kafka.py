@@ -69,13 +69,21 @@ class Options(BaseModel, extra="forbid"):
     """What can be set beside the url."""
 
     topic: str = Field(default="credits", pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    """the topic, which is not made by us"""
     idempotence: bool = True
+    """whether the producer asks for it; a broker without it needs `false`"""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """with `sasl` in the scheme"""
     compression: Literal["none", "gzip"] = "none"
+    """of batches"""
     max_request_bytes: PositiveInt = 1_048_576
+    """a larger total is refused"""
     ca: str = ""
+    """with `ssl`: the certificate, in PEM, that signed the brokers', instead of the system's"""
     client_certificate: FilePath | None = None
+    """the path of a PEM file with our certificate and its key"""
     timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
+    """for a whole batch"""
 
 
 class KafkaSink:

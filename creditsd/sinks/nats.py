@@ -31,7 +31,9 @@ class Options(broker.NatsOptions):
     """What can be set beside the url."""
 
     max_msgs_per_subject: PositiveInt = 1
+    """how many totals of a user to keep; of a bucket, its history (64 at most)"""
     replicas: int = Field(default=1, ge=1, le=5)
+    """of the stream or bucket that is made"""
 
 
 class NatsSink:

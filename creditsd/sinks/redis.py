@@ -49,9 +49,13 @@ class Options(broker.RedisOptions):
     """What can be set beside the url."""
 
     prefix: str = "credits:"
+    """begins both key and channel"""
     ttl_seconds: PositiveInt | None = None
+    """lets keys expire"""
     stream: str = ""
+    """a stream that gets each stored total too (field `total`); it may hold a total twice"""
     stream_maxlen: PositiveInt = 10_000
+    """its bound in entries, kept approximately"""
 
 
 class RedisSink:

@@ -11,15 +11,25 @@ class NatsOptions(BaseModel, extra="forbid"):
     """What can be set beside the url."""
 
     stream: str = Field(default="CREDITS", pattern=r"^[^\s.*>/\\]+$")
+    """the stream's name"""
     subject: str = Field(default="credits", pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$")
+    """what begins each subject"""
     bucket: str = Field(default="", pattern=r"^[A-Za-z0-9_-]*$")
+    """a key-value bucket in place of the stream"""
     token: str = ""
+    """how to log in, where the url does not say: a token"""
     creds: str = ""
+    """or a `.creds` file, so mostly as `creds_file`"""
     nkey: str = ""
+    """or the seed of an nkey"""
     ca: str = ""
+    """with TLS: the certificate, in PEM, that signed the server's, instead of the system's"""
     client_certificate: FilePath | None = None
+    """the path of a PEM file with our certificate and its key"""
     timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
+    """for each answer"""
     connect_timeout_seconds: PositiveFloat = Field(default=5.0, allow_inf_nan=False)
+    """to connect and log in"""
 
     @model_validator(mode="after")
     def _one_place_and_one_login(self) -> NatsOptions:
