@@ -48,6 +48,7 @@ _MENDS = (
     (("Redis Cluster cannot be connected",), "none of its nodes can be reached: is it up, and is the address right?"),
     (("CERTIFICATE_VERIFY_FAILED",), "its certificate is not trusted: set ca_file to what signed it"),
     (("NoPermissionError", "NOPERM", "ACL failure", "user executing the script"), "its user lacks rights: {rights}"),
+    (("Error 111 ", "Error 61 ", "Connection refused"), "connection refused: is it up, and is the address right?"),
     (("WRONGTYPE",), "the key named by the option stream holds another type: choose another name"),
 )
 

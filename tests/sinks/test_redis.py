@@ -239,6 +239,14 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time(sink_valkey: Va
                 await sink.held("u1")
 
 
+async def test_a_port_where_nobody_listens_is_told_once() -> None:
+    port = free_port()
+    refused = f"^sink cache: 127.0.0.1:{port}: connection refused: is it up, and is the address right\\?$"
+    with pytest.raises(SinkUnavailable, match=refused):
+        async with opened(f"redis://127.0.0.1:{port}"):
+            pass
+
+
 async def test_what_is_no_redis_is_told() -> None:
     async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
