@@ -24,7 +24,7 @@ import creditsd_client
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-OURS = {"creditsd", "creditsd_client", "tests", "bench"}
+OURS = {"creditsd", "creditsd_client", "tests", "bench", "docs"}
 
 DAEMON = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CLIENT = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())
@@ -133,6 +133,7 @@ DECLARED = {
     "clients/python/creditsd_client": CLIENT["project"]["dependencies"],
     "tests": [*WANTED["dev"]],
     "bench": [*WANTED["dev"], *WANTED["bench"], *GROUPS["pg-sse"]],
+    "docs": [*WANTED["dev"]],
 }
 
 
