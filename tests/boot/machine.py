@@ -14,8 +14,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 SUITE = os.environ.get("BOOT_SUITE", "bookworm")
 PLACE = ROOT / "build" / "boot"
-PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,postgresql,redis-server,adduser"
-"""What a server has that is set up with as little as possible; of libnss-systemd, for one, nothing."""
+PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,postgresql,redis-server,adduser,prometheus,curl"
+"""What a server has that is set up with as little as possible, and watched; of libnss-systemd, for one, nothing."""
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -33,12 +33,13 @@ def missing() -> str:
 def made() -> Path:
     """Return the root of a minimal Debian, made where it is not there yet: that takes the network, and minutes."""
     root = PLACE / SUITE
-    if not (root / "complete").exists():
+    complete = root / "complete"
+    if not complete.exists() or complete.read_text() != PACKAGES:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        (root / "complete").touch()
+        complete.write_text(PACKAGES)
     return root
 
 

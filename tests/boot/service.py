@@ -141,6 +141,13 @@ def recipe_of_package() -> list[str]:
     return str(block).splitlines()
 
 
+def recipe_of_monitoring() -> list[str]:
+    """The lines of docs/alerts.md that have Prometheus watch it."""
+    text = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- boot: prometheus -->\n```sh\n(.*?)```", text, re.DOTALL)
+    return str(block).splitlines()
+
+
 def recipe_of_unit() -> list[str]:
     """The lines of the unit's head that install it."""
     head = Path(ROOT, "systemd", "creditsd.service").read_text(encoding="utf-8").partition("[Unit]")[0]

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from tests.boot.machine import Machine
-from tests.boot.service import PATIENCE_SECONDS, SETTINGS, WRITES, Service, recipe_of_package
+from tests.boot.service import (
+    PATIENCE_SECONDS,
+    SETTINGS,
+    WRITES,
+    Service,
+    recipe_of_monitoring,
+    recipe_of_package,
+)
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.boot
@@ -43,6 +51,26 @@ async def test_the_recipe_of_the_docs_works_line_by_line_and_nothing_starts_befo
     machine.run("creditsd healthcheck")
     await service.until_right()
     assert machine.run("stat -c '%U:%G %a' /etc/creditsd/creditsd.toml") == "root:creditsd 640"
+
+
+async def test_prometheus_watches_it_as_the_docs_say_line_by_line(service: Service) -> None:
+    machine = service.machine
+    *lines, asked = recipe_of_monitoring()
+    for line in lines:
+        if line.startswith("apt-get install"):
+            for name in line.split()[2:]:
+                assert machine.run(f"dpkg-query -W -f '${{Status}}' {name}") == "install ok installed"
+            continue
+        machine.run(f"cd /usr/share/doc/creditsd/examples\n{line}")
+
+    async def answered() -> list[Any]:
+        said = machine.try_run(asked).stdout
+        found = json.loads(said)["data"]["result"] if said.startswith("{") else []  # no JSON while it starts
+        return [each["value"][1] for each in found]
+
+    assert await eventually(answered, bool, PATIENCE_SECONDS) == ["1"]
+    rules = json.loads(machine.run("curl -s http://127.0.0.1:9090/api/v1/rules"))["data"]["groups"]
+    assert len([rule for group in rules for rule in group["rules"]]) > 10
 
 
 async def test_its_commands_are_there_with_completion_and_a_page_of_the_manual(service: Service) -> None:
