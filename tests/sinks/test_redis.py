@@ -73,7 +73,8 @@ async def test_versions_one_apart_are_told_apart_at_the_edge_of_a_json_number(si
 
 
 async def test_two_daemons_at_once_leave_the_higher_version(sink_valkey: Valkey) -> None:
-    async with opened(sink_valkey.url) as one, opened(sink_valkey.url) as other:
+    patient = {"timeout_seconds": 60, "connect_timeout_seconds": 60}  # they are many at once, on a slow machine too
+    async with opened(sink_valkey.url, **patient) as one, opened(sink_valkey.url, **patient) as other:
         async with asyncio.TaskGroup() as group:
             for step in range(200):
                 sink = one if step % 2 else other
