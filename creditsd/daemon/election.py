@@ -116,7 +116,7 @@ class Election:
                         raise
                     if time.monotonic() - began > self._timings.steady_seconds:
                         backoff.begin_anew()
-                    await self._recover(error, backoff)
+                    await self._recover(await self._explained(error), backoff)
         finally:
             self.idle.set()
 
@@ -141,6 +141,8 @@ class Election:
             self._seen(installation.user_id_type)
             vacancy = Vacancy(session)
             if await self._gain(session, vacancy):
+                if self._state.now == "standby":  # for long, maybe: a newer creditsd may have installed meanwhile
+                    await schema.usable(session, self._settings)
                 async with self._opened(session) as leadership:
                     await self._lead(leadership)
                 await vacancy.announce()
@@ -221,6 +223,17 @@ class Election:
         log.info("daemon.session_ended", reason=reason, next_try_seconds=round(seconds, 2))
         self._state.rest(seconds)
         await self._wait(seconds)
+
+    async def _explained(self, error: CreditsdError) -> CreditsdError:
+        """Return what is wrong with the schema, where a statement that failed knows only what it has not found."""
+        if not isinstance(error, SchemaError):
+            return error
+        try:
+            async with connected(self._settings.direct_dsn, purpose="leader", schema=self._settings.schema) as session:
+                await schema.usable(session, self._settings)
+        except CreditsdError as found:
+            return found if isinstance(found, SchemaError) else error
+        return error
 
     async def _recover(self, error: CreditsdError, backoff: Backoff) -> None:
         """Say why we do not lead, and wait as long as it takes to be worth another try."""

@@ -53,6 +53,16 @@ class Line:
         """Wait until everyone is told the truth."""
         await until_true(self.dsn, self.valkey, seconds)
 
+    @asynccontextmanager
+    async def holding(self, query: str) -> AsyncIterator[None]:
+        """Be in the middle of a transaction of the application's for as long as a block lasts."""
+        async with (
+            await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection,
+            connection.transaction(),
+        ):
+            await connection.execute(query.encode())
+            yield
+
     async def run(self, query: str) -> list[tuple[object, ...]]:
         """Run a query and return its rows."""
         return await asyncio.to_thread(self._run, query)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -12,6 +13,8 @@ from typing import Self
 from uuid import UUID
 
 import psycopg
+
+from tests.conftest import eventually
 
 # Weighted as applications write: mostly spending, now and then everything else. A user who has no row is left alone.
 STATEMENTS = (
@@ -68,42 +71,62 @@ def fill(dsn: str, users: int) -> None:
 
 @dataclass(slots=True)
 class Load:
-    """Clients that write without a pause from the beginning of the block to its end."""
+    """Clients that write without a pause from the beginning of the block to its end.
+
+    With users of their own each they never wait for one another: whatever fails, and each wait, is somebody else's.
+    """
 
     dsn: str
     users: int
     clients: int = 4
     pause_seconds: float = 0.0
     asynchronous: bool = False
+    users_of_their_own: bool = False
     written: int = 0
     interrupted: int = 0
+    failures: list[str] = field(default_factory=list)
+    longest_seconds: float = 0.0
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._write(random.Random(seed))) for seed in range(self.clients)]
+        self._tasks = [asyncio.create_task(self._write(number)) for number in range(self.clients)]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending.set()
+        self.end()
         await asyncio.gather(*self._tasks)
+
+    def end(self) -> None:
+        """Let each client write no more after what it is at."""
+        self._ending.set()
 
     async def count(self) -> int:
         """How many transactions have been committed so far."""
         return self.written
 
-    async def _write(self, dice: random.Random) -> None:
+    async def until_written(self, more: int) -> None:
+        """Wait until so many more transactions have been committed."""
+        goal = self.written + more
+        await eventually(self.count, lambda count: count >= goal)
+
+    async def _write(self, client: int) -> None:
+        dice = random.Random(client)
+        users = range(1 + client, self.users + 1, self.clients) if self.users_of_their_own else range(1, self.users + 1)
         while not self._ending.is_set():
             try:
                 async with self._connected() as connection:
                     while not self._ending.is_set():
-                        await self._transaction(connection, dice)
+                        began = time.monotonic()
+                        await self._transaction(connection, dice, users)
+                        self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
                         self.written += 1
                         await asyncio.sleep(self.pause_seconds)
-            except (psycopg.Error, psycopg.Rollback):  # the latter leaves the block where it could not be rolled back
+            except (psycopg.Error, psycopg.Rollback) as error:  # the latter leaves a block that could not be rolled back
                 self.interrupted += 1
+                self.failures.append(repr(error))
                 await asyncio.sleep(0.05)
 
     @contextlib.asynccontextmanager
@@ -116,24 +139,28 @@ class Load:
         finally:
             await connection.close()
 
-    async def _transaction(self, connection: psycopg.AsyncConnection[tuple[object, ...]], dice: random.Random) -> None:
+    async def _transaction(
+        self, connection: psycopg.AsyncConnection[tuple[object, ...]], dice: random.Random, users: range
+    ) -> None:
         """Write one statement, or several with a savepoint that is rolled back. A deadlock is one of the faults."""
         shape = dice.random()
         if shape < 0.8:
-            await self._statement(connection, dice)
+            await self._statement(connection, dice, users)
             return
         async with connection.transaction():
-            await self._statement(connection, dice)
+            await self._statement(connection, dice, users)
             async with connection.transaction(force_rollback=True):
-                await self._statement(connection, dice)
+                await self._statement(connection, dice, users)
             if shape > 0.95:
                 raise psycopg.Rollback
 
-    async def _statement(self, connection: psycopg.AsyncConnection[tuple[object, ...]], dice: random.Random) -> None:
+    async def _statement(
+        self, connection: psycopg.AsyncConnection[tuple[object, ...]], dice: random.Random, users: range
+    ) -> None:
         (statement,) = dice.choices([text for _, text in STATEMENTS], [weight for weight, _ in STATEMENTS])
         values = {
-            "one": user(dice.randint(1, self.users)),
-            "other": user(dice.randint(1, self.users)),
+            "one": user(dice.choice(users)),
+            "other": user(dice.choice(users)),
             "amount": dice.randint(0, 300),
         }
         await connection.execute(statement.encode(), values)
