@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -9,6 +11,8 @@ from psycopg import sql
 
 from creditsd.domain.errors import CreditsdError
 from creditsd.postgres import sql_files
+
+RECORD = Path(__file__).parents[1] / "golden" / "migrations.sha256"
 
 
 @pytest.fixture
@@ -130,3 +134,17 @@ def test_what_is_filled_in_is_never_read_for_the_name(folder: Path) -> None:
     for cached in (sql_files._text, sql_files._named):
         cached.cache_clear()
     assert filled == "SELECT other.amount(\"creditsd.x\") WHERE kind = 'creditsd' OR creditsd.f(kind)"
+
+
+def test_no_migration_on_record_is_edited() -> None:
+    # Whoever has it applied would never get what was edited into it.
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((sql_files._folder() / "migrations").glob("*.sql"))
+    }
+    recorded = dict(reversed(line.split("  ")) for line in RECORD.read_text().splitlines())
+    assert {name: found.get(name) for name in recorded} == recorded
+    if os.environ.get("CREDITSD_WRITE_GOLDEN"):
+        RECORD.write_text("".join(f"{digest}  {name}\n" for name, digest in found.items()))
+    else:
+        assert found == recorded, "a new one is put on record by CREDITSD_WRITE_GOLDEN=1 make test ARGS='-k on_record'"
