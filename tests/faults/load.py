@@ -124,7 +124,10 @@ class Load:
                         self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
                         self.written += 1
                         await asyncio.sleep(self.pause_seconds)
-            except (psycopg.Error, psycopg.Rollback) as error:  # the latter leaves a block that could not be rolled back
+            except (
+                psycopg.Error,
+                psycopg.Rollback,
+            ) as error:  # the latter where none could be rolled back
                 self.interrupted += 1
                 self.failures.append(repr(error))
                 await asyncio.sleep(0.05)

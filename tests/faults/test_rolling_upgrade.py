@@ -73,9 +73,7 @@ async def test_an_older_leader_leads_on_beside_a_newer_schema_until_a_newer_daem
         assert witness.backwards == []
 
 
-async def test_an_older_standby_takes_nothing_over_where_the_schema_is_newer(
-    line: Line, newer: AnotherVersion
-) -> None:
+async def test_an_older_standby_takes_nothing_over_where_the_schema_is_newer(line: Line, newer: AnotherVersion) -> None:
     async with line.daemon() as first:
         await first.until_ready()
         async with line.daemon() as older:
@@ -99,7 +97,7 @@ async def test_an_older_leader_steps_down_with_one_line_where_the_newer_schema_l
     line: Line, newer: AnotherVersion
 ) -> None:
     number = newer.add_migration(COLUMN)
-    newer.replace("sql/functions/drain.sql", "history_days integer\n)", "history_days integer,\n    of_the_next integer\n)")
+    newer.replace("sql/functions/drain.sql", "history_days integer\n)", "history_days integer,\n    more integer\n)")
     newer.replace("sql/queries/drained.sql", "%(history_days)s::integer\n", "%(history_days)s::integer, 0\n")
     async with line.leading() as older:
         async with line.load(clients=2) as load:

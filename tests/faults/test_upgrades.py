@@ -22,8 +22,8 @@ from tests.integration.running import running
 RELEASED = sorted((Path(__file__).parents[1] / "golden" / "installed").glob("*.sql.xz"))
 USERS = 60
 
-# What a daemon of then has left: everyone has been told something, which is not the truth any more. Columns that the schema
-# of then lacks are left out.
+# What a daemon of then has left: everyone has been told something, which is not the truth any more. Columns that the
+# schema of then lacks are left out.
 LEFT = """
 INSERT INTO creditsd.balances (
     user_id, version, updated_at, credits, membership_status, plan_type, can_buy, has_ever_had_subscription, cause

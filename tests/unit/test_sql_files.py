@@ -142,7 +142,7 @@ def test_no_migration_on_record_is_edited() -> None:
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted((sql_files._folder() / "migrations").glob("*.sql"))
     }
-    recorded = dict(reversed(line.split("  ")) for line in RECORD.read_text().splitlines())
+    recorded = {name: digest for digest, name in (line.split("  ") for line in RECORD.read_text().splitlines())}
     assert {name: found.get(name) for name in recorded} == recorded
     if os.environ.get("CREDITSD_WRITE_GOLDEN"):
         RECORD.write_text("".join(f"{digest}  {name}\n" for name, digest in found.items()))
