@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -179,14 +179,17 @@ async def _same_table(connection: Connection, source: SourceTable) -> None:
 
 
 async def _migrate(connection: Connection, source: SourceTable, installed: Installation | None) -> list[str]:
-    done = []
-    for number, name in sql_files.migrations():
-        if installed is None or number > installed.migration:
-            # What is there has the type it was made with; what comes is retyped with it, if need be.
-            kind = {} if installed is None else _user_id_fragments(installed)
-            await connection.execute(source.filled(name, **kind).encode())
-            done.append(f"applied {name.removeprefix('migrations/')}")
-    return done
+    new = [name for number, name in sql_files.migrations() if installed is None or number > installed.migration]
+    # What is there has the type it was made with; what comes is retyped with it, if need be.
+    kind = {} if installed is None else _user_id_fragments(installed)
+    await _at_once(connection, [source.filled(name, **kind) for name in new])
+    return [f"applied {name.removeprefix('migrations/')}" for name in new]
+
+
+async def _at_once(connection: Connection, statements: Sequence[str]) -> None:
+    """Run them in one round trip: a migration may lock what triggers write to, and writers wait until we commit."""
+    if statements:
+        await connection.execute("\n".join(statements).encode())
 
 
 def _user_id_fragments(installed: Installation) -> dict[str, sql.Composable]:
@@ -249,10 +252,8 @@ async def _replace(connection: Connection, source: SourceTable, settings: Settin
     await connection.execute(sql.SQL("DROP TYPE IF EXISTS {}").format(sql.Identifier(settings.schema, "total")))
     if retyped:
         await connection.execute(source.filled("retype/tables").encode())
-    for statement in installation.repeatable(source, settings):
-        await connection.execute(statement.encode())
-    if retyped:
-        await connection.execute(source.filled("retype/policies").encode())
+    made = installation.repeatable(source, settings)
+    await _at_once(connection, [*made, source.filled("retype/policies")] if retyped else made)
 
 
 async def _drop_functions(connection: Connection) -> None:
