@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from creditsd.domain.total import Total
+from creditsd.postgres import sql_files
 from creditsd.schema import install as schema
 from tests.conftest import Database, eventually
 from tests.faults.load import Load, fill
@@ -81,7 +82,7 @@ async def upgraded_under_load(database: Database, number: str) -> None:
 
 
 def next_after(number: str) -> str:
-    names = [name.removeprefix("migrations/") for each, name in schema.sql_files.migrations() if each > int(number)]
+    names = [name.removeprefix("migrations/") for each, name in sql_files.migrations() if each > int(number)]
     return names[0]
 
 
