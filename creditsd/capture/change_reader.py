@@ -7,21 +7,26 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+from psycopg import errors
+
 from creditsd.config.command import of_installation
 from creditsd.config.policy import written
-from creditsd.domain.errors import SchemaError
+from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.batches import Batch, attempted, recomputed
-from creditsd.postgres.connections import Connection, flushed, row
+from creditsd.postgres.connections import Connection, flushed, row, rows
 from creditsd.postgres.session import schema_of
+
+log = structlog.get_logger()
 
 FEW = 4  # changes, as creditsd.drain_few has it: with more, setting everything up once is cheaper
 _LONGEST_DETOUR = 64
 _NEVER = "infinity"
 
-# What a page hands on to the next of its pass: where both read on, and the newest version from before the pass.
-_NEW_PASS = {"upto": None, "xid": None, "user_id": None, "version": None}
+# What a page hands on to the next of its pass: the snapshot that all of them read, and the number of the next one.
+_NEW_PASS = {"upto": None, "pass_page": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,9 @@ class Resumption:
 class ChangeReader:
     """The reader. Its cursor is a snapshot: everything visible in it has been recomputed.
 
-    A pass reads what is visible now and was not then, page by page in the order (xid, user_id); when it is through,
-    what was visible now becomes the cursor. The cursor is saved now and then: reading twice is harmless.
+    A pass reads what is visible now and was not then; when it is through, what was visible now becomes the cursor. One
+    of many pages lists its users first, on the connection, so that each is recomputed once. The cursor is saved now
+    and then: reading twice is harmless.
     """
 
     def __init__(self, connection: Connection, policy: Mapping[str, str]) -> None:
@@ -83,7 +89,7 @@ class ChangeReader:
         return Resumption(**said)
 
     async def drain(self, max_changes: int) -> Batch:
-        """Read and recompute the next page, at most max_changes changes.
+        """Read the next changes and recompute their users, at most max_changes of them.
 
         The page says `full` when more of this pass waits, `changes` and `users` read, `resyncing` (a cause or None) and
         `due_seconds` until time changes a total (None for never).
@@ -93,20 +99,36 @@ class ChangeReader:
             self._take(found.page)
             return found
         parameters = {"snapshot": self._snapshot, "max_changes": max_changes, **self._pass, **self._policy}
-        found = await recomputed(self._connection, sql_files.sql("queries/drained"), parameters)
+        try:
+            found = await recomputed(self._connection, sql_files.sql("queries/drained"), parameters)
+        except DatabaseUnavailable as error:
+            if not isinstance(error.__cause__, errors.ConfigurationLimitExceeded):
+                raise
+            return await self._look_at_everyone(max_changes, str(error))
         if found.page["changes"] > FEW:
             self._until_few = max(self._until_few, 1)
+        was_listed = self._pass["upto"] is not None
         self._take(found.page)
+        if was_listed and self._pass["upto"] is None:
+            await rows(self._connection, sql_files.sql("queries/pass_ended"))
         return found
 
     def _take(self, page: Mapping[str, Any]) -> None:
         """Go on after a page."""
         self._unsaved = self._unsaved or page["changes"] > 0
-        if page["full"]:
-            self._pass = {"upto": page["snapshot"], **{key: page[key] for key in ("xid", "user_id", "version")}}
+        if page["pass_page"] is not None:
+            self._pass = {"upto": page["snapshot"], "pass_page": page["pass_page"]}
         else:
             self._snapshot = page["snapshot"]
             self._pass = dict(_NEW_PASS)
+
+    async def _look_at_everyone(self, max_changes: int, reason: str) -> Batch:
+        """Have everyone recomputed, where the server has not the room that the list of a long pass takes."""
+        found = await row(self._connection, sql_files.sql("queries/pass_given_up"))
+        assert found is not None
+        log.warning("balances.recomputing_everyone", reason=reason)
+        self._snapshot, self._unsaved, self._pass = found[0], True, dict(_NEW_PASS)
+        return await self.drain(max_changes)
 
     async def _drain_few(self) -> Batch | None:
         """Drain the short way; None where it is not the place, and nothing was done."""
@@ -130,6 +152,7 @@ class ChangeReader:
         page = {
             "snapshot": snapshot,
             "full": False,
+            "pass_page": None,
             "changes": changes,
             "users": users,
             "resyncing": None,

@@ -1,12 +1,11 @@
 -- One batch in one call, in five steps: read the next changes after a snapshot, heed what asks for everyone, recompute whom somebody
--- asked for, recompute those who changed, return the position. `running` below is a transaction that was in progress in the old snapshot;
--- all of those are older than every new one, so the order (xid, user_id) is one over both parts, and a page can end anywhere in it.
+-- asked for, recompute those who changed, return the position. Where there is more to read than a page, a pass of many pages begins: a cursor
+-- lists its users, each once, a page a row, and outlives this transaction. A page is fetched by its number, because a failed call
+-- does not set a cursor back: repeated, it passes nobody by.
 CREATE FUNCTION creditsd.drain(
     since pg_snapshot,
     upto pg_snapshot,
-    after_xid xid8,
-    after_user {user_id_type},
-    pass_version bigint,
+    pass_page integer,
     max_changes integer,
     can_buy_policy text,
     expire_empty text,
@@ -29,85 +28,62 @@ AS $function$
 DECLARE
     target pg_snapshot := coalesce(upto, pg_current_snapshot());
     first_new xid8 := pg_snapshot_xmax(since);
-    room integer := max_changes;
-    next_xid xid8 := after_xid;
-    next_user {user_id_type} := after_user;
-    users {user_id_type}[] := ARRAY[]::{user_id_type}[];
-    found_users {user_id_type}[];
+    ended xid8[] := ARRAY[]::xid8[];
+    users {user_id_type}[];
+    changes integer;
+    listed refcursor := 'pass_users';
+    has_more boolean := false;
     repaired {user_id_type}[] := ARRAY[]::{user_id_type}[];
-    running xid8;
     resync text;
     resyncing text;
     has_repairs boolean;
 BEGIN
-    -- 1. Read: those that were in progress then and are visible now, which come before every newer one;
-    IF pg_snapshot_xmin(since) < first_new THEN
-        FOR running IN
-            SELECT x
-            FROM pg_snapshot_xip(since) AS x
-            WHERE after_xid IS NULL OR x >= after_xid
-            ORDER BY x
-        LOOP
-            EXIT WHEN room <= 0;
-            CONTINUE WHEN NOT pg_visible_in_snapshot(running, target);
-            IF running = after_xid THEN
-                found_users := ARRAY(
-                    SELECT c.user_id
-                    FROM creditsd.changes AS c
-                    WHERE c.xid = running
-                    AND c.user_id > after_user
-                    ORDER BY c.user_id
-                    LIMIT room
-                );
-            ELSE
-                found_users := ARRAY(
-                    SELECT c.user_id
-                    FROM creditsd.changes AS c
-                    WHERE c.xid = running
-                    ORDER BY c.user_id
-                    LIMIT room
-                );
-            END IF;
-            IF cardinality(found_users) > 0 THEN
-                room := room - cardinality(found_users);
-                users := users || found_users;
-                next_xid := running;
-                next_user := found_users[cardinality(found_users)];
-            END IF;
-        END LOOP;
-    END IF;
-    -- and those that began since.
-    IF room > 0 THEN
-        IF next_xid IS NULL OR next_xid < first_new THEN
-            SELECT array_agg(n.user_id), (array_agg(n.xid))[count(*)::integer]
-            INTO found_users, running
-            FROM (
-                SELECT c.xid, c.user_id
-                FROM creditsd.changes AS c
-                WHERE c.xid >= first_new
-                AND c.xid < pg_snapshot_xmax(target)
-                AND pg_visible_in_snapshot(c.xid, target)
-                ORDER BY c.xid, c.user_id
-                LIMIT room
-            ) AS n;
-        ELSE
-            SELECT array_agg(n.user_id), (array_agg(n.xid))[count(*)::integer]
-            INTO found_users, running
-            FROM (
-                SELECT c.xid, c.user_id
-                FROM creditsd.changes AS c
-                WHERE (c.xid, c.user_id) > (next_xid, next_user)
-                AND c.xid < pg_snapshot_xmax(target)
-                AND pg_visible_in_snapshot(c.xid, target)
-                ORDER BY c.xid, c.user_id
-                LIMIT room
-            ) AS n;
+    -- 1. Read: those that began since, and those of transactions that were in progress then and have ended;
+    IF upto IS NULL THEN
+        users := ARRAY(
+            SELECT c.user_id
+            FROM creditsd.changes AS c
+            WHERE c.xid >= first_new
+            AND c.xid < pg_snapshot_xmax(target)
+            AND pg_visible_in_snapshot(c.xid, target)
+            ORDER BY c.xid, c.user_id
+            LIMIT max_changes
+        );
+        IF pg_snapshot_xmin(since) < first_new THEN
+            ended := ARRAY(SELECT x FROM pg_snapshot_xip(since) AS x WHERE pg_visible_in_snapshot(x, target));
+            users := users || ARRAY(SELECT c.user_id FROM creditsd.changes AS c WHERE c.xid = ANY (ended) LIMIT max_changes);
         END IF;
-        IF cardinality(found_users) > 0 THEN
-            room := room - cardinality(found_users);
-            users := users || found_users;
-            next_xid := running;
-            next_user := found_users[cardinality(found_users)];
+        changes := cardinality(users);
+    END IF;
+    -- where they fill a page, list whom all of them concern, and begin with the first of those.
+    IF upto IS NULL AND changes >= max_changes THEN
+        IF EXISTS (SELECT FROM pg_cursors AS k WHERE k.name = 'pass_users') THEN
+            CLOSE listed;
+        END IF;
+        EXECUTE format(
+            'DECLARE pass_users SCROLL CURSOR WITH HOLD FOR
+            SELECT array_agg(n.user_id ORDER BY n.user_id), sum(n.changes)
+            FROM (
+                SELECT m.user_id, count(*) AS changes, (row_number() OVER (ORDER BY m.user_id) - 1) / %s AS page
+                FROM (
+                    SELECT c.user_id FROM creditsd.changes AS c WHERE c.xid = ANY (%L::xid8[])
+                    UNION ALL
+                    SELECT c.user_id FROM creditsd.changes AS c WHERE c.xid >= %L AND c.xid < %L AND pg_visible_in_snapshot(c.xid, %L)
+                ) AS m
+                GROUP BY m.user_id
+            ) AS n
+            GROUP BY n.page
+            ORDER BY n.page',
+            max_changes, ended, first_new, pg_snapshot_xmax(target), target
+        );
+        pass_page := 1;
+    END IF;
+    IF pass_page IS NOT NULL THEN
+        FETCH ABSOLUTE pass_page FROM listed INTO users, changes;
+        MOVE NEXT FROM listed;
+        has_more := FOUND;
+        IF upto IS NULL AND NOT has_more THEN
+            CLOSE listed;
         END IF;
     END IF;
     -- 2. Heed what asks for everyone.
@@ -129,11 +105,6 @@ BEGIN
         DELETE FROM creditsd.resyncs AS s
         WHERE pg_visible_in_snapshot(s.xid, target);
     END IF;
-    IF room <= 0 AND upto IS NULL THEN
-        -- A pass of many pages begins. Nobody stores a total now: the lock is ours until the end.
-        PERFORM pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073);
-        pass_version := coalesce((SELECT b.version FROM creditsd.balances AS b ORDER BY b.version DESC LIMIT 1), 0);
-    END IF;
     -- 3. Recompute whom somebody asked to be told again: by the leader, in the order of versions, so that no publisher passes them by.
     IF has_repairs THEN
         WITH taken AS (
@@ -150,16 +121,7 @@ BEGIN
     END IF;
     -- 4. Recompute those who changed.
     IF cardinality(users) > 0 THEN
-        IF upto IS NOT NULL THEN
-            -- Who was stored since the pass began was summed up by a later look than the one that shows these changes.
-            users := ARRAY(
-                SELECT DISTINCT u
-                FROM unnest(users) AS u
-                WHERE u <> ALL (repaired)
-                AND NOT EXISTS (SELECT FROM creditsd.balances AS b WHERE b.user_id = u AND b.version > pass_version)
-                ORDER BY u
-            );
-        ELSIF cardinality(users) > 1 OR has_repairs THEN
+        IF cardinality(users) > 1 OR has_repairs THEN
             users := ARRAY(
                 SELECT DISTINCT u
                 FROM unnest(users) AS u
@@ -174,11 +136,9 @@ BEGIN
     -- 5. Say where the next page begins.
     page := jsonb_build_object(
         'snapshot', target,
-        'full', room <= 0 OR cardinality(repaired) >= max_changes,
-        'xid', next_xid,
-        'user_id', next_user,
-        'version', pass_version,
-        'changes', max_changes - room,
+        'full', has_more OR cardinality(repaired) >= max_changes,
+        'pass_page', CASE WHEN has_more THEN pass_page + 1 END,
+        'changes', changes,
         'users', cardinality(users),
         'resyncing', resyncing,
         'due_seconds', creditsd.due_seconds(),
@@ -190,4 +150,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.drain IS
-'Reads up to max_changes changes that are visible in upto (now, where null) and not in since, after a position; recomputes their users, but for whom the same pass has stored (with a version above pass_version), and those in repairs. Rows: the totals that changed, then one with the page.';
+'Reads the changes that are visible now and not in since, and recomputes their users, and those in repairs. Where there are max_changes or more, lists their users, recomputes the first max_changes of them, and the next ones in later calls, with upto and pass_page as the call before returned them. Rows: the totals that changed, then one with the page.';

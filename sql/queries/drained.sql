@@ -3,6 +3,6 @@ SELECT
     page,
     {total_columns}
 FROM creditsd.drain(
-    %(snapshot)s::text::pg_snapshot, %(upto)s::text::pg_snapshot, %(xid)s::text::xid8, %(user_id)s::text::creditsd.user_id,
-    %(version)s::bigint, %(max_changes)s, %(can_buy)s, %(expire_empty)s, %(empty_seconds)s::double precision, %(events)s::jsonb, %(history_days)s::integer
+    %(snapshot)s::text::pg_snapshot, %(upto)s::text::pg_snapshot, %(pass_page)s::integer, %(max_changes)s, %(can_buy)s,
+    %(expire_empty)s, %(empty_seconds)s::double precision, %(events)s::jsonb, %(history_days)s::integer
 )

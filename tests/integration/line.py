@@ -106,7 +106,7 @@ class Line:
                 found += resynced.totals
             elif page["due_seconds"] is not None and page["due_seconds"] <= 0:
                 found += (await self.recomputer.recompute_due(max_users)).totals
-            elif anew and page["changes"] == 0:
+            elif anew and page["changes"] == 0 and not page["full"]:
                 return found
         raise AssertionError("there is no end to it")
 

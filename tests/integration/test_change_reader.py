@@ -275,16 +275,14 @@ async def test_a_large_transaction_is_read_in_pages(application: Session, line: 
             "%%", "%"
         )
     )
-    pages, published = 0, 0
-    full = True
-    while full:
-        found = await line.change_reader.drain(3000)
-        full = found.page["full"]
-        assert found.page["changes"] <= 3000
-        pages, published = pages + 1, published + len(found.totals)
-    # A page ends between two users, so whoever stands more than once in the transaction is read once.
-    assert pages <= 7
-    assert published == 5000
+    pages = [await line.change_reader.drain(3000)]
+    while pages[-1].page["full"]:
+        pages.append(await line.change_reader.drain(3000))
+    # Whoever stands more than once in the transaction is listed once.
+    assert [(each.page["changes"], each.page["users"], len(each.totals)) for each in pages] == [
+        (12_000, 3000, 3000),
+        (8000, 2000, 2000),
+    ]
     assert await stored(line) == await truth(application)
 
 
@@ -307,14 +305,31 @@ async def test_who_changed_in_many_transactions_is_summed_up_once_a_pass(
     for _ in range(4):
         for number in range(3):
             await application.execute(ADD, [user(number), 1])
-    pages = [await line.change_reader.drain(3)]
+    pages = [await line.change_reader.drain(2)]
     await application.execute(ADD, [user(1), 1])  # the pass does not show this one
     while pages[-1].page["full"]:
-        pages.append(await line.change_reader.drain(3))
-    assert [each.page["changes"] for each in pages] == [3, 3, 3, 3, 0]
-    assert [each.page["users"] for each in pages] == [3, 0, 0, 0, 0]
-    (left,) = (await line.change_reader.drain(3)).totals
+        pages.append(await line.change_reader.drain(2))
+    assert [each.page["changes"] for each in pages] == [8, 4]
+    assert [each.page["users"] for each in pages] == [2, 1]
+    (left,) = (await line.change_reader.drain(2)).totals
     assert (left.user_id, int(left.credits)) == (user(1), 5)
+    assert await stored(line) == await truth(application)
+
+
+async def test_where_the_server_has_no_room_for_the_list_everyone_is_looked_at(
+    application: Session, line: Line
+) -> None:
+    await line.connection.execute("SET work_mem = '64kB'")
+    await line.connection.execute("SET temp_file_limit = '256kB'")
+    await application.execute(
+        "INSERT INTO user_credits (user_id, credits, status) "
+        "SELECT lpad(to_hex(n), 32, '0')::uuid, 1, 'active' FROM generate_series(1, 10000) AS n"
+    )
+    found = await line.change_reader.drain(2000)
+    assert (found.page["resyncing"], found.page["changes"]) == ("too many changes to list", 0)
+    await line.connection.execute("RESET temp_file_limit")
+    await application.execute(ADD, [USER, 1])
+    assert len(await line.settle()) == 10_000
     assert await stored(line) == await truth(application)
 
 
@@ -327,6 +342,21 @@ async def test_a_cursor_that_is_saved_amid_a_pass_loses_nothing(application: Ses
     async with Line.opened(settings) as line:
         await line.settle()
         assert await stored(line) == await truth(application)
+
+
+async def test_a_pass_that_is_begun_anew_on_the_same_connection_lists_its_users_anew(
+    application: Session, line: Line
+) -> None:
+    await line.change_reader.save()
+    for number in range(6):
+        await application.execute(ADD, [user(number), 1])
+    assert (await line.change_reader.drain(2)).page["full"]
+    await application.execute(ADD, [user(0), 1])
+    await line.change_reader.resume()
+    await line.settle(2)
+    assert await stored(line) == await truth(application)
+    cursor = await line.connection.execute("SELECT name FROM pg_cursors")
+    assert await cursor.fetchall() == []  # and leaves no list
 
 
 @pytest.mark.parametrize("isolation", list(IsolationLevel))

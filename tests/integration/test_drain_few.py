@@ -86,7 +86,7 @@ to_jsonb(total) - ARRAY['version', 'updated_at', 'empty_since', 'events', 'reche
 GENERAL = f"""
 SELECT page, {TOTAL}
 FROM creditsd.drain(
-    %(since)s::pg_snapshot, NULL, NULL, NULL, NULL, 2000, %(can_buy)s, %(expire_empty)s, %(seconds)s::float8,
+    %(since)s::pg_snapshot, NULL, NULL, 2000, %(can_buy)s, %(expire_empty)s, %(seconds)s::float8,
     %(events)s::jsonb, 0
 )
 """

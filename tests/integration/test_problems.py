@@ -60,6 +60,24 @@ async def test_whose_rows_cannot_be_summed_is_set_aside_and_named_and_nobody_els
         assert database.run(PROBLEMS) == []
 
 
+@pytest.mark.parametrize("bad", [2, 5, 7])
+async def test_a_page_of_a_long_pass_that_is_tried_again_passes_nobody_by(database: Database, bad: int) -> None:
+    database.run(REFERENCE_TABLE)
+    database.run("ALTER TABLE user_credits ALTER credits TYPE numeric")
+    async with Line.settled(await installed(database)) as line:
+        for number in range(1, 8):
+            database.run(ADD, [user(number), number, "subscription"])
+        for _ in range(2):
+            database.run(ADD, [user(bad), HUGE, "subscription"])
+        pages = [await line.change_reader.drain(3)]
+        while pages[-1].page["full"]:
+            pages.append(await line.change_reader.drain(3))
+        told = {total.user_id: int(total.credits) for page in pages for total in page.totals}
+        assert told == {user(number): number for number in range(1, 8) if number != bad}
+        assert [page.page["users"] for page in pages] == [3, 3, 1]
+        assert database.run(PROBLEMS) == [(user(bad), "not summed")]
+
+
 @pytest.mark.parametrize("indexed", [True, False])
 async def test_a_resync_and_a_time_that_has_come_pass_by_whoever_cannot_be_summed(
     database: Database, indexed: bool

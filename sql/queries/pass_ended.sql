@@ -1,0 +1,2 @@
+-- Frees what the list of a pass takes.
+CLOSE pass_users
