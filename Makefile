@@ -28,7 +28,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq
 LOCKED = $(PIP) --require-hashes --requirement $(LOCKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit boot bench client docs deb lint format lock clean
+.PHONY: help venv demo test unit soak boot bench client docs deb lint format lock clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test: $(STAMP) $(NODE_STAMPS) ## run the tests; ARGS='-k doorbell' for some
 
 unit: $(STAMP) ## run the tests that start nothing; VENV=build/py312 PYTHON=python3.12 for another Python beside
 	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit $(ARGS)
+
+soak: $(STAMP) ## break it at random under load, from a seed; ARGS='--minutes 60 --seed 7'
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 boot: $(STAMP) ## boot a Debian, install the package and the unit, and break them; as root, BOOT_SUITE=trixie for another one
 	@$(BIN)/python -m pytest -m boot tests/boot $(ARGS)

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, for the faults a network has: cut, frozen, restored, reset."""
+"""A TCP proxy in front of a server, for the faults a network has: cut, frozen, slow, restored, reset, truncated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class Proxy:
     """Forward 127.0.0.1:`port` to a server until told to misbehave. The port stays the same throughout.
 
     With `reset_after_bytes` each connection is reset once its client has sent so many, whatever it is in the middle of,
-    as a load balancer does before a server that died.
+    as a load balancer does before a server that died. With `truncate_after_bytes` it ends in order once the server has
+    sent so many. Whatever is forwarded waits for `delay_seconds` first, either way.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -25,6 +26,8 @@ class Proxy:
         self._flowing.set()
         self.state: State = "open"
         self.reset_after_bytes: int | None = None
+        self.truncate_after_bytes: int | None = None
+        self.delay_seconds = 0.0
         self.host, self.port = "127.0.0.1", 0
         self.accepted = 0
 
@@ -109,7 +112,14 @@ class Proxy:
         sent = 0
         while data := await source.read(65536):
             await self._flowing.wait()
+            if self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
             sent += len(data)
+            if client is None and self.truncate_after_bytes is not None and sent > self.truncate_after_bytes:
+                target.write(data[: len(data) - (sent - self.truncate_after_bytes)])
+                await target.drain()
+                target.close()
+                raise ConnectionAbortedError
             if client is not None and self.reset_after_bytes is not None and sent > self.reset_after_bytes:
                 _reset(client)
                 raise ConnectionResetError

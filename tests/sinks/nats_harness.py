@@ -40,6 +40,11 @@ class NatsServer:
         login = f"app:{quote(self.password, safe='')}@" if self.password else ""
         return f"nats://{login}127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         lines = [f"listen: 127.0.0.1:{self.port}", self._configuration]
         if self._jetstream:

@@ -1,0 +1,66 @@
+"""Break it at random, from a seed: `make soak ARGS='--minutes 60'`, or `python -m tests.faults.soak --seed 7`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.faults.soak import report
+from tests.faults.soak.campaign import Campaign
+from tests.faults.soak.schedule import KINDS
+
+BUILD = Path(__file__).parents[3] / "build" / "soak"
+
+
+def main() -> None:
+    options = arguments()
+    if options.list:
+        sys.stdout.write("\n".join(KINDS) + "\n")
+        return
+    seconds = options.seconds or options.minutes * 60
+    only = [name for name in KINDS if any(part in name for part in options.only)] if options.only else ()
+    directory = BUILD / time.strftime("%Y%m%d-%H%M%S")
+    campaign = Campaign(
+        options.seed, seconds, directory, options.world_seconds, only=only, said=_said, command=_command()
+    )
+    asyncio.run(campaign.run())
+    report.sheet(campaign).show(Console(width=120))
+    _said(report.summary(campaign))
+    if options.write:
+        report.write(campaign, options.write)
+    raise SystemExit(any(outcome.anomalies for outcome in campaign.outcomes))
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long in all")
+    parser.add_argument("--seconds", type=float, help="the same in seconds")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of worlds, faults and writes; the same seed, the same again"
+    )
+    parser.add_argument("--world-seconds", type=float, default=300.0, help="how long in each world")
+    parser.add_argument("--only", action="append", help="kinds of fault whose name has this in it; may be repeated")
+    parser.add_argument("--list", action="store_true", help="print the kinds of fault there are")
+    parser.add_argument("--write", type=Path, help="write the table into this page, between its markers")
+    return parser.parse_args()
+
+
+def _command() -> str:
+    """What was said on the command line, without where it is written."""
+    return re.sub(r" ?--write[ =]\S+", "", " ".join(sys.argv[1:]))
+
+
+def _said(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

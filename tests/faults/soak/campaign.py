@@ -1,0 +1,147 @@
+"""Lets one fault after the other happen to a world, under load, with everyone told the truth in between."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.soak import world as worlds
+from tests.faults.soak.checker import Checker
+from tests.faults.soak.schedule import Turn, turns
+from tests.faults.soak.world import Shape, World
+
+READY_SECONDS = 60.0
+LONGEST_FAULT_SECONDS = 180.0
+# A request that is held on its way may be overtaken by the one that repeats it, and by newer ones.
+HOLDS_REQUESTS = ("way to webhooks frozen", "way to webhooks slow", "stopped", "hang")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one turn of so many faults came to: seconds from the end of its faults until everyone was told the truth, and anomalies."""
+
+    name: str
+    faults: int
+    world: str
+    number: int
+    seconds: float
+    recovery_seconds: float
+    anomalies: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Campaign:
+    """Worlds one after the other, of all shapes, for so long in all."""
+
+    seed: int
+    seconds: float
+    directory: Path
+    world_seconds: float = 300.0
+    only: Collection[str] = ()
+    faults_a_world: int = 1_000_000
+    shapes: Collection[Shape] = ()
+    said: Callable[[str], None] = print
+    outcomes: list[Outcome] = field(default_factory=list)
+    command: str = ""
+    spent_seconds: float = 0.0
+    written: int = 0
+    excused: int = 0
+    serialization: int = 0
+    told: int = 0
+
+    async def run(self) -> None:
+        """Open one world after the other until the time is over."""
+        begun = time.monotonic()
+        ends = begun + self.seconds
+        for number, shape in enumerate(self._shapes()):
+            if time.monotonic() > ends:
+                break
+            until = min(ends, time.monotonic() + self.world_seconds)
+            await self._in_a_world(f"{self.seed}:{number}", shape, until)
+        self.spent_seconds = time.monotonic() - begun
+
+    def _shapes(self) -> Iterator[Shape]:
+        drawn = list(self.shapes) or worlds.draw(self.seed)
+        if self.shapes:
+            yield from drawn
+            return
+        while True:
+            yield from drawn
+
+    async def _in_a_world(self, seed: str, shape: Shape, until: float) -> None:
+        directory = self.directory / seed.replace(":", "-")
+        directory.mkdir(parents=True, exist_ok=True)
+        self.said(f"world {seed}: {shape}")
+        async with worlds.opened(shape, seed, directory) as world:
+            checker = Checker(world)
+            await checker.begin()
+            failed = await self._settle(world, checker, "beginning", seed, 0, held_up=False)
+            drawn = turns(seed, shape, self.only)
+            count = 0
+            while not failed and count < self.faults_a_world and time.monotonic() < until:
+                turn = next(drawn)
+                count += len(turn.faults)
+                failed = await self._take(world, checker, turn)
+            application = world.application
+            self.written += application.written.total()
+            self.excused += application.excused
+            self.serialization += application.serialization
+            self.told += sum(consumer.messages for consumer in (*world.consumers, world.cache.heard))
+        if not failed:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _take(self, world: World, checker: Checker, turn: Turn) -> bool:
+        """Let it happen while the application writes; tell whether the world is lost for further ones."""
+        dice = random.Random(turn.seed)
+        world.application.go()
+        begun = time.monotonic()
+        await asyncio.sleep(dice.uniform(0.1, 0.6))
+        try:
+            async with asyncio.timeout(LONGEST_FAULT_SECONDS), asyncio.TaskGroup() as group:
+                for number, fault in enumerate(turn.faults):
+                    group.create_task(_as_coroutine(fault.happen(world, random.Random(f"{turn.seed}:{number}"))))
+        except (TimeoutError, ExceptionGroup) as error:
+            causes = getattr(error, "exceptions", (error,))
+            world.application.failures.append(f"the fault itself failed: {[repr(each) for each in causes]}")
+        held_up = any(word in turn.name for word in HOLDS_REQUESTS)
+        return await self._settle(world, checker, turn.name, turn.seed, time.monotonic() - begun, held_up=held_up)
+
+    async def _settle(
+        self, world: World, checker: Checker, name: str, seed: str, seconds: float, *, held_up: bool
+    ) -> bool:
+        """Have the application pause until everyone is told the truth, and judge; tell whether that never came."""
+        ended, number = time.monotonic(), int(seed.rpartition(":")[2]) if seconds else 0
+        await world.application.pause()
+        _, wrong = await checker.recovery()
+        recovery = time.monotonic() - ended
+        anomalies = [f"never told the truth: {text}" for text in wrong[:10]]
+        anomalies += (await checker.anomalies(held_up=held_up)) if not wrong else _all_failures(world)
+        if not wrong and not await world.crew.until_ready(READY_SECONDS):
+            anomalies.append(f"not ready though everyone is told the truth: {await _unready(world)}")
+        outcome = Outcome(
+            name, name.count(" with ") + bool(number), str(world.shape), number, seconds, recovery, tuple(anomalies)
+        )
+        self.outcomes.append(outcome)
+        mark = "" if not anomalies else "  ANOMALY"
+        self.said(f"{seed:>12}  {name}: {seconds:.1f} s, right again after {recovery:.2f} s{mark}")
+        for text in anomalies[:20]:
+            self.said(f"              ! {text}")
+        return bool(wrong)
+
+
+def _all_failures(world: World) -> list[str]:
+    """What is known of a world that never came right."""
+    return [*world.application.failures, *(text for member in world.crew.members for text in member.complaints())]
+
+
+async def _unready(world: World) -> list[object]:
+    return [(await member.running.ask("/readyz")) for member in world.crew.members if member.daemon is not None]
+
+
+async def _as_coroutine(happening: object) -> None:
+    await happening  # type: ignore[misc]

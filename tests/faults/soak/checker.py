@@ -1,0 +1,107 @@
+"""Compares what everyone was told with the truth, at calm and for all the time before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import nats.errors
+import psycopg
+import redis.exceptions
+
+from tests.conftest import settled
+from tests.faults.soak.heard import Heard
+from tests.faults.soak.ledger import SLACK_SECONDS, Reading, read
+from tests.faults.soak.rule import NOTHING, State, state
+from tests.faults.soak.world import World
+
+LONGEST_RECOVERY_SECONDS = 120.0
+ON_ITS_WAY_SECONDS = 15.0
+EVERY = ("events", "steps")
+
+STEPS = "SELECT user_id::text, version FROM creditsd.history WHERE version > {since}"
+
+
+@dataclass(slots=True)
+class Checker:
+    """Judges one world, calm after calm."""
+
+    world: World
+    _since: int = 0
+    _reading: Reading = field(default_factory=dict)
+
+    async def begin(self) -> None:
+        """Put down how everyone is before the first write."""
+        async with self.world.connected("checker") as connection:
+            self.world.ledger.begin_anew(await read(connection))
+
+    async def recovery(self) -> tuple[float, list[str]]:
+        """Wait until everyone is told the truth; return the seconds, and who is not where they never are."""
+        begun = time.monotonic()
+        wrong = await settled(self._wrong, lambda found: not found or self.world.crew.lost(), LONGEST_RECOVERY_SECONDS)
+        return time.monotonic() - begun, wrong
+
+    async def anomalies(self, *, held_up: bool) -> list[str]:
+        """Judge all that was told since the last time, and begin anew from here.
+
+        `held_up`: requests of webhooks may have been on their way for so long that they were overtaken.
+        """
+        now = max((entry.at for entry in self._reading.values()), default=time.time()) + SLACK_SECONDS
+        ledger = self.world.ledger
+        found = []
+        for consumer in (*self.world.consumers, self.world.cache.heard):
+            never = consumer.never_true(lambda user: ledger.states(user, now))
+            found += [f"{consumer.name}: {text}" for text in never]
+            if not (held_up and consumer.name in ("hook", "steps")):
+                found += [
+                    f"{consumer.name}: {user} was told version {version} after {higher}"
+                    for user, higher, version in consumer.late
+                ]
+        found += await self._steps_missed()
+        found += self.world.application.failures
+        self.world.application.failures.clear()
+        for member in self.world.crew.members:
+            found += member.complaints()
+        judged = {user: document["version"] for user, document in self.world.cache.keys.newest.items()}
+        for consumer in (*self.world.consumers, self.world.cache.heard):
+            consumer.begin_anew(judged)
+        ledger.begin_anew(self._reading)
+        return found
+
+    async def _wrong(self) -> list[str]:
+        """Name whoever believes something else than the truth, or that nobody can be asked."""
+        try:
+            await self.world.catch_up()
+            async with self.world.connected("checker") as connection:
+                self._reading = await read(connection)
+        except (psycopg.Error, redis.exceptions.RedisError, nats.errors.Error, OSError) as error:
+            return [f"cannot be compared: {type(error).__name__}: {error}"]
+        true = {user: state(entry.rows, entry.at) for user, entry in self._reading.items()}
+        return [text for consumer in self.world.consumers for text in _differences(consumer, true)]
+
+    async def _steps_missed(self) -> list[str]:
+        """Name each step of the history that somebody who asked for every step was not told in time."""
+        rows = await self.world.run(STEPS.format(since=self._since))
+        self._since = max((version for _, version in rows), default=self._since)
+
+        async def missed() -> list[str]:
+            await self.world.stream.catch_up()
+            return [
+                f"{consumer.name}: {user} was never told version {version}, a step of the history"
+                for consumer in self.world.consumers
+                if consumer.name in EVERY
+                for user, version in rows
+                if version not in consumer.versions.get(user, ())
+            ]
+
+        return await settled(missed, lambda found: not found, ON_ITS_WAY_SECONDS)
+
+
+def _differences(consumer: Heard, true: Mapping[str, State]) -> list[str]:
+    held = consumer.holds()
+    return [
+        f"{consumer.name}: {user} is told {held.get(user)}, and has {true.get(user, NOTHING)}"
+        for user in held.keys() | true.keys()
+        if held.get(user, NOTHING) != true.get(user, NOTHING)
+    ]

@@ -1,0 +1,68 @@
+"""The table of a soak, for a terminal and for the documentation."""
+
+from __future__ import annotations
+
+import platform
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.sheet import Sheet
+from tests.faults.soak.campaign import Campaign, Outcome
+from tests.faults.soak.schedule import KINDS
+
+MARKS = re.compile(r"(<!-- soak -->\n).*?(<!-- end of soak -->)", re.DOTALL)
+OVERLAPPING = "two of them at once"
+
+
+def sheet(campaign: Campaign) -> Sheet:
+    """A row for each kind of fault that happened."""
+    by_name: defaultdict[str, list[Outcome]] = defaultdict(list)
+    for outcome in campaign.outcomes:
+        by_name[outcome.name if outcome.name in KINDS or outcome.faults < 2 else OVERLAPPING].append(outcome)
+    order = [name for name in (*KINDS, OVERLAPPING) if name in by_name]
+    return Sheet(
+        "seconds from a fault's end until everyone is told the truth",
+        ("fault", "times", "p50, s", "longest, s", "anomalies"),
+        [_row(name, by_name[name]) for name in order],
+    )
+
+
+def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+    seconds = [outcome.recovery_seconds for outcome in outcomes]
+    mend = f", then `{KINDS[name].mend}`" if name in KINDS and KINDS[name].mend else ""
+    return [
+        name + mend,
+        str(len(outcomes)),
+        f"{statistics.median(seconds):.2f}",
+        f"{max(seconds):.1f}",
+        str(sum(bool(outcome.anomalies) for outcome in outcomes)),
+    ]
+
+
+def summary(campaign: Campaign) -> str:
+    """Say in a paragraph what was run, on what, and what came of it."""
+    outcomes = campaign.outcomes
+    faults = sum(outcome.faults for outcome in outcomes)
+    kinds = {name for outcome in outcomes for name in outcome.name.split(" with ") if name in KINDS}
+    anomalies = sum(bool(outcome.anomalies) for outcome in outcomes)
+    worlds = sum(not outcome.faults for outcome in outcomes)
+    return (
+        f"`make soak ARGS='{campaign.command}'`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}: "
+        f"{campaign.spent_seconds / 60:.0f} minutes, {worlds} worlds, {faults} faults of {len(kinds)} kinds, "
+        f"{campaign.written} transactions of the application, {campaign.told} totals told, **{anomalies} anomalies**. "
+        f"Writes that failed: {campaign.excused} while PostgreSQL or the table was away, {campaign.serialization} for "
+        f"their isolation level, 0 for any other reason."
+    )
+
+
+def write(campaign: Campaign, page: Path) -> None:
+    """Put the summary and the table between the page's markers."""
+    text = page.read_text(encoding="utf-8")
+    if MARKS.search(text) is None:
+        raise SystemExit(f"{page} has no place for it: put <!-- soak --> and <!-- end of soak --> there")
+    made = f"\n{summary(campaign)}\n\n{sheet(campaign).markdown()}\n"
+    page.write_text(MARKS.sub(lambda match: match[1] + made + match[2], text, count=1), encoding="utf-8")
