@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,7 +30,11 @@ def main() -> None:
     campaign = Campaign(
         options.seed, seconds, directory, options.world_seconds, only=only, said=_said, command=_command()
     )
-    asyncio.run(campaign.run())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with what was started
+    try:
+        asyncio.run(campaign.run())
+    except KeyboardInterrupt:
+        _said("ended by a signal: what follows is of what was done")
     report.sheet(campaign).show(Console(width=120))
     _said(report.summary(campaign))
     if options.write:

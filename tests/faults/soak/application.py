@@ -41,8 +41,8 @@ class Application:
     direct_dsn: str
     ledger: Ledger
     seed: str
-    clients: int = 4
-    pause_seconds: float = 0.01
+    clients: int = 3
+    pause_seconds: float = 0.02
     without: frozenset[str] = frozenset()
     written: Counter[str] = field(default_factory=Counter)
     excused: int = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from tests.faults.soak.checker import Checker
 from tests.faults.soak.schedule import Turn, turns
 from tests.faults.soak.world import Shape, World
 
+LONG_SECONDS = 5.0
 READY_SECONDS = 60.0
 LONGEST_FAULT_SECONDS = 180.0
 # A request that is held on its way may be overtaken by the one that repeats it, and by newer ones.
@@ -23,7 +23,7 @@ HOLDS_REQUESTS = ("way to webhooks frozen", "way to webhooks slow", "stopped", "
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one turn of so many faults came to: seconds from the end of its faults until everyone was told the truth, and anomalies."""
+    """What one turn of so many faults came to: seconds from their end until everyone was told the truth, anomalies."""
 
     name: str
     faults: int
@@ -92,8 +92,6 @@ class Campaign:
             self.excused += application.excused
             self.serialization += application.serialization
             self.told += sum(consumer.messages for consumer in (*world.consumers, world.cache.heard))
-        if not failed:
-            shutil.rmtree(directory, ignore_errors=True)
 
     async def _take(self, world: World, checker: Checker, turn: Turn) -> bool:
         """Let it happen while the application writes; tell whether the world is lost for further ones."""
@@ -127,8 +125,9 @@ class Campaign:
             name, name.count(" with ") + bool(number), str(world.shape), number, seconds, recovery, tuple(anomalies)
         )
         self.outcomes.append(outcome)
+        last = f" (last: {', '.join(sorted(checker.last))})" if recovery > LONG_SECONDS else ""
         mark = "" if not anomalies else "  ANOMALY"
-        self.said(f"{seed:>12}  {name}: {seconds:.1f} s, right again after {recovery:.2f} s{mark}")
+        self.said(f"{seed:>12}  {name}: {seconds:.1f} s, right again after {recovery:.2f} s{last}{mark}")
         for text in anomalies[:20]:
             self.said(f"              ! {text}")
         return bool(wrong)

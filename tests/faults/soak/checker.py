@@ -25,9 +25,10 @@ STEPS = "SELECT user_id::text, version FROM creditsd.history WHERE version > {si
 
 @dataclass(slots=True)
 class Checker:
-    """Judges one world, calm after calm."""
+    """Judges one world, calm after calm. `last` names who was wrong when last anybody was."""
 
     world: World
+    last: set[str] = field(default_factory=set)
     _since: int = 0
     _reading: Reading = field(default_factory=dict)
 
@@ -38,7 +39,7 @@ class Checker:
 
     async def recovery(self) -> tuple[float, list[str]]:
         """Wait until everyone is told the truth; return the seconds, and who is not where they never are."""
-        begun = time.monotonic()
+        begun, self.last = time.monotonic(), set()
         wrong = await settled(self._wrong, lambda found: not found or self.world.crew.lost(), LONGEST_RECOVERY_SECONDS)
         return time.monotonic() - begun, wrong
 
@@ -78,7 +79,9 @@ class Checker:
         except (psycopg.Error, redis.exceptions.RedisError, nats.errors.Error, OSError) as error:
             return [f"cannot be compared: {type(error).__name__}: {error}"]
         true = {user: state(entry.rows, entry.at) for user, entry in self._reading.items()}
-        return [text for consumer in self.world.consumers for text in _differences(consumer, true)]
+        wrong = {consumer.name: _differences(consumer, true) for consumer in self.world.consumers}
+        self.last = {name for name, texts in wrong.items() if texts} or self.last
+        return [text for texts in wrong.values() for text in texts]
 
     async def _steps_missed(self) -> list[str]:
         """Name each step of the history that somebody who asked for every step was not told in time."""
