@@ -87,6 +87,9 @@ class Campaign:
                 turn = next(drawn)
                 count += len(turn.faults)
                 failed = await self._take(world, checker, turn)
+            if not failed:
+                await world.creditsd("verify", "--sink", "cache", "--sink", "events")
+                await self._settle(world, checker, "end", seed, 0, held_up=False)
             application = world.application
             self.written += application.written.total()
             self.excused += application.excused

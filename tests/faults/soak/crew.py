@@ -37,6 +37,15 @@ class Member:
         self.daemon = await start(self.directory, env=self.env)
         self.logs.append(self.daemon)
 
+    async def until_loaded(self) -> None:
+        """Wait until it answers, whatever it says: what comes before that is Python's and the machine's."""
+        daemon = self.running
+
+        async def answers() -> bool:
+            return daemon.ended or (await daemon.ask("/livez"))[0] != 0
+
+        await settled(answers)
+
     async def end(self, number: signal.Signals) -> int:
         """End it by a signal, and return how it ended."""
         daemon, self.daemon = self.running, None

@@ -49,7 +49,7 @@ def summary(campaign: Campaign) -> str:
     faults = sum(outcome.faults for outcome in outcomes)
     kinds = {name for outcome in outcomes for name in outcome.name.split(" with ") if name in KINDS}
     anomalies = sum(bool(outcome.anomalies) for outcome in outcomes)
-    worlds = sum(not outcome.faults for outcome in outcomes)
+    worlds = sum(outcome.name == "beginning" for outcome in outcomes)
     return (
         f"`make soak ARGS='{campaign.command}'`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}: "
         f"{campaign.spent_seconds / 60:.0f} minutes, {worlds} worlds, {faults} faults of {len(kinds)} kinds, "

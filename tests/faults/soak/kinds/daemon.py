@@ -12,11 +12,13 @@ from tests.faults.soak.world import Shape, World
 
 
 async def _again(world: World, member: Member, number: signal.Signals) -> None:
-    """End it by a signal, and start another one."""
+    """End it by a signal, and start another one; where nobody stands by, it is over when that one has been loaded."""
     code = await member.end(number)
     if code != (0 if number == signal.SIGTERM else -number):
         world.application.failures.append(f"daemon {member.name} ended with {code} by {number.name}")
     await member.begin()
+    if world.shape.daemons == 1:
+        await member.until_loaded()
 
 
 async def _leader_killed(world: World, dice: random.Random) -> None:
@@ -35,6 +37,7 @@ async def _standby_killed(world: World, _: random.Random) -> None:
 
 async def _all_killed(world: World, _: random.Random) -> None:
     await asyncio.gather(*(_again(world, member, signal.SIGKILL) for member in world.crew.members))
+    await world.crew.members[0].until_loaded()
 
 
 async def _all_away(world: World, dice: random.Random) -> None:
@@ -43,6 +46,7 @@ async def _all_away(world: World, dice: random.Random) -> None:
     await asyncio.sleep(dice.uniform(0.5, 2.0))
     for member in world.crew.members:
         await member.begin()
+    await world.crew.members[0].until_loaded()
 
 
 async def _frozen(member: Member, seconds: float) -> None:
@@ -68,6 +72,7 @@ async def _killed_while_it_starts(world: World, dice: random.Random) -> None:
         await leader.end(signal.SIGKILL)
         await leader.begin()
         await asyncio.sleep(dice.uniform(0.2, 1.5))
+    await leader.until_loaded()
 
 
 async def _reloaded(world: World, _: random.Random) -> None:
