@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import re
 import signal
 import sys
 import time
 from pathlib import Path
 
+import uvloop
 from rich.console import Console
 
 from tests.faults.soak import report
@@ -32,7 +32,7 @@ def main() -> None:
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with what was started
     try:
-        asyncio.run(campaign.run())
+        uvloop.run(campaign.run())
     except KeyboardInterrupt:
         _said("ended by a signal: what follows is of what was done")
     report.sheet(campaign).show(Console(width=120))

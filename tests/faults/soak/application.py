@@ -42,7 +42,7 @@ class Application:
     ledger: Ledger
     seed: str
     clients: int = 3
-    pause_seconds: float = 0.02
+    pause_seconds: float = 0.03
     without: frozenset[str] = frozenset()
     written: Counter[str] = field(default_factory=Counter)
     excused: int = 0

@@ -62,8 +62,10 @@ class Campaign:
             if time.monotonic() > ends:
                 break
             until = min(ends, time.monotonic() + self.world_seconds)
-            await self._in_a_world(f"{self.seed}:{number}", shape, until)
-        self.spent_seconds = time.monotonic() - begun
+            try:
+                await self._in_a_world(f"{self.seed}:{number}", shape, until)
+            finally:
+                self.spent_seconds = time.monotonic() - begun
 
     def _shapes(self) -> Iterator[Shape]:
         drawn = list(self.shapes) or worlds.draw(self.seed)
@@ -78,23 +80,30 @@ class Campaign:
         directory.mkdir(parents=True, exist_ok=True)
         self.said(f"world {seed}: {shape}")
         async with worlds.opened(shape, seed, directory) as world:
-            checker = Checker(world)
-            await checker.begin()
-            failed = await self._settle(world, checker, "beginning", seed, 0, held_up=False)
-            drawn = turns(seed, shape, self.only)
-            count = 0
-            while not failed and count < self.faults_a_world and time.monotonic() < until:
-                turn = next(drawn)
-                count += len(turn.faults)
-                failed = await self._take(world, checker, turn)
-            if not failed:
-                await world.creditsd("verify", "--sink", "cache", "--sink", "events")
-                await self._settle(world, checker, "end", seed, 0, held_up=False)
-            application = world.application
-            self.written += application.written.total()
-            self.excused += application.excused
-            self.serialization += application.serialization
-            self.told += sum(consumer.messages for consumer in (*world.consumers, world.cache.heard))
+            try:
+                await self._break(world, seed, until)
+            finally:
+                self._count(world)
+
+    async def _break(self, world: World, seed: str, until: float) -> None:
+        """Let faults happen until the time is over, or the world is lost."""
+        checker = Checker(world)
+        await checker.begin()
+        failed = await self._settle(world, checker, "beginning", seed, 0, held_up=False)
+        drawn, count = turns(seed, world.shape, self.only), 0
+        while not failed and count < self.faults_a_world and time.monotonic() < until:
+            turn = next(drawn)
+            count += len(turn.faults)
+            failed = await self._take(world, checker, turn)
+        if not failed:
+            await world.creditsd("verify", "--sink", "cache", "--sink", "events")
+            await self._settle(world, checker, "end", seed, 0, held_up=False)
+
+    def _count(self, world: World) -> None:
+        self.written += world.application.written.total()
+        self.excused += world.application.excused
+        self.serialization += world.application.serialization
+        self.told += sum(consumer.messages for consumer in (*world.consumers, world.cache.heard))
 
     async def _take(self, world: World, checker: Checker, turn: Turn) -> bool:
         """Let it happen while the application writes; tell whether the world is lost for further ones."""
@@ -125,7 +134,7 @@ class Campaign:
         if not wrong and not await world.crew.until_ready(READY_SECONDS):
             anomalies.append(f"not ready though everyone is told the truth: {await _unready(world)}")
         outcome = Outcome(
-            name, name.count(" with ") + bool(number), str(world.shape), number, seconds, recovery, tuple(anomalies)
+            name, name.count(" + ") + bool(number), str(world.shape), number, seconds, recovery, tuple(anomalies)
         )
         self.outcomes.append(outcome)
         last = f" (last: {', '.join(sorted(checker.last))})" if recovery > LONG_SECONDS else ""

@@ -37,7 +37,6 @@ class Receiver:
             "url": f"webhook+http://127.0.0.1:{port}/{self.heard.name}",
             "secret": SECRET,
             "allow_cidrs": ["127.0.0.1"],
-            "timeout_seconds": 3,
             "schedule": ["1s"] * 50,
         } | options
 

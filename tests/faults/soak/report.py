@@ -47,7 +47,7 @@ def summary(campaign: Campaign) -> str:
     """Say in a paragraph what was run, on what, and what came of it."""
     outcomes = campaign.outcomes
     faults = sum(outcome.faults for outcome in outcomes)
-    kinds = {name for outcome in outcomes for name in outcome.name.split(" with ") if name in KINDS}
+    kinds = {name for outcome in outcomes for name in outcome.name.split(" + ") if name in KINDS}
     anomalies = sum(bool(outcome.anomalies) for outcome in outcomes)
     worlds = sum(outcome.name == "beginning" for outcome in outcomes)
     return (

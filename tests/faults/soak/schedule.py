@@ -29,7 +29,7 @@ class Turn:
     @property
     def name(self) -> str:
         """What a table calls it."""
-        return " with ".join(fault.name for fault in self.faults)
+        return " + ".join(fault.name for fault in self.faults)
 
 
 def turns(seed: str, shape: Shape, only: Collection[str] = ()) -> Iterator[Turn]:

@@ -29,7 +29,7 @@ from tests.proxy import Proxy
 from tests.servers import REFERENCE_TABLE, Postgres, Valkey, versions
 from tests.sinks.nats_harness import NatsServer
 
-USERS = 150
+USERS = 100
 
 PARTITIONED = REFERENCE_TABLE.replace("bigserial PRIMARY KEY", "bigserial").replace(
     ");\n", ") PARTITION BY HASH (user_id);\n", 1

@@ -30,7 +30,7 @@ async def _replayed(world: World, dice: random.Random) -> None:
 COMMANDS = (("install",), ("backfill",), ("backfill", "--republish"), ("verify", "--repair"))
 
 FAULTS = (
-    *(Fault(f"creditsd {' '.join(args)}", partial(_command, args=args)) for args in COMMANDS),
-    Fault("creditsd sinks pause, resume", _paused),
-    Fault("creditsd sinks replay", _replayed),
+    *(Fault(f"creditsd {' '.join(args)}", partial(_command, args=args), 0.5) for args in COMMANDS),
+    Fault("creditsd sinks pause, resume", _paused, 0.5),
+    Fault("creditsd sinks replay", _replayed, 0.5),
 )

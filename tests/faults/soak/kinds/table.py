@@ -56,7 +56,7 @@ async def _truncated(world: World, dice: random.Random) -> None:
     await _everyone(
         world,
         [
-            FILL.format(", ".join(repr(user) for user in world.ledger.users[: dice.randint(20, 120)])),
+            FILL.format(", ".join(repr(user) for user in world.ledger.users[: dice.randint(20, 80)])),
         ],
     )
 
