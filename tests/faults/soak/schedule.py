@@ -10,11 +10,21 @@ from tests.faults.soak.fault import Fault
 from tests.faults.soak.kinds import brokers, daemon, network, operator, receivers, server, sessions, strangers, table
 from tests.faults.soak.world import Shape
 
-KINDS: dict[str, Fault] = {
-    fault.name: fault
-    for place in (daemon, sessions, server, network, brokers, receivers, table, operator, strangers)
-    for fault in place.FAULTS
+PLACES = {
+    "daemon": daemon,
+    "sessions": sessions,
+    "server": server,
+    "network": network,
+    "brokers": brokers,
+    "receivers": receivers,
+    "table": table,
+    "operator": operator,
+    "strangers": strangers,
 }
+KINDS: dict[str, Fault] = {fault.name: fault for place in PLACES.values() for fault in place.FAULTS}
+PLACE_OF: dict[str, str] = {fault.name: name for name, place in PLACES.items() for fault in place.FAULTS}
+ENDS_SESSIONS = {"server", "sessions"}
+HAS_NONE = {"daemon", "network"}
 TWO_AT_ONCE = 0.1
 
 
@@ -41,11 +51,18 @@ def turns(seed: str, shape: Shape, only: Collection[str] = ()) -> Iterator[Turn]
         deck = [fault for fault in possible for _ in range(_copies(fault, dice))]
         dice.shuffle(deck)
         while deck:
-            at_once = 2 if len(deck) > 1 and dice.random() < TWO_AT_ONCE and not only else 1
-            chosen = tuple(deck.pop() for _ in range(at_once))
-            if len({fault.name for fault in chosen}) == at_once:
-                number += 1
-                yield Turn(number, chosen, f"{seed}:{number}")
+            chosen = [deck.pop()]
+            if deck and dice.random() < TWO_AT_ONCE and _together(chosen[0], deck[-1]):
+                chosen.append(deck.pop())
+            number += 1
+            yield Turn(number, tuple(chosen), f"{seed}:{number}")
+
+
+def _together(one: Fault, other: Fault) -> bool:
+    """Whether two can happen at once: to different things, and neither ends the session in which the other is done."""
+    places = {PLACE_OF[one.name], PLACE_OF[other.name]}
+    ending = places & ENDS_SESSIONS
+    return len(places) == 2 and (not ending or bool(places & HAS_NONE))
 
 
 def _copies(fault: Fault, dice: random.Random) -> int:
