@@ -14,6 +14,7 @@ from typing import Self
 import psycopg
 
 from tests.faults.soak.ledger import Connection, Ledger, read
+from tests.faults.soak.tally import Tally
 from tests.faults.soak.writes import SHAPES, Transaction
 
 LONGEST_WRITE_SECONDS = 10.0
@@ -44,10 +45,7 @@ class Application:
     clients: int = 3
     pause_seconds: float = 0.03
     without: frozenset[str] = frozenset()
-    written: Counter[str] = field(default_factory=Counter)
-    excused: int = 0
-    serialization: int = 0
-    failures: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     _out_of_order: Counter[str] = field(default_factory=Counter)
     _excused_until: float = 0.0
     _going: asyncio.Event = field(default_factory=asyncio.Event)
@@ -117,7 +115,7 @@ class Application:
                 connection = connection or await self.connect()
                 transaction = Transaction(connection, dice, users or held)
                 await shape.write(transaction)
-                self.written[name] += 1
+                self.tally.written[name] += 1
                 self.ledger.note(transaction.reading)
                 self._judge_time(name, time.monotonic() - begun)
                 return connection
@@ -141,16 +139,16 @@ class Application:
 
     def _judge_time(self, name: str, seconds: float) -> None:
         if seconds > LONGEST_WRITE_SECONDS and not self._is_excused(seconds):
-            self.failures.append(f"a write ({name}) took {seconds:.1f} s")
+            self.tally.failures.append(f"a write ({name}) took {seconds:.1f} s")
 
     def _judge(self, name: str, error: psycopg.Error, begun: float) -> None:
         """A write may fail where something is out of order, or for what its isolation level says it may fail for."""
         if isinstance(error, psycopg.errors.SerializationFailure) and name in ("repeatable read", "serializable"):
-            self.serialization += 1
+            self.tally.serialization += 1
         elif self._is_excused(time.monotonic() - begun):
-            self.excused += 1
+            self.tally.excused += 1
         else:
-            self.failures.append(f"a write ({name}) failed: {type(error).__name__}: {error}")
+            self.tally.failures.append(f"a write ({name}) failed: {type(error).__name__}: {error}")
 
     def _is_excused(self, seconds: float) -> bool:
         """Whether something was out of order within the last so many seconds."""
@@ -168,7 +166,7 @@ class Application:
                     self.ledger.note(await read(connection, transaction.users))
                 return
             await asyncio.sleep(0.1)
-        self.failures.append(f"the transaction {name} stayed prepared")
+        self.tally.failures.append(f"the transaction {name} stayed prepared")
 
     async def _watch(self) -> None:
         """Look four times a second whether a write waits for a lock that one of our sessions holds."""
@@ -181,6 +179,6 @@ class Application:
                         for pid, blocker, query, seconds in await cursor.fetchall():
                             if seconds > LONGEST_BLOCKED_SECONDS and pid not in seen:
                                 seen.add(pid)
-                                self.failures.append(f"a write waited {seconds:.1f} s for {blocker}: {query}")
+                                self.tally.failures.append(f"a write waited {seconds:.1f} s for {blocker}: {query}")
                         await asyncio.sleep(0.25)
             await asyncio.sleep(0.25)

@@ -100,9 +100,9 @@ class Campaign:
             await self._settle(world, checker, "end", seed, 0, held_up=False)
 
     def _count(self, world: World) -> None:
-        self.written += world.application.written.total()
-        self.excused += world.application.excused
-        self.serialization += world.application.serialization
+        self.written += world.application.tally.written.total()
+        self.excused += world.application.tally.excused
+        self.serialization += world.application.tally.serialization
         self.told += sum(consumer.messages for consumer in (*world.consumers, world.cache.heard))
 
     async def _take(self, world: World, checker: Checker, turn: Turn) -> bool:
@@ -114,10 +114,10 @@ class Campaign:
         try:
             async with asyncio.timeout(LONGEST_FAULT_SECONDS), asyncio.TaskGroup() as group:
                 for number, fault in enumerate(turn.faults):
-                    group.create_task(_as_coroutine(fault.happen(world, random.Random(f"{turn.seed}:{number}"))))
+                    group.create_task(fault.happen(world, random.Random(f"{turn.seed}:{number}")))
         except (TimeoutError, ExceptionGroup) as error:
             causes = getattr(error, "exceptions", (error,))
-            world.application.failures.append(f"the fault itself failed: {[repr(each) for each in causes]}")
+            world.application.tally.failures.append(f"the fault itself failed: {[repr(each) for each in causes]}")
         held_up = any(word in turn.name for word in HOLDS_REQUESTS)
         return await self._settle(world, checker, turn.name, turn.seed, time.monotonic() - begun, held_up=held_up)
 
@@ -147,12 +147,8 @@ class Campaign:
 
 def _all_failures(world: World) -> list[str]:
     """What is known of a world that never came right."""
-    return [*world.application.failures, *(text for member in world.crew.members for text in member.complaints())]
+    return [*world.application.tally.failures, *(text for member in world.crew.members for text in member.complaints())]
 
 
 async def _unready(world: World) -> list[object]:
     return [(await member.running.ask("/readyz")) for member in world.crew.members if member.daemon is not None]
-
-
-async def _as_coroutine(happening: object) -> None:
-    await happening  # type: ignore[misc]

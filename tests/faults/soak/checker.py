@@ -60,8 +60,8 @@ class Checker:
                     for user, higher, version in consumer.late
                 ]
         found += await self._steps_missed()
-        found += self.world.application.failures
-        self.world.application.failures.clear()
+        found += self.world.application.tally.failures
+        self.world.application.tally.failures.clear()
         for member in self.world.crew.members:
             found += member.complaints()
         judged = {user: document["version"] for user, document in self.world.cache.keys.newest.items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from tests.faults.soak.world import Shape, World
 
-Happening = Callable[[World, random.Random], Awaitable[None]]
+Happening = Callable[[World, random.Random], Coroutine[Any, Any, None]]
 
 
 def anywhere(_: Shape) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import re
 import statistics
 from collections import defaultdict
@@ -49,13 +49,15 @@ def summary(campaign: Campaign) -> str:
     faults = sum(outcome.faults for outcome in outcomes)
     kinds = {name for outcome in outcomes for name in outcome.name.split(" + ") if name in KINDS}
     anomalies = sum(bool(outcome.anomalies) for outcome in outcomes)
+    failed = sum(text.startswith("a write") for outcome in outcomes for text in outcome.anomalies)
     worlds = sum(outcome.name == "beginning" for outcome in outcomes)
     return (
-        f"`make soak ARGS='{campaign.command}'`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}: "
+        f"`make soak ARGS='{campaign.command}'`, {datetime.now(UTC):%Y-%m-%d}: "
         f"{campaign.spent_seconds / 60:.0f} minutes, {worlds} worlds, {faults} faults of {len(kinds)} kinds, "
         f"{campaign.written} transactions of the application, {campaign.told} totals told, **{anomalies} anomalies**. "
         f"Writes that failed: {campaign.excused} while PostgreSQL or the table was away, {campaign.serialization} for "
-        f"their isolation level, 0 for any other reason."
+        f"their isolation level, {failed} for any other reason. Load average at the end: {os.getloadavg()[2]:.0f} on "
+        f"{os.cpu_count()} cores."
     )
 
 

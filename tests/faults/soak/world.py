@@ -121,7 +121,7 @@ class World:
         """Run a command, past the proxies of the database; it must say 0."""
         done = await creditsd(*args, env=self.env)
         if done.code != 0:
-            self.application.failures.append(
+            self.application.tally.failures.append(
                 f"creditsd {' '.join(args)} ended with {done.code}: {done.err or done.out}"
             )
         return done
@@ -141,28 +141,21 @@ async def opened(shape: Shape, seed: str, directory: Path) -> AsyncIterator[Worl
         await asyncio.to_thread(_prepare, server, shape)
         direct = server.dsn()
         pooler = stack.enter_context(_pooler(direct)) if shape.pooled else None
-        valkey = stack.enter_context(Valkey("--appendonly", "yes"))
-        nats = Nats()
-        await asyncio.to_thread(nats.start)
-        stack.callback(NatsServer.stop, nats)
-        receivers = [Receiver(Heard(name)) for name in ("hook", "steps")]
-        for receiver in receivers:
-            await receiver.come()
-            stack.push_async_callback(receiver.go)
-        behind = {"cache": valkey.port, "events": nats.port} | {each.heard.name: each.port for each in receivers}
+        cache, stream, receivers = await _audience(stack)
+        behind = {"cache": cache.server.port, "events": stream.server.port}
+        behind |= {each.heard.name: each.port for each in receivers}
         gates = {name: await stack.enter_async_context(Proxy("127.0.0.1", port)) for name, port in behind.items()}
         env = _environment(shape, gates, receivers)
         crew = await _crew(stack, "abc"[: shape.daemons], server, pooler, env, logs=directory)
         gates |= {f"database of {member.name}": member.gate for member in crew.members}
-        cache, ledger = Cache(valkey, Heard("channel")), Ledger([user(n) for n in range(1, USERS + 1)])
-        await stack.enter_async_context(cache.listening())
+        ledger = Ledger([user(number) for number in range(1, USERS + 1)])
         without = frozenset() if shape.polling else frozenset({"two phases"})
         application = Application(pooler.dsn if pooler else direct, direct, ledger, seed, without=without)
         world = World(
             shape=shape,
             server=server,
             cache=cache,
-            stream=Stream(nats, Heard("events")),
+            stream=stream,
             receivers=receivers,
             gates=gates,
             crew=crew,
@@ -176,6 +169,21 @@ async def opened(shape: Shape, seed: str, directory: Path) -> AsyncIterator[Worl
             await member.begin()
         await stack.enter_async_context(application.running())
         yield world
+
+
+async def _audience(stack: AsyncExitStack) -> tuple[Cache, Stream, list[Receiver]]:
+    """Start whoever is told; Redis keeps what it has over its end, as NATS does."""
+    valkey = stack.enter_context(Valkey("--appendonly", "yes"))
+    nats = Nats()
+    await asyncio.to_thread(nats.start)
+    stack.callback(NatsServer.stop, nats)
+    receivers = [Receiver(Heard(name)) for name in ("hook", "steps")]
+    for receiver in receivers:
+        await receiver.come()
+        stack.push_async_callback(receiver.go)
+    cache = Cache(valkey, Heard("channel"))
+    await stack.enter_async_context(cache.listening())
+    return cache, Stream(nats, Heard("events")), receivers
 
 
 def _prepare(server: Postgres, shape: Shape) -> None:

@@ -15,7 +15,7 @@ async def _again(world: World, member: Member, number: signal.Signals) -> None:
     """End it by a signal, and start another one; where nobody stands by, it is over when that one has been loaded."""
     code = await member.end(number)
     if code != (0 if number == signal.SIGTERM else -number):
-        world.application.failures.append(f"daemon {member.name} ended with {code} by {number.name}")
+        world.application.tally.failures.append(f"daemon {member.name} ended with {code} by {number.name}")
     await member.begin()
     if world.shape.daemons == 1:
         await member.until_loaded()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from tests.faults.soak.fault import Fault
 from tests.faults.soak.world import World
 from tests.proxy import Proxy
 
-Trouble = Callable[[Proxy, random.Random], Awaitable[None]]
+Trouble = Callable[[Proxy, random.Random], Coroutine[Any, Any, None]]
 
 
 async def _cut(gate: Proxy, dice: random.Random) -> None:
@@ -73,15 +73,11 @@ async def _trouble(world: World, dice: random.Random, *, to: str, trouble: Troub
     else:
         gates = [world.gates[to]]
     state = dice.getstate()
-    async with AsyncExitStack(), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         for gate in gates:
             same = random.Random()
             same.setstate(state)
-            group.create_task(_as_coroutine(trouble(gate, same)))
-
-
-async def _as_coroutine(trouble: Awaitable[None]) -> None:
-    await trouble
+            group.create_task(trouble(gate, same))
 
 
 TROUBLES: dict[str, Trouble] = {
