@@ -125,7 +125,7 @@ class Proxy:
                 raise ConnectionResetError
             target.write(data)
             await target.drain()
-        if target.can_write_eof():
+        if target.can_write_eof() and not target.is_closing():
             target.write_eof()
 
 
