@@ -120,6 +120,8 @@ class Proxy:
                 await target.drain()
                 target.close()
                 raise ConnectionAbortedError
+            if target.is_closing():
+                raise ConnectionResetError
             if client is not None and self.reset_after_bytes is not None and sent > self.reset_after_bytes:
                 _reset(client)
                 raise ConnectionResetError
