@@ -202,7 +202,11 @@ class Verifier:
         return drifts
 
     async def _waiting(self, drifts: Sequence[Drift]) -> set[str]:
-        """Tell for whom news is on its way: a change unread, or a sink that has yet to be told."""
+        """Tell for whom news is on its way: a change unread, or a sink that has yet to be told.
+
+        What a sink had been told and does not hold any more is lost, whatever is unread: a change may leave the total
+        as it is, and then nobody is told.
+        """
         if not drifts:
             return set()
         users = list({drift.user_id for drift in drifts})
@@ -216,7 +220,8 @@ class Verifier:
             and drift.kind != "newer"
             and (drift.stored_version or 0) > cursors.get(drift.place, 0)
         }
-        return behind | unread
+        mended_by_news = {drift.user_id for drift in drifts if drift.place == STORED or drift.kind == "newer"}
+        return behind | (unread & mended_by_news)
 
     async def _mend(self, drifts: Sequence[Drift]) -> set[tuple[str, str]]:
         """Have users told again, and wait as long as that makes progress; return who, and where, is left."""

@@ -197,6 +197,24 @@ async def test_a_sink_is_told_later_where_no_daemon_leads(reference_table: Datab
             assert await held(client) == versions(reference_table)
 
 
+async def test_what_a_sink_has_lost_is_found_though_a_change_of_the_user_is_not_read_yet(
+    reference_table: Database, valkey: Valkey
+) -> None:
+    # It was taken for news on its way, and was none: a change that leaves the total as it is tells nobody anything.
+    settings = await installed(reference_table, sinks=[{"name": "cache", "url": valkey.url}])
+    give(reference_table, [USER, OTHER])
+    async with redis.Redis(host=valkey.host, port=valkey.port) as client:
+        async with leading(settings):
+            await eventually(client.dbsize, lambda size: size == 2)
+        valkey.flush()
+        reference_table.run("UPDATE user_credits SET credits = credits WHERE user_id = %s", [USER])
+        verdict, drifts = await verify(settings, "cache", repair=True)
+        assert ({drift.user_id for drift in drifts}, verdict.waiting) == ({USER, OTHER}, 0)
+        async with leading(settings):
+            await eventually(client.dbsize, lambda size: size == 2)
+            assert await held(client) == versions(reference_table)
+
+
 async def test_what_a_sink_has_yet_to_be_told_is_no_drift(reference_table: Database, valkey: Valkey) -> None:
     settings = await installed(reference_table, sinks=[{"name": "cache", "url": valkey.url}])
     give(reference_table, [USER])
