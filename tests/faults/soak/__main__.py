@@ -35,10 +35,11 @@ def main() -> None:
         uvloop.run(campaign.run())
     except KeyboardInterrupt:
         _said("ended by a signal: what follows is of what was done")
-    report.sheet(campaign).show(Console(width=120))
-    _said(report.summary(campaign))
-    if options.write:
-        report.write(campaign, options.write)
+    finally:
+        report.sheet(campaign).show(Console(width=120))
+        _said(report.summary(campaign))
+        if options.write and campaign.outcomes:
+            report.write(campaign, options.write)
     raise SystemExit(any(outcome.anomalies for outcome in campaign.outcomes))
 
 
