@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import nats
 import orjson
-from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from tests.brokers import Nats
@@ -36,8 +36,10 @@ class Stream:
                 return
             if newest <= self.read:
                 return
-            config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self.read + 1)
-            subscription = await jetstream.subscribe("credits.*", stream=STREAM, ordered_consumer=True, config=config)
+            config = ConsumerConfig(
+                ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self.read + 1
+            )
+            subscription = await jetstream.subscribe("credits.*", stream=STREAM, manual_ack=True, config=config)
             while self.read < newest:
                 message = await subscription.next_msg(timeout=5)
                 self.heard.hear(orjson.loads(message.data))
