@@ -152,6 +152,7 @@ async def opened(shape: Shape, seed: str, directory: Path) -> AsyncIterator[Worl
         gates |= {f"database of {member.name}": member.gate for member in crew.members}
         ledger = Ledger([user(number) for number in range(1, USERS + 1)])
         without = frozenset() if shape.polling else frozenset({"two phases"})
+        without |= frozenset() if shape.version >= 15 else frozenset({"merge"})
         application = Application(pooler.dsn if pooler else direct, direct, ledger, seed, without=without)
         world = World(
             shape=shape,
