@@ -189,8 +189,10 @@ async def test_each_poll_of_an_idle_daemon_is_a_handful_of_transactions(referenc
         await eventually(polls, lambda now: now >= begun)
         before = counted()
         await eventually(polls, lambda now: now >= begun + 6)
+        found = counted() - before
+        seen = await polls() - begun + 3  # one more may have begun since; autovacuum's few are counted with ours
         line, each_sink = POLL_COSTS
-        assert 6 <= counted() - before <= (6 + 2) * (line + 2 * each_sink)
+        assert 6 <= found <= seen * (line + 2 * each_sink)
 
 
 async def test_a_suspension_is_noticed_at_the_next_poll_and_nothing_is_lost(reference_table: Database) -> None:
