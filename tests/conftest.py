@@ -21,7 +21,15 @@ import pytest
 
 from tests.pgbouncer import PgBouncer
 from tests.servers import REFERENCE_TABLE, Postgres, Reachable, Valkey, versions
-from tests.workshop import Absent, kafka_program, nats_program, pgbouncer_program, redis_program
+from tests.workshop import (
+    Absent,
+    Workshop,
+    in_memory,
+    kafka_program,
+    nats_program,
+    pgbouncer_program,
+    redis_program,
+)
 
 T = TypeVar("T")
 
@@ -36,6 +44,11 @@ CONTAINER_VERSIONS = (17, 16, 14)
 """Versions that come from Docker images where an engine answers; the others are installed as packages."""
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Keep what the servers store in memory, where there is room: no test needs a disk."""
+    Workshop.within = in_memory()
 
 
 PATIENCE_SECONDS = 60.0
