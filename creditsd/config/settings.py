@@ -22,6 +22,7 @@ from creditsd.config.http_settings import HttpSettings
 from creditsd.config.redact import is_secret, redact
 from creditsd.config.serve_settings import ServeSettings
 from creditsd.config.source_settings import SourceSettings
+from creditsd.config.tracing_settings import TracingSettings
 from creditsd.config.types import (
     DEFAULT_SCHEMA,
     SECTION,
@@ -170,6 +171,7 @@ class Settings(RuleSettings, PaceSettings, DatabaseSettings):
     http: HttpSettings = HttpSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     _origin: sources.Origin = PrivateAttr(default=sources.Origin())
 
     @property

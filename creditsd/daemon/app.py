@@ -28,9 +28,11 @@ from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.surface import Surface
 from creditsd.daemon.tasks import ended
 from creditsd.daemon.timings import Timings
+from creditsd.daemon.tracing import tracing
 from creditsd.delivery import timings as delivery
 from creditsd.delivery.attempt_log import AttemptLog
 from creditsd.delivery.publisher import Publisher
+from creditsd.delivery.tracer import Tracer
 from creditsd.domain.errors import ungrouped
 from creditsd.http.operator import PageBeside
 from creditsd.http.server import Part
@@ -77,12 +79,13 @@ class Daemon:
         self._pool = connections.pool(
             settings.dsn, purpose="publisher", schema=settings.schema, max_size=budget.PUBLISHER, shared=settings.shared
         )
+        self._traces = tracing(settings.tracing)
         self._attempt_log = AttemptLog(lambda: self._publishers.attempts())  # noqa: PLW0108  they are made later
         rates, registry, recent = Rates(), metrics(), RecentlyPublished(timings.totals.republish)
         self._publishers = Publishers(
             settings.sinks,
             extra,
-            _publishing(settings, self._pool, rates, SinksMetrics(registry), timings.delivery),
+            _publishing(settings, self._pool, rates, SinksMetrics(registry), tracer=self._traces, timings=timings),
             highest=lambda: recent.highest,
             leave_seconds=timings.leave_seconds,
             close_seconds=timings.close_seconds,
@@ -90,7 +93,7 @@ class Daemon:
         self._surface = Surface(
             settings, registry, rates, self.health, self._publishers, parts=parts, beside=beside, timings=timings
         )
-        line, polls = LineMetrics(registry), Polls(settings.quiet_seconds)
+        line, polls = LineMetrics(registry, self._traces), Polls(settings.quiet_seconds)
         polls.tell(self._publishers.poll)
         self._pipeline = self._make_pipeline(Backfill(progress), rates, line, recent, polls)
         self._surface.measure(self._pipeline, self._pool)
@@ -111,7 +114,8 @@ class Daemon:
         and tries again.
         """
         with ungrouped():
-            async with self._pool, self._surface, asyncio.TaskGroup() as tasks:
+            traces = self._traces or contextlib.nullcontext()
+            async with traces, self._pool, self._surface, asyncio.TaskGroup() as tasks:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 self._publishers.start(tasks)
@@ -267,23 +271,38 @@ def _sweep(settings: Settings, metrics: LineMetrics, timings: sweep.Timings) -> 
 
 
 def _publishing(
-    settings: Settings, pool: Pool, rates: Rates, told: SinksMetrics, timings: delivery.Timings
+    settings: Settings,
+    pool: Pool,
+    rates: Rates,
+    told: SinksMetrics,
+    *,
+    tracer: Tracer | None,
+    timings: Timings,
 ) -> Publishing:
     """Return what makes a publisher, measured and with the times there are."""
+    times = timings.delivery
     if settings.wakeup == "poll":  # nobody hears the bell
-        timings = replace(timings, idle_look_seconds=timings.look_seconds)
+        times = replace(times, idle_look_seconds=times.look_seconds)
 
     def made(name: str, sink: Sink, every: bool) -> Publisher:
-        return _publisher(name, sink, pool, rates, told.of(name), every=every, timings=timings)
+        return _publisher(name, sink, pool, rates, told.of(name), tracer=tracer, every=every, timings=times)
 
     return made
 
 
 def _publisher(
-    name: str, sink: Sink, pool: Pool, rates: Rates, told: SinkMetrics, *, every: bool, timings: delivery.Timings
+    name: str,
+    sink: Sink,
+    pool: Pool,
+    rates: Rates,
+    told: SinkMetrics,
+    *,
+    tracer: Tracer | None,
+    every: bool,
+    timings: delivery.Timings,
 ) -> Publisher:
     def arrived(stored_at: float) -> None:
         rates.arrived(stored_at)
         told.arrived(stored_at)
 
-    return Publisher(name, sink, pool, arrived, told.settled, every=every, timings=timings)
+    return Publisher(name, sink, pool, arrived, told.settled, every=every, tracer=tracer, timings=timings)

@@ -222,7 +222,9 @@ class Pipeline:
         ended, page = time.monotonic(), drained.page
         self._lag.note(began, full=page["full"])
         self._rates.read(page["changes"])
-        self._metrics.drained(changes=page["changes"], users=page["users"], seconds=ended - began)
+        self._metrics.drained(
+            changes=page["changes"], users=page["users"], totals=drained.totals, seconds=ended - began
+        )
         self._hand_over(drained.totals)
         await asyncio.sleep(0)  # whoever was handed them goes first
         if self._clock.went_back(float(page["clock"]), asked_at=began, answered_at=ended):

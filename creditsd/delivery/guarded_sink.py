@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
 
+from creditsd.delivery.tracer import Tracer
 from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.owner import Owner
 from creditsd.domain.total import Total
-from creditsd.sinks import Choosing, Journaling, Owned, Paced, Rejection, Sink, SinkBusy, open_for
+from creditsd.sinks import Choosing, Journaling, Owned, Paced, Rejection, Sink, SinkBusy, Traced, open_for
 
 log = structlog.get_logger()
 
@@ -19,9 +20,10 @@ log = structlog.get_logger()
 class GuardedSink:
     """Counts an exception that nobody expected as unavailability, and logs it once with its traceback."""
 
-    def __init__(self, name: str, sink: Sink) -> None:
+    def __init__(self, name: str, sink: Sink, tracer: Tracer | None = None) -> None:
         self._name = name
         self._sink = sink
+        self.tracer = tracer
         self._open = False
         self._owner: Owner | None = None  # as whom it was opened
         self._cut_off = False  # whether the last call has not come to an end
@@ -40,6 +42,11 @@ class GuardedSink:
         """Have a sink that is paced pass over a total of which this is true when its turn comes."""
         if isinstance(self._sink, Paced):
             self._sink.heed(overtaken)
+
+    def trace(self, headers: Mapping[str, str]) -> None:
+        """Have the next delivery carry what it is traced by, where the sink has a place for that."""
+        if isinstance(self._sink, Traced):
+            self._sink.trace(headers)
 
     def attempts(self) -> Sequence[DeliveryAttempt]:
         """Return what was sent since this was asked last, of a sink that remembers it."""

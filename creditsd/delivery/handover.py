@@ -119,7 +119,7 @@ class Handover:
             raise Superseded
         self.overtaken.begin(heeded=replaceable and not self._every)
         try:
-            refused = await self._sink.deliver(part)
+            refused = await self._sent(part, fresh=upto is not None)
         except SinkBusy as busy:
             blamed = proven or (upto is None and not self._health.ill and self._health.lately_well)
             if isinstance(busy, SinkTroubled) and not blamed:
@@ -133,6 +133,26 @@ class Handover:
             raise
         await self._settle(part, refused, upto, proven=proven)
         return refused
+
+    async def _sent(self, part: Sequence[Total], *, fresh: bool) -> Sequence[Rejection]:
+        """Deliver a part as the sink does, and trace that where anything is traced."""
+        tracer = self._sink.tracer
+        if tracer is None:
+            return await self._sink.deliver(part)
+        with tracer.delivery(self._row.name, part) as span:
+            self._sink.trace(span.headers)
+            try:
+                refused = await self._sink.deliver(part)
+            except SinkBusy as busy:
+                span.settled(len(busy.refused), self._first_time(part[: busy.through], busy.refused) if fresh else [])
+                raise
+            span.settled(len(refused), self._first_time(part, refused) if fresh else [])
+            return refused
+
+    def _first_time(self, part: Sequence[Total], refused: Sequence[Rejection]) -> Sequence[Total]:
+        """Return what has arrived of a part that follows the cursor."""
+        missed = {rejection.total.user_id for rejection in refused} | self.overtaken.passed
+        return [each for each in part if each.user_id not in missed]
 
     async def _settle(
         self,

@@ -30,6 +30,7 @@ from creditsd.delivery.retries import Retries
 from creditsd.delivery.sink_health import SinkHealth
 from creditsd.delivery.sink_row import CursorMoved, SinkRow
 from creditsd.delivery.timings import BOUNDS, TIMINGS, Bounds, Timings
+from creditsd.delivery.tracer import Tracer
 from creditsd.domain.backoff import Backoff
 from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
@@ -52,17 +53,17 @@ class Publisher:
         settled: Callable[[int, int], None] = lambda delivered, refused: None,  # noqa: ARG005  as it is called
         *,
         every: bool = False,
+        tracer: Tracer | None = None,
         timings: Timings = TIMINGS,
         bounds: Bounds = BOUNDS,
     ) -> None:
-        self._sink = GuardedSink(name, sink)
+        self._sink = GuardedSink(name, sink, tracer)
         self._timings = timings = timings.with_schedule(self._sink.retry_delays_seconds)
         self._row = SinkRow(name, pool)
         self._retries = Retries(name, pool, in_order=every, timings=timings, bounds=bounds)
         self._event_cursor = EventCursor(kept=self._sink.chooses_events)
         self._health = SinkHealth(name, timings, bounds)
-        stored = HistoryBacklog(name, pool) if every else NewestTotals(pool)
-        self._backlog = Backlog(stored, sink.max_batch, bounds)
+        self._backlog = Backlog(HistoryBacklog(name, pool) if every else NewestTotals(pool), sink.max_batch, bounds)
         self._handover = Handover(
             pool=pool,
             sink=self._sink,

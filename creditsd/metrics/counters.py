@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter as Tally
 from collections.abc import Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -39,10 +40,18 @@ class HttpMetrics:
         self.stream_heartbeats = Counter("creditsd_stream_heartbeats", "Heartbeats sent to streams.", registry=registry)
 
 
-class LineMetrics:
-    """Counts what the leader reads, recomputes and stores."""
+class DrainTracer(Protocol):
+    """Traces the drains that found changes."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def drained(self, *, changes: int, users: int, totals: Sequence[Total], seconds: float) -> None:
+        """Trace a drain that has just ended, and what it stored, in order."""
+
+
+class LineMetrics:
+    """Counts what the leader reads, recomputes and stores, and has it traced where anything is."""
+
+    def __init__(self, registry: CollectorRegistry, tracer: DrainTracer | None = None) -> None:
+        self._tracer = tracer
         self._changes = Counter("creditsd_changes_read", "Changes that were read.", registry=registry)
         self._users = Counter("creditsd_users_recomputed", "Users recomputed for a change.", registry=registry)
         self._totals = Counter("creditsd_totals_stored", "New totals, by cause.", ["cause"], registry=registry)
@@ -68,12 +77,14 @@ class LineMetrics:
             registry=registry,
         )
 
-    def drained(self, *, changes: int, users: int, seconds: float) -> None:
-        """Count a drain that found changes, and time it."""
+    def drained(self, *, changes: int, users: int, totals: Sequence[Total], seconds: float) -> None:
+        """Count a drain that found changes and has just ended, and time it."""
         if changes:
             self._changes.inc(changes)
             self._users.inc(users)
             self._drains.observe(seconds)
+            if self._tracer is not None:
+                self._tracer.drained(changes=changes, users=users, totals=totals, seconds=seconds)
 
     def swept(self, users: int) -> None:
         """Count users that a sweep has compared."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -141,6 +141,14 @@ class Paced(Sink, Protocol):
 
     def hurry(self) -> None:
         """Have nobody wait any more, now and later: `deliver` then raises SinkStopped where somebody would have to."""
+
+
+@runtime_checkable
+class Traced(Sink, Protocol):
+    """A sink whose requests may say what they are traced by."""
+
+    def trace(self, headers: Mapping[str, str]) -> None:
+        """Send these headers with every request from now on, in place of those it was given before."""
 
 
 @runtime_checkable

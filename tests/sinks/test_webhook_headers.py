@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from creditsd.config.settings import SinkSettings, load
 from creditsd.domain.errors import ConfigError, SinkUnavailable
-from creditsd.sinks import make, shown
+from creditsd.sinks import Traced, make, shown
 from tests.sinks.harness import total
 from tests.sinks.webhook_harness import KEY, SECRET, Receiver, always, opened
 
@@ -28,6 +28,17 @@ async def test_every_request_carries_them_beside_our_own(receiver: Receiver) -> 
         delivery.verify()
         assert {name: delivery.headers[name] for name in headers} == headers
         assert delivery.headers["Content-Type"] == "application/json"
+
+
+async def test_what_a_delivery_is_traced_by_is_sent_unless_it_is_set(receiver: Receiver) -> None:
+    given: list[tuple[dict[str, Any], str]] = [({}, "ours"), ({"headers": {"Traceparent": "theirs"}}, "theirs")]
+    for more, sent in given:
+        async with opened(receiver, **more) as sink:
+            assert isinstance(sink, Traced)
+            sink.trace({"traceparent": "ours"})
+            await sink.deliver([total("u1")])
+        headers = receiver.deliveries[-1].headers.items()
+        assert [value for name, value in headers if name.lower() == "traceparent"] == [sent]
 
 
 def configuration(folder: Path, text: str, url: str = "webhook+https://example.com/x") -> Path:

@@ -30,7 +30,7 @@ DAEMON = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CLIENT = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())
 EXTRAS = DAEMON["project"]["optional-dependencies"]
 GROUPS = DAEMON["dependency-groups"]
-SINKS = ("binary", "redis", "webhook", "nats", "kafka", "demo")
+OPTIONAL = ("binary", "redis", "webhook", "nats", "kafka", "otel", "demo")
 
 
 def requirements(lines: Iterable[str]) -> Iterator[Requirement]:
@@ -129,7 +129,7 @@ def imported(folder: Path) -> dict[str, str]:
 
 
 DECLARED = {
-    "creditsd": [*DAEMON["project"]["dependencies"], f"creditsd[{','.join(SINKS)}]"],
+    "creditsd": [*DAEMON["project"]["dependencies"], f"creditsd[{','.join(OPTIONAL)}]"],
     "clients/python/creditsd_client": CLIENT["project"]["dependencies"],
     "tests": [*WANTED["dev"]],
     "bench": [*WANTED["dev"], *WANTED["bench"], *GROUPS["pg-sse"]],

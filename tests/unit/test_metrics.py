@@ -61,8 +61,8 @@ def test_counters_tell_how_many_and_not_since_when() -> None:
 def test_a_drain_that_found_nothing_is_not_timed_and_totals_are_counted_by_cause() -> None:
     made = registry()
     line = LineMetrics(made)
-    line.drained(changes=0, users=0, seconds=9.0)
-    line.drained(changes=3, users=2, seconds=0.002)
+    line.drained(changes=0, users=0, totals=[], seconds=9.0)
+    line.drained(changes=3, users=2, totals=[], seconds=0.002)
     line.stored([Total.nothing("a"), Total.nothing("b"), Total.nothing("c")._replace(cause="expiry")])
     told = made.get_sample_value
     assert told("creditsd_changes_read_total") == 3

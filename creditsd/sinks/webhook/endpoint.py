@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import aiohttp
 import yarl
@@ -29,12 +29,18 @@ class Endpoint:
         self._proxy = yarl.URL(options.proxy) if options.proxy else None
         self.secrets = list(_secrets(url, self._proxy, options))
         """What nobody may get to see, though an answer may quote it."""
+        self._traced_by: Mapping[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it can be posted to."""
         return self._session is not None
+
+    def trace(self, headers: Mapping[str, str]) -> None:
+        """Send these headers with every request from now on, but for those that the settings have, too."""
+        theirs = {name.lower() for name in self._options.headers}
+        self._traced_by = {name: value for name, value in headers.items() if name not in theirs}
 
     async def open(self) -> None:
         """Make the connection pool; nothing connects before the first request."""
@@ -59,7 +65,8 @@ class Endpoint:
         """POST one message; judge the answer, or that there is none."""
         assert self._session is not None
         # Not the session's, for a proxy would be sent those in the clear, before there is a tunnel.
-        sent = {**message.headers, **self._options.headers} if self._options.headers else message.headers
+        more = self._options.headers or self._traced_by
+        sent = {**message.headers, **self._traced_by, **self._options.headers} if more else message.headers
         try:
             with loss_named():
                 async with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -81,6 +81,10 @@ class WebhookSink:
             self._rate.stop()
             if self._attempt is not None:
                 self._attempt.ended = True
+
+    def trace(self, headers: Mapping[str, str]) -> None:
+        """Send these headers with every request from now on."""
+        self._endpoint.trace(headers)
 
     async def open(self) -> None:
         """Make the connection pool; nothing connects before the first delivery."""
