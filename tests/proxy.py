@@ -7,6 +7,8 @@ import socket
 import struct
 from typing import Literal, Self
 
+from tests.workshop import free_port
+
 State = Literal["open", "cut", "frozen"]
 
 
@@ -28,7 +30,7 @@ class Proxy:
         self.reset_after_bytes: int | None = None
         self.truncate_after_bytes: int | None = None
         self.delay_seconds = 0.0
-        self.host, self.port = "127.0.0.1", 0
+        self.host, self.port = "127.0.0.1", free_port()
         self.accepted = 0
 
     def lead_to(self, host: str, port: int) -> None:
@@ -43,9 +45,8 @@ class Proxy:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen, on the port of last time if there was one."""
+        """Listen, on the same port each time."""
         self._listener = await asyncio.start_server(self._serve, self.host, self.port, reuse_address=True)
-        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Drop every connection and listen no longer: new ones are refused."""

@@ -10,6 +10,7 @@ import itertools
 import os
 import pwd
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -40,6 +41,9 @@ rm -rf "$1"
 
 _ROOM_BYTES = 8 * 2**30
 """For the servers of a few workers, the journal of each included."""
+
+_PORTS = range(10_000, 32_768)
+"""Below those that connections get, so that none takes a server's while that is about to start, or is away."""
 
 
 class ServerError(RuntimeError):
@@ -142,10 +146,22 @@ def workshop() -> Workshop:
 
 
 def free_port() -> int:
-    """Find a TCP port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a TCP port nobody listens on, and which the system gives to nobody by itself."""
+    return next(filter(_is_free, _ports()))
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    """Walk round and round, from a place of this process's own: others do the same beside it."""
+    first = secrets.randbelow(len(_PORTS))
+    return itertools.cycle([*_PORTS[first:], *_PORTS[:first]])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def versions() -> dict[int, Path]:
