@@ -123,7 +123,7 @@ async def test_a_writer_that_keeps_silent_for_an_hour_is_no_stranger(
             assert str(silent.info.backend_pid) not in str(daemon.health()["problem"])
             await stranger.execute("SELECT pg_advisory_unlock_all()")
             await until(daemon, "problem", None)
-            assert daemon.health()["doorbell"] == "asking"
+            await until(daemon, "doorbell", "asking")
         await silent.execute("ROLLBACK")
 
 
