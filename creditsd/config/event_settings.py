@@ -6,16 +6,12 @@ import json
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from creditsd.config.types import SECTION, Credits
-
-
-class _Section(BaseModel):
-    model_config = SECTION
+from creditsd.config.types import Credits, Section
 
 
-class EventSettings(_Section):
+class EventSettings(Section):
     """When a sink that asks for it is told of more than a new total; 0 is off, and thresholds themselves count."""
 
     low_credits: Credits = Decimal(0)

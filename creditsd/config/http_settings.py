@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from creditsd.config.types import (
-    SECTION,
     ApiKey,
     Claim,
     HttpUrl,
@@ -16,6 +15,7 @@ from creditsd.config.types import (
     Origin,
     Rate,
     Seconds,
+    Section,
     SinkName,
     Word,
     key_digest,
@@ -27,11 +27,7 @@ SECRET_BYTES = 32  # of a secret for HS256: as long as its digest
 KEY_BYTES = 16
 
 
-class _Section(BaseModel):
-    model_config = SECTION
-
-
-class TokenSettings(_Section):
+class TokenSettings(Section):
     """Who is believed to be signed in."""
 
     jwt_secret: Annotated[str, Field(repr=False)] = ""
@@ -57,7 +53,7 @@ class TokenSettings(_Section):
         return parse_claim(self.jwt_user_claim)
 
 
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """A server that may read everyone, with a limit of its own."""
 
     name: SinkName
@@ -65,7 +61,7 @@ class ServerSettings(_Section):
     requests_per_second: Rate | None = None  # None: as every server
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """How much may be asked, and listened to; a rate of 0 limits nobody."""
 
     max_streams: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000

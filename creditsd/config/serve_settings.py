@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from creditsd.config.types import SECTION, FeedUrl, Seconds
-
-
-class _Section(BaseModel):
-    model_config = SECTION
+from creditsd.config.types import FeedUrl, Seconds, Section
 
 
-class ServeSettings(_Section):
+class ServeSettings(Section):
     """Where `creditsd serve` hears of totals: what a sink publishes to, with the options that sink has."""
 
     feed: FeedUrl = ""

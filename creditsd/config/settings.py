@@ -25,11 +25,11 @@ from creditsd.config.source_settings import SourceSettings
 from creditsd.config.tracing_settings import TracingSettings
 from creditsd.config.types import (
     DEFAULT_SCHEMA,
-    SECTION,
     ColumnOrNone,
     Dsn,
     SchemaName,
     Seconds,
+    Section,
     SinkName,
     SinkUrl,
 )
@@ -38,11 +38,7 @@ from creditsd.domain.errors import ConfigError, InputError
 DEFAULT_FILE = Path("/etc/creditsd/creditsd.toml")
 
 
-class _Section(BaseModel):
-    model_config = SECTION
-
-
-class SinkSettings(_Section):
+class SinkSettings(Section):
     """One sink; whatever is neither name, url nor mode is an option, which the sink itself checks."""
 
     name: SinkName
@@ -66,14 +62,14 @@ class SinkSettings(_Section):
         return named | {"options": {**options, **more} if isinstance(options, Mapping) else options}
 
 
-class HistorySettings(_Section):
+class HistorySettings(Section):
     """How long each step of each total is kept; 0 days is not at all."""
 
     days: Annotated[int, Field(ge=0, le=3650)] = 0
     """how long each step of each total is kept, in days of 24 hours; 0 keeps none"""
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """How much is logged, and in which form; `auto` is console on a terminal and json elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -85,7 +81,7 @@ class LogSettings(_Section):
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", 'Field name "schema"')  # pydantic's own method of that name is deprecated
 
-    class InstallationSettings(_Section):
+    class InstallationSettings(Section):
         """Which of the installations in the database: the schema all of it stands in."""
 
         schema: SchemaName = DEFAULT_SCHEMA  # type: ignore[assignment]
@@ -123,7 +119,7 @@ class DatabaseSettings(InstallationSettings):
         return bool(self.listen_dsn)
 
 
-class PaceSettings(_Section):
+class PaceSettings(Section):
     """When and how much at once, and how long an end may take."""
 
     wakeup: Literal["doorbell", "poll"] = "doorbell"
@@ -147,7 +143,7 @@ class PaceSettings(_Section):
         return self.poll_seconds if self.wakeup == "poll" else 0.0
 
 
-class RuleSettings(_Section):
+class RuleSettings(Section):
     """What a total says beside its sum, and what becomes of a plan that is empty."""
 
     can_buy: Literal["no_active_subscription", "no_credits", "always"] = "no_active_subscription"

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from creditsd.config.types import SECTION, Column, ColumnOrNone, Condition, Relation, Word, parse_relation
-
-
-class _Section(BaseModel):
-    model_config = SECTION
+from creditsd.config.types import Column, ColumnOrNone, Condition, Relation, Section, Word, parse_relation
 
 
-class ColumnSettings(_Section):
+class ColumnSettings(Section):
     """What the table calls each column, exactly as it is stored; "" where an optional one is missing."""
 
     user_id: Column = "user_id"
@@ -37,7 +33,7 @@ class ColumnSettings(_Section):
     """which row is the newest"""
 
 
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """The application's table, and the words used in it."""
 
     table: Relation = "public.user_credits"

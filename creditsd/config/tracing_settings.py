@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from creditsd.config.types import SECTION, HttpUrl
+from creditsd.config.types import HttpUrl, Section
 
 
-class TracingSettings(BaseModel):
+class TracingSettings(Section):
     """Traces of batches; without a url there are none."""
-
-    model_config = SECTION
 
     otlp_url: HttpUrl = ""
     """where [traces](operations.md#traces) are sent by OTLP over HTTP: `http://localhost:4318/v1/traces`; empty:

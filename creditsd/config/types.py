@@ -1,4 +1,4 @@
-"""What one setting may be: names, addresses, urls, keys, amounts; where it is not, each says what is allowed."""
+"""What a section of the settings is, and what one setting may be: where it is not, each type says what is allowed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 _UNQUOTED = r"[^\W\d][\w$]*"
 _QUOTED = r'"(?:[^"\0]|"")+"'
@@ -185,8 +185,11 @@ def _condition(text: str) -> str:
     return text.strip()
 
 
-# Of every section of the settings: it takes no key it does not know, never changes, and quotes nothing it was given.
-SECTION = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+class Section(BaseModel):
+    """A section of the settings: it takes no key it does not know, never changes, and quotes nothing it was given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
 
 Column = Annotated[str, Field(min_length=1), AfterValidator(_identifier)]
 ColumnOrNone = Annotated[str, AfterValidator(_identifier)]
