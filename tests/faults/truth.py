@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from tests.beside import beside
 from tests.conftest import PATIENCE_SECONDS, eventually, settled
 from tests.servers import Valkey
 
@@ -135,10 +135,5 @@ async def witnessing(valkey: Valkey) -> AsyncIterator[Witness]:
             async for message in channels.listen():
                 witness.hear(orjson.loads(message["data"]))
 
-        listening = asyncio.create_task(listen())
-        try:
+        async with beside(listen()):
             yield witness
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening

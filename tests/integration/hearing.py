@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from creditsd.capture import doorbell
 from creditsd.daemon import pipeline
 from creditsd.daemon.timings import Timings
+from tests.beside import beside
 from tests.conftest import Database, eventually
 from tests.integration.line import ADVISORY
 from tests.integration.play import Session
@@ -34,13 +33,8 @@ async def hearing(database: Database) -> AsyncIterator[list[str]]:
             async for heard in listener.notifies():
                 rings += [heard.payload] if not heard.payload.startswith("proof") else []
 
-        listening = asyncio.create_task(listen())
-        try:
+        async with beside(listen()):
             yield rings
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
 
 
 async def heard(database: Database, rings: list[str]) -> int:

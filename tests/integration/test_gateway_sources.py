@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.gateway.sources import BrokerSource, make, version_of
 from creditsd.sinks import make as make_sink
+from tests.beside import beside
 from tests.sinks.nats_harness import NatsServer
 from tests.sinks.redis_cluster_harness import Cluster
 from tests.sinks.redis_sentinel_harness import Watched
@@ -65,13 +65,10 @@ async def opened(url: str, **options: Any) -> AsyncIterator[tuple[BrokerSource, 
                 come.put_nowait(each)
 
     await source.open()
-    listening = asyncio.create_task(listen())
     try:
-        yield source, come
+        async with beside(listen()):
+            yield source, come
     finally:
-        listening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await listening
         await source.close()
 
 

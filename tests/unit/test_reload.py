@@ -18,6 +18,7 @@ from creditsd.config.reload import Reload
 from creditsd.config.settings import Settings, SinkSettings, load
 from creditsd.daemon.app import RELOADED
 from creditsd.sinks import made_of
+from tests.beside import beside
 from tests.conftest import eventually
 
 
@@ -71,12 +72,8 @@ async def reloading() -> AsyncIterator[tuple[Reload, list[Settings], list[Any]]]
 
     found = Reload(load(), whose="daemon", read=load, scope=RELOADED, apply=apply, said=lambda: None)
     with capture_logs() as said:
-        task = asyncio.create_task(found.run())
-        try:
+        async with beside(found.run()):
             yield found, taken, said
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
 
 
 @pytest.mark.parametrize("found", [None, "", "# nothing yet\n"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import orjson
 import redis.asyncio as redis
 
+from tests.beside import beside
 from tests.faults.soak.heard import Heard
 from tests.faults.truth import client, held
 from tests.servers import Valkey
@@ -26,13 +27,8 @@ class Cache:
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Hear all that is published for as long as the block lasts."""
-        listening = asyncio.create_task(self._listen())
-        try:
+        async with beside(self._listen()):
             yield
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
 
     async def look(self) -> None:
         """Read all the keys, as they are. Raises what the client does where it cannot be reached."""
