@@ -123,9 +123,9 @@ class Backlog:
         version = self.newest - 1 if newest else random.randrange(self.taken, self.newest)
         return await self._stored.sample(version, cursor)
 
-    def arrived(self, cursor: int) -> Total | None:
-        """Return the probe that has arrived, where it still lies ahead."""
-        return self.probe if self.probe is not None and cursor < self.probe.version else None
+    def has_proof(self, cursor: int) -> bool:
+        """Whether a probe has arrived that still lies ahead: whoever is refused before it has themselves to blame."""
+        return self.probe is not None and cursor < self.probe.version
 
     def caught_up(self, cursor: int) -> bool:
         """Whether everything that was stored at the last look lies behind the cursor."""

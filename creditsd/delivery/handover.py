@@ -54,10 +54,12 @@ class Handover:
         self._goes_on = goes_on
         self._arrived = arrived
         self._settled = settled
+        self._ahead: dict[str, int] = {}  # users whose total was settled before its turn, and its version
 
-    async def deliver(self, totals: Sequence[Total], arrived: Total | None = None) -> None:
-        """Deliver what follows the cursor, but for one that has arrived: with that, whoever is refused is kept.
+    async def deliver(self, totals: Sequence[Total], *, proven: bool = False) -> None:
+        """Deliver what follows the cursor, but for what has arrived before its turn, and what that has made old.
 
+        `proven`, somebody behind has just been told: whoever is refused is kept.
         Raises SinkUnavailable, DatabaseUnavailable, CursorMoved and Superseded; the cursor then stands before the rest.
         """
         held = await self._retries.held(totals)
@@ -65,9 +67,9 @@ class Handover:
         while start < len(totals):
             run = self._run(totals, start)
             start += len(run)
-            part = [each for each in run if each.user_id not in held and not self._is_through(each, arrived)]
+            part = [each for each in run if each.user_id not in held and not self._is_through(each)]
             if part:
-                refused = await self._hand_over(part, upto=run[-1].version, proven=arrived is not None)
+                refused = await self._hand_over(part, upto=run[-1].version, proven=proven)
                 if self._every:
                     held |= {rejection.total.user_id for rejection in refused}
             else:
@@ -78,6 +80,7 @@ class Handover:
     async def probe(self, total: Total, *, follows: bool) -> None:
         """Try one total, which may be the next after the cursor. Raises SinkUnavailable where it does not arrive."""
         await self._hand_over([total], upto=total.version if follows else None, replaceable=False)
+        self._note_ahead([total])  # who has taken a part of it, and refused the rest, waits for another try
 
     async def retry(self, totals: Sequence[Total]) -> None:
         """Deliver again what was refused, of each user one total."""
@@ -88,11 +91,20 @@ class Handover:
             start += len(run)
             await self._hand_over(run, upto=None)
 
-    def _is_through(self, total: Total, arrived: Total | None) -> bool:
-        """Whether it is what has arrived, perhaps read anew, or an older one that was in memory meanwhile."""
-        if arrived is None or total.user_id != arrived.user_id:
-            return False
-        return total.version == arrived.version or (not self._every and total.version < arrived.version)
+    def rewind(self) -> None:
+        """Forget what has arrived before its turn: what comes next is read from the table, or is to be told again."""
+        self._ahead.clear()
+        self.overtaken.clear()
+
+    def _is_through(self, total: Total) -> bool:
+        """Whether it has arrived before its turn, or is an older one that was in memory meanwhile."""
+        return total.version <= max(self._row.cursor, self._ahead.get(total.user_id, 0))
+
+    def _note_ahead(self, settled: Sequence[Total]) -> None:
+        """Note those whose turn is still to come, of what was tried out of turn."""
+        cursor = self._row.cursor
+        self._ahead = {user_id: version for user_id, version in self._ahead.items() if version > cursor}
+        self._ahead.update((each.user_id, each.version) for each in settled if each.version > cursor)
 
     def _run(self, totals: Sequence[Total], start: int) -> Sequence[Total]:
         """Return the next that can go out together: each user once, and no more than the sink takes."""
@@ -189,6 +201,8 @@ class Handover:
         else:
             self._row.cursor = cursor
         self._event_cursor.told(arrived)
+        if upto is None:
+            self._note_ahead(arrived)
         if well_again:
             await self._retries.pull_forward()
         if everyone is not None and not busy:  # one that is busy has said itself why, and for how long

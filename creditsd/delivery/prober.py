@@ -28,15 +28,15 @@ class Prober:
     health: SinkHealth
     handover: Handover
 
-    async def probe(self) -> tuple[Sequence[Total], Total | None] | None:
-        """Try one total. Return what to deliver now, and which of it has arrived; None where nothing is left.
+    async def probe(self) -> tuple[Sequence[Total], bool]:
+        """Try one total. Return what to deliver now, and whether one that lies ahead of it or in it has arrived.
 
         Raises what Handover.probe does.
         """
         totals = await self.backlog.next(self.row.cursor, probing=True)
         if not totals:
             await self._probe_retry()
-            return None
+            return (), False
         candidates = await self._free(totals)
         one = await self._beyond() if self.health.looks_beyond and self.backlog.page_was_full else None
         one = one or (self.health.probe(candidates) if candidates else None)
@@ -48,7 +48,7 @@ class Prober:
             totals = totals[: self.sink.max_batch]
             self.backlog.rewind(self.row.cursor)
         self.backlog.probe = one
-        return totals, one
+        return totals, one is not None
 
     async def _free(self, totals: Sequence[Total]) -> Sequence[Total]:
         """Return those who need not wait for another try."""

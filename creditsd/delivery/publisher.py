@@ -306,11 +306,11 @@ class Publisher:
             if self._retries.due_seconds == 0.0:
                 await self._handover.retry(await self._retries.due(self._sink.max_batch, self.cursor))
             totals = await self._backlog.next(self.cursor)
-            arrived = self._backlog.arrived(self.cursor)
-            await (self._hand_over(totals, arrived) if totals else self._idle())
+            proven = self._backlog.has_proof(self.cursor)
+            await (self._hand_over(totals, proven=proven) if totals else self._idle())
         self._database_backoff.begin_anew()
         if not self.behind:
-            self._handover.overtaken.clear()
+            self._handover.rewind()
         if self._backlog.caught_up(self.cursor):
             self._event_cursor.clear(self.cursor)
         if self._unsaved and self._row.saved_seconds >= self._timings.save_seconds:
@@ -319,12 +319,12 @@ class Publisher:
 
     async def _probe(self) -> None:
         """Try an ill sink with one total, and go on with the others where that arrives."""
-        probed = await self._prober.probe()
-        await (self._idle() if probed is None else self._hand_over(*probed))
+        totals, proven = await self._prober.probe()
+        await (self._hand_over(totals, proven=proven) if totals else self._idle())
 
-    async def _hand_over(self, totals: Sequence[Total], arrived: Total | None) -> None:
+    async def _hand_over(self, totals: Sequence[Total], *, proven: bool) -> None:
         """Deliver totals, and meanwhile read the page after them."""
-        delivering = self._handover.deliver(totals, arrived)
+        delivering = self._handover.deliver(totals, proven=proven)
         if not self._backlog.has_next_page:
             await delivering
             return
@@ -399,4 +399,4 @@ class Publisher:
     def _rewind(self) -> None:
         """Go back to the cursor; what was handed over until now is not certain to follow."""
         self._backlog.rewind(self.cursor)
-        self._handover.overtaken.clear()
+        self._handover.rewind()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from operator import eq
 
 from structlog.testing import capture_logs
 
@@ -83,6 +85,31 @@ async def test_what_is_tried_again_is_the_newest_total(
     async with publishing(sink, newest=await newest(line)):
         await sink.until_credits(USER, 2)
     assert {total.credits for total in sink.totals} == {2}
+
+
+async def test_what_was_tried_again_as_the_newest_total_is_not_followed_by_an_older_one_from_memory(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    timings = replace(QUICK, retry_delays_seconds=(3600.0,))
+    sink = MemorySink()
+    sink.refuses = {USER}
+    async with publishing(sink, newest=await newest(line), timings=timings) as publisher:
+        installation.run(ADD, [USER, 1])
+        publisher.offer(await line.settle())
+        await eventually(waiting(installation), lambda found: found == 1)
+        sink.gate.clear()
+        for name, tries in ((OTHER, sink.tries + 1), (USER, None), (USER, None)):
+            installation.run(ADD, [name, 1])
+            publisher.offer(await line.settle())
+            if tries is not None:  # the others follow it in memory
+                await eventually(partial(tried, sink), partial(eq, tries))
+        sink.refuses = set()
+        installation.run("UPDATE creditsd.deliveries SET next_at = clock_timestamp()")
+        publisher.tell()
+        sink.gate.set()
+        await sink.until_credits(USER, 3)
+        await current(publisher)
+    assert [total.credits for total in sink.totals if total.user_id == USER] == [1, 3]
 
 
 async def test_a_refusal_survives_a_restart_and_ends_as_a_dead_letter(
@@ -279,3 +306,7 @@ async def test_a_webhook_is_tried_again_by_the_schedule_of_its_settings(
         assert len(receiver.deliveries) == 2
     finally:
         await receiver.stop()
+
+
+async def tried(sink: MemorySink) -> int:
+    return sink.tries
