@@ -24,19 +24,19 @@ from creditsd.daemon.leadership import Opener
 from creditsd.daemon.pipeline import Pipeline
 from creditsd.daemon.polls import Polls
 from creditsd.daemon.publishers import Publishers, Publishing
+from creditsd.daemon.stall_watch import StallWatch
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.surface import Surface
 from creditsd.daemon.tasks import ended
 from creditsd.daemon.timings import Timings
 from creditsd.daemon.tracing import tracing
-from creditsd.delivery import timings as delivery
 from creditsd.delivery.attempt_log import AttemptLog
 from creditsd.delivery.publisher import Publisher
 from creditsd.delivery.tracer import Tracer
 from creditsd.domain.errors import ungrouped
 from creditsd.http.operator import PageBeside
 from creditsd.http.server import Part
-from creditsd.metrics.counters import LineMetrics, SinkMetrics, SinksMetrics
+from creditsd.metrics.counters import LineMetrics, SinksMetrics
 from creditsd.metrics.rates import Rates
 from creditsd.metrics.registry import registry as metrics
 from creditsd.postgres import budget, connections
@@ -82,10 +82,13 @@ class Daemon:
         self._traces = tracing(settings.tracing)
         self._attempt_log = AttemptLog(lambda: self._publishers.attempts())  # noqa: PLW0108  they are made later
         rates, registry, recent = Rates(), metrics(), RecentlyPublished(timings.totals.republish)
+        stalls = StallWatch(timings.election.stalled_seconds)
         self._publishers = Publishers(
             settings.sinks,
             extra,
-            _publishing(settings, self._pool, rates, SinksMetrics(registry), tracer=self._traces, timings=timings),
+            _publishing(
+                settings, self._pool, rates, SinksMetrics(registry), tracer=self._traces, stalls=stalls, timings=timings
+            ),
             highest=lambda: recent.highest,
             leave_seconds=timings.leave_seconds,
             close_seconds=timings.close_seconds,
@@ -97,7 +100,7 @@ class Daemon:
         polls.tell(self._publishers.poll)
         self._pipeline = self._make_pipeline(Backfill(progress), rates, line, recent, polls)
         self._surface.measure(self._pipeline, self._pool)
-        self._election = self._make_election(line, polls)
+        self._election = self._make_election(line, polls, stalls)
         self._reload = self._reloading(read) if read is not None else None
         self._stopping = asyncio.Event()
         self._introduced = False
@@ -192,7 +195,7 @@ class Daemon:
             timings=self._timings.pipeline,
         )
 
-    def _make_election(self, metrics: LineMetrics, polls: Polls) -> Election:
+    def _make_election(self, metrics: LineMetrics, polls: Polls, stalls: StallWatch) -> Election:
         settings, timings = self._settings, self._timings
         swept = _sweep(settings, metrics, timings.totals.sweep)
         opener = Opener(settings, self._pool, self._tell, self._state, polls, swept, self._attempt_log, timings)
@@ -202,6 +205,7 @@ class Daemon:
             self._pipeline,
             self._state,
             led=[self._publishers, self._surface.source, self._surface.recent],
+            stall_watch=stalls,
             timings=timings.election,
             seen=self._see,
         )
@@ -277,6 +281,7 @@ def _publishing(
     told: SinksMetrics,
     *,
     tracer: Tracer | None,
+    stalls: StallWatch,
     timings: Timings,
 ) -> Publishing:
     """Return what makes a publisher, measured and with the times there are."""
@@ -285,24 +290,22 @@ def _publishing(
         times = replace(times, idle_look_seconds=times.look_seconds)
 
     def made(name: str, sink: Sink, every: bool) -> Publisher:
-        return _publisher(name, sink, pool, rates, told.of(name), tracer=tracer, every=every, timings=times)
+        measured = told.of(name)
+
+        def arrived(stored_at: float) -> None:
+            rates.arrived(stored_at)
+            measured.arrived(stored_at)
+
+        return Publisher(
+            name,
+            sink,
+            pool,
+            arrived,
+            measured.settled,
+            every=every,
+            tracer=tracer,
+            stalled=lambda: stalls.stalled,
+            timings=times,
+        )
 
     return made
-
-
-def _publisher(
-    name: str,
-    sink: Sink,
-    pool: Pool,
-    rates: Rates,
-    told: SinkMetrics,
-    *,
-    tracer: Tracer | None,
-    every: bool,
-    timings: delivery.Timings,
-) -> Publisher:
-    def arrived(stored_at: float) -> None:
-        rates.arrived(stored_at)
-        told.arrived(stored_at)
-
-    return Publisher(name, sink, pool, arrived, told.settled, every=every, tracer=tracer, timings=timings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,6 +17,7 @@ from creditsd.daemon import leader_watch
 from creditsd.daemon.leader_watch import LeaderWatch
 from creditsd.daemon.leadership import Leadership
 from creditsd.daemon.pipeline import Pipeline
+from creditsd.daemon.stall_watch import StallWatch
 from creditsd.daemon.state import DaemonState
 from creditsd.daemon.vacancy import Vacancy
 from creditsd.domain.backoff import Backoff
@@ -44,12 +45,14 @@ class Timings:
     """How often a standby asks whether it may lead, and how often we look at what somebody has to mend.
 
     What fails within `steady_seconds` waits longer each time, though it had connected; at most `longest_pause_seconds`.
+    Who stood still for `stalled_seconds` leads no more: a standby waits for twice as long before it ends a leader.
     """
 
     standby_seconds: float = 1.0
     mending_seconds: float = 5.0
     steady_seconds: float = 10.0
     longest_pause_seconds: float = 5.0
+    stalled_seconds: float = 10.0
     leader: leader_watch.Timings = field(default_factory=leader_watch.Timings)
 
 
@@ -78,6 +81,7 @@ class Election:
         state: DaemonState,
         *,
         led: Sequence[Led],
+        stall_watch: StallWatch,
         timings: Timings,
         seen: Callable[[str], None],
     ) -> None:
@@ -88,6 +92,7 @@ class Election:
         self._led = led
         self._state = state
         self._timings = timings
+        self._stall_watch = stall_watch
         self._started = False
         self._ending = False
         self._woken = asyncio.Event()
@@ -199,13 +204,40 @@ class Election:
         try:
             for each in self._led:
                 each.lead(resumption.newest)
-            await self._pipeline.lead(leadership, resumption)
-            self.idle.set()
-            await self._keep(leadership.session)
+            async with self._unless_stalled():
+                await self._pipeline.lead(leadership, resumption)
+                self.idle.set()
+                await self._keep(leadership.session)
         finally:
-            for each in self._led:
-                each.step_down()
+            self._step_down()
             log.info("daemon.stepped_down")
+
+    def _step_down(self) -> None:
+        for each in self._led:
+            each.step_down()
+
+    @contextlib.asynccontextmanager
+    async def _unless_stalled(self) -> AsyncIterator[None]:
+        """Raise DatabaseUnavailable where we stood still for so long that another may lead.
+
+        What was about to be delivered is that one's to deliver: we step down before anything else goes on.
+        """
+        stood_still: list[float] = []
+
+        def give_up(seconds: float) -> None:
+            stood_still.append(seconds)
+            self._step_down()
+            turn.reschedule(0.0)
+
+        try:
+            async with asyncio.timeout(None) as turn:
+                with self._stall_watch.watching(give_up):
+                    yield
+        except TimeoutError:
+            if not stood_still:
+                raise
+            reason = f"this process stood still for {stood_still[0]:.0f} s: another may lead"
+            raise DatabaseUnavailable(reason) from None
 
     async def _keep(self, session: Connection) -> None:
         """Hold the lock without any work, for those who still publish; raises DatabaseUnavailable when it is lost."""

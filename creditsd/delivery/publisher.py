@@ -54,6 +54,7 @@ class Publisher:
         *,
         every: bool = False,
         tracer: Tracer | None = None,
+        stalled: Callable[[], bool] = lambda: False,
         timings: Timings = TIMINGS,
         bounds: Bounds = BOUNDS,
     ) -> None:
@@ -73,7 +74,7 @@ class Publisher:
             health=self._health,
             every=every,
             bounds=bounds,
-            goes_on=self._goes_on,
+            goes_on=lambda: self._goes_on() and not stalled(),
             arrived=arrived,
             settled=settled,
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import lt
 from typing import Any
 
 import pytest
@@ -11,10 +15,12 @@ from structlog.testing import capture_logs
 from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
 from creditsd.daemon import election
+from creditsd.domain.total import Total
 from creditsd.http.operator.recent_totals import RecentTotals
+from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.leading import restricted
-from tests.integration.line import LEADING, USER, MemorySink, installed
+from tests.integration.line import LEADING, OTHER, USER, MemorySink, installed
 from tests.integration.play import ADD
 from tests.integration.running import QUICK, running, until
 
@@ -65,6 +71,58 @@ async def test_a_standby_takes_over_from_a_leader_whose_session_is_ended(
             await eventually(newest, lambda found: 1 in found)
             states = {str(each.health()["state"]) for each in (one, other)}
             assert "leading" in states
+
+
+async def test_a_leader_that_stood_still_delivers_nothing_until_it_leads_anew(
+    installation: Database, settings: Settings
+) -> None:
+    # It was stopped for half a minute, and another led by then: what it had in memory went out before it noticed.
+    timings = replace(QUICK, election=replace(QUICK.election, stalled_seconds=0.5))
+    with capture_logs() as logs:
+        sink = Noting(logs)
+        async with running(settings, sink, timings=timings):
+            installation.run(ADD, [USER, 1])
+            await sink.until_credits(USER, 1)
+            sink.gate.clear()
+            tries = sink.tries
+            installation.run(ADD, [USER, 1])
+            await eventually(partial(tried, sink), partial(lt, tries))
+            installation.run(ADD, [OTHER, 1])
+            await eventually(partial(stored, installation), lambda amount: amount == 1)
+            led = leaderships(logs)
+            sink.gate.set()
+            time.sleep(2.0)  # noqa: ASYNC251  nothing of this process goes on meanwhile
+            await sink.until_credits(OTHER, 1)
+    assert sink.first[OTHER] > led
+    (reason, *_) = [event["reason"] for event in logs if event["event"] == "daemon.interrupted"]
+    assert "stood still" in reason
+
+
+class Noting(MemorySink):
+    """Notes how often somebody had begun to lead when it was first told of a user."""
+
+    def __init__(self, logs: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.logs = logs
+        self.first: dict[str, int] = {}
+
+    async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+        for total in totals:
+            self.first.setdefault(total.user_id, leaderships(self.logs))
+        return await super().deliver(totals)
+
+
+def leaderships(logs: Sequence[Mapping[str, Any]]) -> int:
+    return [event["event"] for event in logs].count("daemon.led")
+
+
+async def tried(sink: MemorySink) -> int:
+    return sink.tries
+
+
+async def stored(database: Database) -> Any:
+    rows = database.run("SELECT credits FROM creditsd.balances WHERE user_id = %s", [OTHER])
+    return rows[0][0] if rows else None
 
 
 async def test_whoever_loses_its_leaders_session_says_so_to_all_receivers_and_stands_by(
