@@ -31,6 +31,7 @@ GRANT EXECUTE ON FUNCTION
     creditsd.source_rows,
     creditsd.tidy_history,
     creditsd.totals,
+    creditsd.totals_now,
     creditsd.users_after,
     creditsd.users_estimated
 TO {role};

@@ -20,6 +20,7 @@ SET enable_seqscan = off
 AS $function$
 #variable_conflict use_column
 DECLARE
+    turn boolean;
     instant timestamptz;
     newest bigint;
     version bigint;
@@ -52,8 +53,10 @@ DECLARE
     standing jsonb;
 BEGIN
     -- 1. Take the turn. The lock comes before the statement that reads the truth: of two recomputes of one user the later one reads
-    -- later, and cannot leave the older total.
-    instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073) IS NOT NULL THEN clock_timestamp() END;
+    -- later, and cannot leave the older total. So does the table's own: to a snapshot from before it is rewritten, it is empty.
+    turn := pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073) IS NOT NULL;
+    LOCK TABLE {table} IN ACCESS SHARE MODE;
+    instant := clock_timestamp();
     IF history_days > 0 THEN
         -- Where the newest total is no step, somebody has stored it with history off.
         unkept := NOT EXISTS (

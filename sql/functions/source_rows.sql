@@ -1,4 +1,4 @@
--- The application's table in our words, for whoever asks for rows. What is built on it stays through an install, so it is replaced in place.
+-- The application's table in our words, for whoever asks for rows. VOLATILE, as users_after. What is built on it stays through an install, so it is replaced in place.
 CREATE OR REPLACE FUNCTION creditsd.source_rows(asked {user_id_type} DEFAULT NULL)
 RETURNS TABLE (
     user_id {user_id_type},
@@ -17,7 +17,7 @@ RETURNS TABLE (
     left_out boolean
 )
 LANGUAGE plpgsql
-STABLE
+VOLATILE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET row_security = off

@@ -104,3 +104,23 @@ $function$;
 
 COMMENT ON FUNCTION creditsd.totals IS
 'The rules: the total of each asked user at an instant, of the rows that count (see creditsd.counts).';
+
+-- For whoever reads without a snapshot to compare with: the table is locked first, because to one from before it is rewritten, it is empty.
+CREATE FUNCTION creditsd.totals_now(users {user_id_type}[], can_buy_policy text, expire_empty text)
+RETURNS SETOF creditsd.total
+LANGUAGE plpgsql
+VOLATILE
+ROWS 10
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    LOCK TABLE {table} IN ACCESS SHARE MODE;
+    RETURN QUERY
+    SELECT t.*
+    FROM creditsd.totals(users, clock_timestamp(), can_buy_policy, expire_empty) AS t;
+END
+$function$;
+
+COMMENT ON FUNCTION creditsd.totals_now IS
+'The total of each asked user as it is now.';

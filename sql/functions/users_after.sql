@@ -1,8 +1,9 @@
--- Everyone, a page at a time, in the order of ids: whoever has rows, and whoever had.
+-- Everyone, a page at a time, in the order of ids: whoever has rows, and whoever had. VOLATILE, so that the table is locked before
+-- the snapshot is taken: to one from before it is rewritten, it is empty.
 CREATE FUNCTION creditsd.users_after(last_user {user_id_type}, max_users integer)
 RETURNS {user_id_type}[]
 LANGUAGE plpgsql
-STABLE
+VOLATILE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET row_security = off

@@ -25,8 +25,6 @@ FROM (
         'change' AS cause,
         NULL::creditsd.past AS previous,
         NULL::jsonb AS events
-    FROM creditsd.totals(
-        %(user_ids)s::text[]::creditsd.user_id[], now(), %(can_buy)s, %(expire_empty)s
-    ) AS computed
+    FROM creditsd.totals_now(%(user_ids)s::text[]::creditsd.user_id[], %(can_buy)s, %(expire_empty)s) AS computed
     LEFT JOIN creditsd.balances AS stored ON stored.user_id = computed.user_id
 ) AS total

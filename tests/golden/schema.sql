@@ -1118,6 +1118,7 @@ CREATE FUNCTION creditsd.recompute(users uuid[], reason text, can_buy_policy tex
     AS $$
 #variable_conflict use_column
 DECLARE
+    turn boolean;
     instant timestamptz;
     newest bigint;
     version bigint;
@@ -1150,8 +1151,10 @@ DECLARE
     standing jsonb;
 BEGIN
     -- 1. Take the turn. The lock comes before the statement that reads the truth: of two recomputes of one user the later one reads
-    -- later, and cannot leave the older total.
-    instant := CASE WHEN pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073) IS NOT NULL THEN clock_timestamp() END;
+    -- later, and cannot leave the older total. So does the table's own: to a snapshot from before it is rewritten, it is empty.
+    turn := pg_advisory_xact_lock('creditsd.balances'::regclass::oid::int4, 561984073) IS NOT NULL;
+    LOCK TABLE "public"."user_credits" IN ACCESS SHARE MODE;
+    instant := clock_timestamp();
     IF history_days > 0 THEN
         -- Where the newest total is no step, somebody has stored it with history off.
         unkept := NOT EXISTS (
@@ -1539,7 +1542,7 @@ END
 $$;
 COMMENT ON FUNCTION creditsd.signed_in() IS 'The signed-in user: the claim of request.jwt.claims, as PostgREST and Supabase set it, that http.jwt_user_claim named at install; null where nobody is, and never an error.';
 CREATE FUNCTION creditsd.source_rows(asked uuid DEFAULT NULL::uuid) RETURNS TABLE(user_id uuid, credits numeric, status text, active boolean, plan_type text, subscription boolean, one_time boolean, empty boolean, membership text, subscription_id text, expires_at timestamp with time zone, created_at timestamp with time zone, starts_at timestamp with time zone, left_out boolean)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
     AS $$
@@ -1830,8 +1833,20 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) IS 'The rules: the total of each asked user at an instant, of the rows that count (see creditsd.counts).';
+CREATE FUNCTION creditsd.totals_now(users uuid[], can_buy_policy text, expire_empty text) RETURNS SETOF creditsd.total
+    LANGUAGE plpgsql SECURITY DEFINER ROWS 10
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    LOCK TABLE "public"."user_credits" IN ACCESS SHARE MODE;
+    RETURN QUERY
+    SELECT t.*
+    FROM creditsd.totals(users, clock_timestamp(), can_buy_policy, expire_empty) AS t;
+END
+$$;
+COMMENT ON FUNCTION creditsd.totals_now(users uuid[], can_buy_policy text, expire_empty text) IS 'The total of each asked user as it is now.';
 CREATE FUNCTION creditsd.users_after(last_user uuid, max_users integer) RETURNS uuid[]
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -2228,5 +2243,6 @@ REVOKE ALL ON FUNCTION creditsd.source_rows(asked uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.summable(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.tidy_history(history_days integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.totals(users uuid[], instant timestamp with time zone, can_buy_policy text, expire_empty text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION creditsd.totals_now(users uuid[], can_buy_policy text, expire_empty text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.users_after(last_user uuid, max_users integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION creditsd.users_estimated() FROM PUBLIC;
