@@ -82,13 +82,11 @@ class Daemon:
         self._traces = tracing(settings.tracing)
         self._attempt_log = AttemptLog(lambda: self._publishers.attempts())  # noqa: PLW0108  they are made later
         rates, registry, recent = Rates(), metrics(), RecentlyPublished(timings.totals.republish)
-        stalls = StallWatch(timings.election.stalled_seconds)
+        stalls, told = StallWatch(timings.election.stalled_seconds), SinksMetrics(registry)
         self._publishers = Publishers(
             settings.sinks,
             extra,
-            _publishing(
-                settings, self._pool, rates, SinksMetrics(registry), tracer=self._traces, stalls=stalls, timings=timings
-            ),
+            _publishing(settings, self._pool, rates, told, tracer=self._traces, stalls=stalls, timings=timings),
             highest=lambda: recent.highest,
             leave_seconds=timings.leave_seconds,
             close_seconds=timings.close_seconds,

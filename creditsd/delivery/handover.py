@@ -101,10 +101,12 @@ class Handover:
         return total.version <= max(self._row.cursor, self._ahead.get(total.user_id, 0))
 
     def _note_ahead(self, settled: Sequence[Total]) -> None:
-        """Note those whose turn is still to come, of what was tried out of turn."""
+        """Note whose turn is still to come, of those who were tried out of turn."""
         cursor = self._row.cursor
-        self._ahead = {user_id: version for user_id, version in self._ahead.items() if version > cursor}
-        self._ahead.update((each.user_id, each.version) for each in settled if each.version > cursor)
+        if self._ahead:
+            self._ahead = {user_id: version for user_id, version in self._ahead.items() if version > cursor}
+        if settled and settled[-1].version > cursor:
+            self._ahead.update((each.user_id, each.version) for each in settled if each.version > cursor)
 
     def _run(self, totals: Sequence[Total], start: int) -> Sequence[Total]:
         """Return the next that can go out together: each user once, and no more than the sink takes."""
@@ -180,8 +182,9 @@ class Handover:
         Raises RefusesEveryone: before anything is kept, or where it is `proven` that others arrive, after that.
         """
         part = [each for each in part if each.user_id not in self.overtaken.passed] if self.overtaken.passed else part
+        cursor = self._row.cursor if upto is None else max(self._row.cursor, upto)
         if not part:
-            self._row.cursor = self._row.cursor if upto is None else max(self._row.cursor, upto)
+            self._row.cursor = cursor
             return
         log.debug("publisher.delivered", sink=self._row.name, totals=len(part), refused=len(refused))
         missed = {rejection.total.user_id for rejection in refused}
@@ -195,14 +198,12 @@ class Handover:
         if everyone is not None and not proven:
             raise everyone
         self._count(arrived, refused, fresh=upto is not None)
-        cursor = self._row.cursor if upto is None else max(self._row.cursor, upto)
         if refused or self._retries.concern(arrived):
             await self._store(arrived, refused, cursor, failing=not alive)
         else:
             self._row.cursor = cursor
         self._event_cursor.told(arrived)
-        if upto is None:
-            self._note_ahead(arrived)
+        self._note_ahead(arrived)
         if well_again:
             await self._retries.pull_forward()
         if everyone is not None and not busy:  # one that is busy has said itself why, and for how long

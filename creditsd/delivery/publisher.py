@@ -83,8 +83,7 @@ class Publisher:
         self._state: State = Standby()
         self._under_way: State = self._state
         self._turn: asyncio.Timeout | None = None
-        self._wakeup = asyncio.Event()
-        self._ending = False
+        self._wakeup, self._ending = asyncio.Event(), False
 
     @property
     def name(self) -> str:

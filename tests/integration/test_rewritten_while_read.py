@@ -11,7 +11,7 @@ import pytest
 from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line, installed, user
+from tests.integration.line import OTHER, USER, Line, installed, said, user
 from tests.integration.play import ADD
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ async def test_so_is_whoever_has_no_credits_left(reference_table: Database, line
     await line.settle()
     reference_table.run(ADD, [USER, -9])
     (total,) = await meanwhile(reference_table, REWRITES["its type"], line.settle)
-    assert (total.credits, total.membership_status) == (-4, "active")
+    assert said(total, "credits", "membership_status") == (-4, "active")
 
 
 async def test_so_is_whoever_time_changes(reference_table: Database, line: Line) -> None:
