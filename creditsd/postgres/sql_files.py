@@ -25,7 +25,6 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)\}")
 _OURS = re.compile(
     r"""
     \bcreditsd_(?P<event>insert|update|delete|truncate)\b
-    | (?P<all_triggers>LIKE\ 'creditsd\\_%')
     | \bcreditsd(?=\.(?!careful\b)[a-z_%'])
     | \bcreditsd(?=_lead\b)
     | (?<=')creditsd(?='|\ (?:install|leader|doorbell|sleep|publisher|reader|operator)?')
@@ -95,7 +94,6 @@ def filled(name: str, schema: str, **values: fragments.Composable) -> str:
 
 def trigger_name(event: str, schema: str) -> str:
     """Return what an installation calls its trigger of an event: one table may carry those of several."""
-    # Not `creditsd_images_insert`: the first installation watches over whatever is called `creditsd_…`.
     return f"creditsd_{event}" if schema == DEFAULT_SCHEMA else f"{event}_creditsd_{schema}"
 
 
@@ -142,11 +140,7 @@ def _named(name: str, schema: str) -> str:
         return text
 
     def put(found: re.Match[str]) -> str:
-        if found["event"]:
-            return trigger_name(found["event"], schema)
-        if found["all_triggers"]:
-            return f"~ '^{trigger_name('[a-z]+', schema)}$'"
-        return schema
+        return trigger_name(found["event"], schema) if found["event"] else schema
 
     return _OURS.sub(put, text)
 

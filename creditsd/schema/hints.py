@@ -45,6 +45,16 @@ async def forgotten(connection: Connection, source: SourceTable) -> list[str]:
     ]
 
 
+async def trigger_makers(connection: Connection, source: SourceTable) -> list[str]:
+    """Name who may put a trigger on the table: it runs as the owner where a plan is expired, and may replace ours."""
+    table = source.settings.table
+    return [
+        f"{maker} may put triggers on {table}, in the place of ours too: they run as {owner} whenever an empty plan is "
+        f"expired; REVOKE TRIGGER ON {table} FROM {maker}, unless it is trusted with all that {owner} may do"
+        for maker, owner in await rows(connection, sql_files.sql("queries/trigger_makers"), {"relation": source.oid})
+    ]
+
+
 def newly_read(source: SourceTable, installed: Installation) -> list[str]:
     """Say what of the table means something from now on that meant nothing before."""
     table, where = source.settings.table, source.settings.where

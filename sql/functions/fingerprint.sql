@@ -39,7 +39,8 @@ AS $function$
         SELECT concat_ws(' ', 'trigger', g.tgrelid, g.oid, g.tgname, g.tgenabled, g.tgfoid, g.tgtype, g.tgqual::text, g.tgattr, g.xmin)
         FROM pg_trigger AS g
         WHERE g.tgrelid IN (SELECT t.relation FROM tree AS t)
-        AND (g.tgname LIKE 'creditsd\_%' OR g.tgfoid IN (SELECT p.oid FROM pg_proc AS p WHERE p.pronamespace = 'creditsd'::regnamespace))
+        -- By what they call, not by their names: whoever may put triggers there chooses names, and must not make us recompute everyone.
+        AND g.tgfoid IN (SELECT p.oid FROM pg_proc AS p WHERE p.pronamespace = 'creditsd'::regnamespace)
         UNION ALL
         -- TRUNCATE gives a table another file; where no trigger tells of it, this does.
         SELECT concat_ws(' ', 'file', c.oid, c.relfilenode)

@@ -135,18 +135,34 @@ async def test_each_right_that_is_granted_is_named_where_it_is_missing(owned: Da
     ]
 
 
-async def test_every_function_that_lends_its_rights_is_the_owners_and_looks_names_up_in_the_catalog(
-    owned: Database, role: str
+# What lends its rights though nobody calls it but our own functions, or an install.
+WITHIN = {"expire_empty", "home", "mark_everyone", "nothing_matches"}
+
+EVERY_FUNCTION = """
+SELECT
+    p.proname,
+    pg_get_userbyid(p.proowner),
+    p.prosecdef,
+    coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false) OR p.prosqlbody IS NOT NULL,
+    p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) AS a WHERE a.grantee = 0)
+FROM pg_proc AS p
+WHERE p.pronamespace = 'creditsd'::regnamespace
+"""
+
+
+async def test_every_function_is_the_owners_has_its_names_pinned_and_is_closed_to_everybody(
+    owned: Database, role: str, other_role: str
 ) -> None:
-    await installed(owned)
-    found = owned.run(
-        "SELECT p.proname, pg_get_userbyid(p.proowner), p.proconfig FROM pg_proc AS p "
-        "WHERE p.pronamespace = 'creditsd'::regnamespace AND p.prosecdef"
+    await installed(owned, role=other_role, history={"days": 1})
+    found = owned.run(EVERY_FUNCTION)
+    assert len(found) > 40
+    assert {owner for _, owner, *_ in found} == {role}
+    assert [name for name, _, _, pinned, _ in found if not pinned] == [], (
+        "a path of their own, or a body bound when made"
     )
-    assert len(found) > 10
-    for name, owner, options in found:
-        assert owner == role, name
-        assert "search_path=pg_catalog, pg_temp" in list(options), name
+    assert [(name, lends) for name, _, lends, _, is_open in found if is_open] == [("signed_in", False)]
+    lending = {name for name, _, lends, _, _ in found if lends}
+    assert lending - CALLED_BY_THE_DAEMON - set(CAPTURE) == WITHIN
 
 
 async def test_everything_installed_belongs_to_the_owner_of_the_table(owned: Database, role: str) -> None:
