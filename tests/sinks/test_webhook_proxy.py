@@ -121,7 +121,13 @@ async def test_a_proxy_that_is_not_there_is_told_without_its_password(proxy: Pro
     assert "hunter2" not in str(failure.value)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "[::1]", "[::ffff:10.0.0.1]"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "169.254.169.254", "[::1]", "[::ffff:10.0.0.1]", "2130706433", "127.1", "0x7f000001", "0177.0.0.1",
+        "2852039166", "127.0.0.1.",
+    ],
+)  # fmt: skip
 def test_an_inside_address_in_the_url_is_refused_before_the_proxy_is_asked(host: str) -> None:
     options = {"secret": SECRET, "proxy": "http://proxy.example:3128"}
     with pytest.raises(ConfigError, match="is not a public address: list it in allow_cidrs"):

@@ -14,8 +14,12 @@ from tests.sinks.webhook_harness import Receiver, always, opened
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "127.1"]
-)
+    "host",
+    [
+        "127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0.0.0.0", "0",
+        "2130706433", "127.1", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001",
+    ],
+)  # fmt: skip
 async def test_loopback_is_refused_however_it_is_written(receiver: Receiver, host: str) -> None:
     async with opened(receiver, allow_cidrs=[], host=host) as sink:
         with pytest.raises(SinkUnavailable, match=r"allow_cidrs|not a canonical IPv4 address"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 
 import structlog
 import yarl
@@ -14,7 +13,7 @@ from creditsd.sinks.webhook import signing
 from creditsd.sinks.webhook.endpoint import Endpoint
 from creditsd.sinks.webhook.options import Options
 from creditsd.sinks.webhook.sink import WebhookSink
-from creditsd.sinks.webhook.ssrf_guard import SsrfGuard
+from creditsd.sinks.webhook.ssrf_guard import SsrfGuard, written_address
 
 __all__ = ["Options", "create"]
 
@@ -66,9 +65,8 @@ def _check_proxied(target: yarl.URL, options: Options) -> None:
     proxy = _target(options.proxy)
     if proxy is None or proxy.scheme not in ("http", "https"):
         raise ValueError("proxy is not http://[user:password@]host:port")
-    try:
-        host = ipaddress.ip_address(target.host or "")
-    except ValueError:
+    host = written_address(target.host or "")
+    if host is None:
         return
     try:
         SsrfGuard(options.allow_cidrs).check(host)

@@ -60,6 +60,19 @@ def is_inside(host: IpAddress) -> bool:
     return any(plain in network for network in _INSIDE)
 
 
+def written_address(host: str) -> IpAddress | None:
+    """Read an address in any form that a resolver takes for one (2130706433, 127.1, 0x7f.1); None: it is a name."""
+    plain = host.removesuffix(".")
+    try:
+        return ipaddress.ip_address(plain)
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(plain))
+    except (OSError, UnicodeError):
+        return None
+
+
 def _unwrapped(host: IpAddress) -> IpAddress:
     """Look through the IPv6 forms that lead to an IPv4 address."""
     if isinstance(host, ipaddress.IPv4Address):
