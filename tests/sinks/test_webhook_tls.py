@@ -43,9 +43,9 @@ class Endpoint:
         self.port = port
         self.shown: list[str] = []
 
-    def make(self, **options: Any) -> Sink:
+    def make(self, host: str = "127.0.0.1", **options: Any) -> Sink:
         given = {"secret": SECRET, "allow_cidrs": ["127.0.0.1"]} | options
-        return make(SinkSettings(name="billing", url=f"webhook+https://127.0.0.1:{self.port}/x", options=given))
+        return make(SinkSettings(name="billing", url=f"webhook+https://{host}:{self.port}/x", options=given))
 
 
 @asynccontextmanager
@@ -84,6 +84,13 @@ async def opened(sink: Sink) -> AsyncIterator[Sink]:
 
 async def test_a_wrong_certificate_is_told(tmp_path: Path) -> None:
     async with listening(await certificate(tmp_path, "here")) as endpoint, opened(endpoint.make()) as sink:
+        with pytest.raises(SinkUnavailable, match="certificate"):
+            await sink.deliver([total()])
+
+
+async def test_a_certificate_of_another_name_is_told(tmp_path: Path) -> None:
+    own = await certificate(tmp_path, "here")
+    async with listening(own) as endpoint, opened(endpoint.make("localhost", ca=own.read_text())) as sink:
         with pytest.raises(SinkUnavailable, match="certificate"):
             await sink.deliver([total()])
 
