@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import jwt
 import pytest
+import trustme
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -49,6 +51,7 @@ class Issuer:
         self.gate = asyncio.Event()
         self.gate.set()
         self.url = ""
+        self.moved_to = ""
 
     async def count(self) -> int:
         return self.asked
@@ -56,21 +59,23 @@ class Issuer:
     async def answer(self, _: web.Request) -> web.Response:
         self.asked += 1
         await self.gate.wait()
+        if self.moved_to:
+            raise web.HTTPFound(self.moved_to)
         body = self.body if self.body is not None else json.dumps({"keys": self.keys}).encode()
         return web.Response(status=self.status, body=body, content_type="application/json")
 
 
 @asynccontextmanager
-async def issuing(*keys: dict[str, Any]) -> AsyncIterator[Issuer]:
+async def issuing(*keys: dict[str, Any], tls: ssl.SSLContext | None = None) -> AsyncIterator[Issuer]:
     issuer = Issuer()
     issuer.keys = list(keys)
     application = web.Application()
     application.add_routes([web.get("/jwks", issuer.answer)])
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    issuer.url = f"http://127.0.0.1:{site.port}/jwks"
+    issuer.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{site.port}/jwks"
     try:
         yield issuer
     finally:
@@ -217,6 +222,41 @@ async def test_unknown_keys_are_asked_for_seldom() -> None:
         made = [token(key=RSA, algorithm="RS256", headers={"kid": f"made up {n}"}) for n in range(50)]
         assert set(await asyncio.gather(*(status(client, each) for each in made))) == {401}
         assert issuer.asked == 1
+
+
+async def test_where_a_token_says_that_its_key_is_is_never_looked() -> None:
+    async with (
+        issuing(published(OTHER_RSA, "RS256", kid="k")) as stranger,
+        signing(published(RSA, "RS256", kid="k"), timings=EAGER) as (_, client),
+    ):
+        key_of_its_own = {"jwk": published(OTHER_RSA, "RS256", kid="k"), "x5c": ["MIIB"]}
+        kids = ("k", "../jwks", "k\n", "k' OR '1'='1", "/dev/null", "k" * 5000)
+        for header in (
+            *({name: stranger.url, **({} if name == "kid" else {"kid": "k"})} for name in ("jku", "x5u", "kid")),
+            *({"kid": kid, **key_of_its_own} for kid in kids),
+        ):
+            made = token(key=OTHER_RSA, algorithm="RS256", headers=header, iss=stranger.url)
+            assert await status(client, made) == 401, header
+        assert stranger.asked == 0
+
+
+async def test_keys_from_behind_a_certificate_that_nobody_trusts_are_not_read() -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    async with issuing(published(RSA, "RS256", kid="k"), tls=tls) as issuer:
+        async with served(Shelf(), jwt_secret="", jwks_url=issuer.url) as (_, client):
+            made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
+            assert await status(client, made) == 503
+        assert issuer.asked == 0
+
+
+async def test_an_endpoint_that_redirects_is_not_followed() -> None:
+    async with issuing(published(RSA, "RS256", kid="k")) as elsewhere, issuing() as issuer:
+        issuer.moved_to = elsewhere.url
+        async with served(Shelf(), jwt_secret="", jwks_url=issuer.url) as (_, client):
+            made = token(key=RSA, algorithm="RS256", headers={"kid": "k"})
+            assert await status(client, made) == 503
+        assert (issuer.asked, elsewhere.asked) == (1, 0)
 
 
 async def test_an_endpoint_that_is_down_is_survived_for_a_while() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from creditsd.domain.total import Total
 from creditsd.http.server import HttpServer
 from tests.conftest import eventually
 from tests.http.asking import KEY, ONE, TWO, Shelf, bearer, counted, served, token
@@ -48,6 +51,27 @@ async def test_the_wire_is_as_documented() -> None:
     retry, rest = tail.split(b"\n", 1)
     assert 1000 <= int(retry) <= 5000
     assert rest == b'event: close\ndata: {"reason":"shutdown"}\n\n'
+
+
+BREAKING = "a\n\nid: 99\nevent: close\ndata: {}\r\rretry: 1\r\n\r\n\u2028\u2029\x85\0</script>"
+
+
+async def test_nothing_in_a_total_or_an_id_begins_a_line_of_the_stream() -> None:
+    shelf = Shelf("text")
+    user_id = BREAKING.replace("\0", "")  # which PostgreSQL has in no text
+    path = f"/v1/users/{quote(user_id, safe='')}/credits/stream"
+    async with served(shelf) as (_, client), client.stream(path, KEY) as stream:
+        assert (await stream.total())["user_id"] == user_id
+        given = Total.nothing(user_id)._replace(version=7, membership=BREAKING, subscription_id=BREAKING)
+        shelf.totals[user_id] = (7, given.json())
+        shelf.hub.offer(user_id, *shelf.totals[user_id])
+        told = await stream.total()
+        assert (told["version"], told["user_id"]) == (7, user_id)
+        assert told["membership"] == told["subscription_id"] == BREAKING
+        shelf.hub.close()
+        assert await stream.farewell() == "shutdown"
+    fields = [line.partition(b":")[0].decode() for line in re.split(rb"\r\n|\r|\n", stream.raw) if line]
+    assert fields == ["retry", "id", "data", "id", "data", "retry", "event", "data"]
 
 
 async def test_somebody_nobody_has_heard_of_gets_zero_and_then_the_first_total() -> None:

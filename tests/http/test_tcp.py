@@ -91,6 +91,20 @@ async def test_who_connects_and_says_nothing_or_half_is_hung_up_on() -> None:
             await stream.total()
 
 
+async def test_who_sends_a_request_letter_by_letter_is_hung_up_on_as_well() -> None:
+    loop = asyncio.get_running_loop()
+    impatient = Timings(connections=tcp.Timings(silent_seconds=0.2))
+    async with served(Shelf(), timings=impatient) as (surface, _), asyncio.timeout(60), connected(surface.port) as link:
+        await loop.sock_sendall(link, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        hung_up = asyncio.ensure_future(loop.sock_recv(link, 1))
+        while not hung_up.done():
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(link, b"x")
+            await asyncio.wait([hung_up], timeout=0.05)
+        with contextlib.suppress(ConnectionError):
+            assert hung_up.result() == b""
+
+
 async def test_who_vanishes_without_a_word_is_found_out_by_the_system() -> None:
     async with served(Shelf()) as (surface, client), client.stream("/v1/me/credits/stream", token()) as stream:
         await stream.total()

@@ -1,4 +1,4 @@
-"""docs/promises.md: every promise names its test, and every test that it names is there."""
+"""docs/promises.md and docs/security.md: every promise names its test, and every test that is named is there."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import pytest
 from creditsd.sinks import schemes
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("promises", "security")}
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGES["promises"], re.DOTALL | re.MULTILINE))
+
+
+SINK_ROWS = {"arrives", "order", "how often", "consumer"}
 
 
 def named(text: str) -> list[tuple[str, str]]:
@@ -41,16 +44,24 @@ def ruled(row: list[str]) -> bool:
     return bool(row) and all(set(cell) <= {"-"} and cell for cell in row)
 
 
-@pytest.mark.parametrize(("file", "name"), sorted(set(named(PAGE))))
-def test_a_test_that_is_named_is_there(file: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "file", "name"), sorted({(page, *each) for page in PAGES for each in named(PAGES[page])})
+)
+def test_a_test_that_is_named_is_there(page: str, file: str, name: str) -> None:
     assert name.startswith("test_")
-    assert name in defined(file), f"docs/promises.md names {file}::{name}, which is not there"
+    assert name in defined(file), f"docs/{page}.md names {file}::{name}, which is not there"
 
 
-def test_every_promise_names_a_test() -> None:
-    promises = [row for body in SECTIONS.values() for row in rows(body)]
+@pytest.mark.parametrize("page", PAGES)
+def test_every_promise_names_a_test(page: str) -> None:
+    promises = rows(PAGES[page])
     assert len(promises) > 40
     assert [row[0] for row in promises if not named(row[-1])] == []
+
+
+def test_a_promise_stands_in_one_place() -> None:
+    promised = [row[0] for page in PAGES.values() for row in rows(page) if row[0]]
+    assert sorted({each for each in promised if promised.count(each) > 1} - SINK_ROWS) == []
 
 
 def test_every_sink_says_what_arrives_in_what_order_how_often_and_what_its_consumer_does() -> None:

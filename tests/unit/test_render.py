@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
+from creditsd.admin.doctor.finding import Finding
 from creditsd.admin.failed_deliveries import FailedDelivery
 from creditsd.admin.inspect import ExplainedRow, Explanation, Problem, SetAside, Status
 from creditsd.admin.sinks import ListedSink
@@ -77,6 +78,10 @@ SCREENS: dict[str, Callable[[Console], None]] = {
     ),
     "deliveries list": lambda console: render.failed_deliveries(console, [FAILED]),
     "deliveries show": lambda console: render.failed_delivery(console, FAILED),
+    "deliveries log": lambda console: render.delivery_log(
+        console, [DeliveryAttempt(WHEN, NASTY, 1, NASTY, 500, 3, NASTY, NASTY)]
+    ),
+    "doctor": lambda console: console.print(render.finding_line(Finding(NASTY, "problem", NASTY, NASTY))),
     "sinks list": lambda console: render.sinks(
         console, [ListedSink("hook", "webhook", "failing", NASTY, NASTY, last_error=NASTY, last_error_at=WHEN)]
     ),
