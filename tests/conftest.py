@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -32,6 +33,8 @@ from tests.workshop import (
 )
 
 T = TypeVar("T")
+
+hypothesis.settings.register_profile("long", max_examples=5000)  # --hypothesis-profile=long
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background deaf to Ctrl-C, and commands started from here would inherit that.

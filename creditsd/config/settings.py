@@ -316,5 +316,8 @@ def _readable(location: tuple[str, ...]) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(redact("value", value))
+    try:
+        text = repr(redact("value", value))
+    except (RecursionError, ValueError):  # Python writes no number of more than 4300 digits
+        return "what stands there"
     return text if len(text) <= 80 else f"{text[:79]}…"

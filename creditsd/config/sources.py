@@ -20,6 +20,7 @@ Key = tuple[str, ...]
 SINKS: Key = ("sinks",)
 
 _PREFIX = "CREDITSD_"
+_TOO_DEEP = "lists or tables are nested too deeply"
 _NOT_SETTINGS = {"CREDITSD_CONFIG", "CREDITSD_TEST_DSN"}
 # Kubernetes and Docker links give these to every container that runs beside a service called creditsd.
 _SERVICE_LINK = re.compile(r"CREDITSD_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)")
@@ -90,7 +91,7 @@ def _from_credentials(known: Known, directory: str) -> Gathered:
 
 def _from_toml(known: Known, config: Path) -> Gathered:
     try:
-        document = tomllib.loads(config.read_text(encoding="utf-8"))
+        leaves = [*_leaves(known, tomllib.loads(config.read_text(encoding="utf-8-sig")))]
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {config}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -98,8 +99,12 @@ def _from_toml(known: Known, config: Path) -> Gathered:
     except tomllib.TOMLDecodeError as error:
         what, _, where = str(error).rstrip(")").partition(" (at ")
         raise ConfigError(f"{config}: broken TOML at {where or 'its end'}: {what}") from None
+    except RecursionError:
+        raise ConfigError(f"{config}: {_TOO_DEEP}") from None
+    except ValueError:  # of int, which tomllib passes on
+        raise ConfigError(f"{config}: a number has more digits than can be read") from None
     layer = _Layer(known, config.parent, in_toml)
-    for key, value in _leaves(known, document):
+    for key, value in leaves:
         layer.take(key, value, f"{config}: {in_toml(key)}")
     return layer.found
 
@@ -131,7 +136,11 @@ class _Layer:
             raise ConfigError(_unknown(self.known, key, label, self.write))
         if key in self.found:
             raise ConfigError(f"{label} and {self.found[key].label} are both set: keep one of them")
-        self.found[key] = SourcedValue(_parse(self.known, key, value, label, self.folder), label, secret)
+        try:
+            parsed = _parse(self.known, key, value, label, self.folder)
+        except RecursionError:
+            raise ConfigError(f"{label}: {_TOO_DEEP}") from None
+        self.found[key] = SourcedValue(parsed, label, secret)
 
 
 def _parse(known: Known, key: Key, value: Any, label: str, folder: Path) -> Any:
@@ -221,7 +230,7 @@ def _path(value: Any, label: str, folder: Path) -> Path:
 def read_secret(path: Path, label: str) -> str:
     """Return a file's text without its trailing newline."""
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise ConfigError(f"{label}: cannot read {path}: {error.strerror}{_credential_hint(path)}") from None
     except (UnicodeDecodeError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
@@ -11,6 +12,8 @@ from prometheus_client.exposition import choose_encoder
 from creditsd.http.auth import Auth
 
 Look = Callable[[], Awaitable[None]]
+
+_NO_VERSION = re.compile(r"version=(?![0-9]{1,5}(\.[0-9]{1,5}){0,3}\s*(;|$))")
 
 
 class MetricsEndpoint:
@@ -35,5 +38,10 @@ class MetricsEndpoint:
             await self._auth.server(request)
         for look in self._looks:
             await look()
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = choose_encoder(_readable(request.headers.get("Accept", "")))
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+
+def _readable(accept: str) -> str:
+    """Return what is accepted, without what asks for a version that is no number: the library compares it with one."""
+    return ",".join(each for each in accept.split(",") if _NO_VERSION.search(each) is None)

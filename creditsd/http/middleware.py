@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 
 from creditsd.config.http_settings import HttpSettings
+from creditsd.config.printable import escaped
 from creditsd.domain.errors import DatabaseUnavailable, InputError, RowsError, SchemaError, SinkUnavailable
 from creditsd.http.allowed_origins import AllowedOrigins
 from creditsd.http.auth import Auth
@@ -25,6 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 UNLIMITED = ("/livez", "/readyz", "/metrics")  # a probe that is refused restarts the process
 RETRY_SECONDS = 2.0
 PREFLIGHT_SECONDS = 600
+_UNREADABLE = "the body cannot be read: it is not as its headers say"
 ASKED_HEADERS = "Authorization, X-API-Key, Last-Event-ID, Prefer, Cache-Control, Content-Type"
 
 
@@ -66,8 +68,8 @@ class Middleware:
             return refused.response()
         except web.HTTPException as error:
             return _in_json(request, error)
-        except InputError as error:
-            return error_response(400, str(error))
+        except (InputError, web.RequestPayloadError) as error:
+            return error_response(400, str(error) if isinstance(error, InputError) else _UNREADABLE)
         except RowsError as error:
             log.warning("live.unsummed", reason=str(error))
             return error_response(500, "this user's credits cannot be summed up: see creditsd's log")
@@ -127,7 +129,7 @@ def _in_json(request: web.Request, error: web.HTTPException) -> web.StreamRespon
     if error.status < 400:
         return error
     if error.status == 404:
-        line = f"there is nothing at {request.path[:100]}"
+        line = f"there is nothing at {escaped(request.path[:100])}"
     elif error.status == 413:
         line = f"a body has {request.client_max_size} bytes at most"
     elif isinstance(error, web.HTTPMethodNotAllowed):

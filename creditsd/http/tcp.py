@@ -103,6 +103,11 @@ class ClientConnection(web.RequestHandler):
         if self._told is not None:
             self._told()
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log what the framework does not expect, but for a body that is not as its headers say."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
     def handle_error(
         self,
         request: web.BaseRequest,

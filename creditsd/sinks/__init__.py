@@ -232,9 +232,9 @@ def shown(settings: SinkSettings) -> tuple[dict[str, Any], str | None]:
         name: redact(name, value) if name in public else redact_whole(value) for name, value in settings.options.items()
     }
     try:
-        module.Options(**settings.options)
-    except ValidationError as invalid:
-        return head | options, f"sink {settings.name}: {_first(invalid, module)}"
+        _options(settings, module)
+    except ConfigError as error:
+        return head | options, str(error)
     return head | options, None
 
 
@@ -243,6 +243,8 @@ def _options(settings: SinkSettings, module: ModuleType) -> BaseModel:
         return cast("BaseModel", module.Options(**settings.options))
     except ValidationError as invalid:
         raise ConfigError(f"sink {settings.name}: {_first(invalid, module)}") from None
+    except OSError as error:  # of a path that no file can have
+        raise ConfigError(f"sink {settings.name}: a path cannot be looked at: {error.strerror}") from None
 
 
 def _module(settings: SinkSettings) -> ModuleType:

@@ -40,9 +40,9 @@ class Described:
         responses = self.document["paths"][path][method.lower()]["responses"]
         listed = "default" if answer.status in ELSEWHERE else str(answer.status)
         assert listed in responses, (method, path, answer)
-        response = self._followed(responses[listed])
+        response = self.followed(responses[listed])
         for name, header in response.get("headers", {}).items():
-            described = self._followed(header)
+            described = self.followed(header)
             assert name in answer.headers or not described.get("required"), (name, answer)
             if name in answer.headers:
                 self._validate(described["schema"], answer.headers[name])
@@ -52,7 +52,8 @@ class Described:
         assert kind in response["content"], (kind, path)
         self._validate(response["content"][kind]["schema"], answer.body)
 
-    def _followed(self, what: Mapping[str, Any]) -> Mapping[str, Any]:
+    def followed(self, what: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a part of the document refers to, or itself."""
         if "$ref" not in what:
             return what
         _, _, kind, name = what["$ref"].split("/")

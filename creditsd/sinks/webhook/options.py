@@ -10,7 +10,6 @@ from pydantic import (
     FilePath,
     IPvAnyNetwork,
     PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
@@ -50,7 +49,7 @@ class Options(Reach):
     headers: dict[str, str] = Field(default={}, repr=False)
     """sent with every request beside ours: a table of names and values, or by `headers_file` one `Name: value` a
     line; a value alone may be a file's, too, with `_file` behind its name"""
-    concurrency: PositiveInt = 64
+    concurrency: int = Field(default=64, ge=1, le=10_000)
     """requests at once"""
     batch: int | None = Field(default=None, ge=2, le=1000)
     """up to so many users' totals in [one request](#batches); not beside other events"""
