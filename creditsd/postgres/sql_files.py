@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import textwrap
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +20,8 @@ _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 
 # `{name}` is a placeholder, `{{` and `}}` are braces; a brace by itself, as in '{}', is one too.
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)\}")
+
+_DOLLAR_TAGS = ("function", "do")  # that quote a body, as in `AS $function$`
 
 # Where the SQL says `creditsd` and means the installation, which another one puts its own name in for: before a dot, as
 # a name by itself, in its triggers, its channels, and the names of its sessions. Everywhere else it is the command, or
@@ -76,6 +80,18 @@ def sql(name: str) -> fragments.Composed:
 
 def filled(name: str, schema: str, **values: fragments.Composable) -> str:
     """Return the text of `sql/<name>.sql` for one installation, with a value for each of its placeholders."""
+    return _filled(name, _named(name, schema), schema, values)
+
+
+def subquery(name: str, schema: str, indent: int, **values: fragments.Composable) -> str:
+    """Return the statement of `sql/<name>.sql` the same way, so many spaces deep, to stand in brackets.
+
+    Its own lines are indented, and none that a value has: a name or a literal may hold line breaks.
+    """
+    return _filled(name, textwrap.indent(statement(_named(name, schema)), " " * indent), schema, values)
+
+
+def _filled(name: str, text: str, schema: str, values: Mapping[str, fragments.Composable]) -> str:
     texts = {key: value.as_string(None) for key, value in values.items()} | {
         "total_columns": _COLUMNS,
         "leader_pid": statement(_named("leader_pid", schema)),
@@ -89,7 +105,18 @@ def filled(name: str, schema: str, **values: fragments.Composable) -> str:
             raise CreditsdError(f"nothing to put at {found[0]} of {name}.sql")
         return texts[found[1]]
 
-    return _PLACEHOLDER.sub(fill, _named(name, schema))
+    return _PLACEHOLDER.sub(fill, _quoted_apart(text, texts))
+
+
+def _quoted_apart(text: str, values: Mapping[str, str]) -> str:
+    """Have no dollar quote end at what a value holds: a column may be called `$function$`."""
+    for tag in _DOLLAR_TAGS:
+        free, number = tag, 0
+        while any(f"${free}$" in value for value in values.values()):
+            number += 1
+            free = f"{tag}_{number}"
+        text = text.replace(f"${tag}$", f"${free}$")
+    return text
 
 
 def trigger_name(event: str, schema: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -198,7 +197,7 @@ class SourceTable:
             "one_time_types": sql.Literal(_array(words.one_time_types)),
             "expired_status": sql.Literal(words.expired_status),
         }
-        return mapping | {"source": sql.SQL(_subquery(sql_files.filled("source", self.schema, **mapping)))}
+        return mapping | {"source": sql.SQL(sql_files.subquery("source", self.schema, 16, **mapping))}
 
     def _read(self) -> list[str]:
         """Return the columns that totals are made of, each once; those that are not there yet as well."""
@@ -208,10 +207,10 @@ class SourceTable:
     def _starts(self) -> dict[str, Fragment]:
         """Return what says of a row when it begins; nothing more is computed where none begins later."""
         has_starts = self.column("starts_at") is not None
-        changes_at = sql_files.filled("time/starts_and_ends" if has_starts else "time/ends", self.schema)
+        changes_at = sql_files.subquery("time/starts_and_ends" if has_starts else "time/ends", self.schema, 12)
         return {
             "starts_at_value": self._time("starts_at", beyond="'infinity'::timestamptz"),
-            "changes_at": sql.SQL(textwrap.indent(sql_files.statement(changes_at), " " * 12).strip()),
+            "changes_at": sql.SQL(changes_at.strip()),
             "or_begins": sql.SQL(" OR line.starts_at > instant" if has_starts else ""),
             "and_begun": sql.SQL(" AND (rated.starts_at <= instant) IS NOT FALSE" if has_starts else ""),
         }
@@ -371,11 +370,6 @@ _PUBLISHED = ("membership", "subscription_id")
 
 _TIMES = ("starts_at", "expires_at", "created_at")
 _OPTIONAL = ("plan_type", "membership", "subscription_id", *_TIMES)
-
-
-def _subquery(text: str) -> str:
-    """Return a statement deep enough to stand in brackets."""
-    return textwrap.indent(sql_files.statement(text), " " * 16)
 
 
 def _array(words: list[str]) -> str:
