@@ -7,6 +7,7 @@ import re
 from decimal import Decimal
 from ipaddress import ip_network
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -117,9 +118,17 @@ def _listen(text: str) -> str:
 
 
 def _http_url(text: str) -> str:
-    if text and not text.startswith(("https://", "http://")):
+    if text and not (text.startswith(("https://", "http://")) and _names_server(text)):
         raise ValueError("must be an https:// or http:// URL, or empty")
     return text
+
+
+def _names_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return url.split() == [url] and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of brackets that do not close, and of a port that is none
+        return False
 
 
 def _api_key(text: str) -> str:

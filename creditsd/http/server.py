@@ -138,7 +138,7 @@ class HttpServer:
         site = tcp.TcpSite(runner, host, port, self._connections, self._timings.connections)
         try:
             await site.start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             await runner.cleanup()
             raise ConfigError(
                 f"cannot listen on {self._settings.listen} ({_reason(error)}): "
@@ -183,6 +183,8 @@ def _most_connections(wanted: int) -> int:
     return max(1, min(wanted, soft - OTHER_DESCRIPTORS))
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     """Return the system's words for an error; asyncio's own repeat the address."""
+    if isinstance(error, UnicodeError):  # of what writes names for DNS
+        return "no host is called so"
     return os.strerror(error.errno) if error.errno else str(error)

@@ -13,6 +13,7 @@ import uvloop
 from hypothesis import example, given, settings
 from structlog.testing import capture_logs
 
+from creditsd.domain.errors import ConfigError
 from creditsd.domain.total import Total
 from creditsd.http.server import LONGEST_BODY_BYTES
 from tests.http.asking import KEY, ONE, Answer, Shelf, served
@@ -96,3 +97,10 @@ async def test_a_scrape_that_asks_for_a_version_that_is_none_gets_the_figures(ve
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert "creditsd_" in answer.body
+
+
+@pytest.mark.parametrize("host", ["a..b", ".", "a" * 70, "no such host", "é" * 60, "256.1.1.1", "/tmp/x"])
+async def test_a_host_that_nobody_can_be_called_is_a_setting_that_is_wrong(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"^cannot listen on .*: set CREDITSD_HTTP__LISTEN to another host:port"):
+        async with served(Shelf(), listen=f"{host}:0"):
+            pytest.fail("it listens")

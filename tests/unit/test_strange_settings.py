@@ -157,6 +157,13 @@ def test_a_file_as_editors_on_windows_write_it_is_read(file: Path, tmp_path: Pat
     assert (found.poll_seconds, found.http.jwt_secret) == (2.0, "hidden")
 
 
+@pytest.mark.parametrize("url", ["http://[", "https://", "http://h:99999", "http://h:x", "https://?", "http://a b"])
+@pytest.mark.parametrize("name", ["CREDITSD_HTTP__JWKS_URL", "CREDITSD_TRACING__OTLP_URL"])
+def test_a_url_that_names_no_server_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
+    monkeypatch.setenv(name, url)
+    assert refused().endswith("must be an https:// or http:// URL, or empty")
+
+
 SINKS = ["stdout:", "redis://h", "redis+cluster://h", "redis+sentinel://h/m", "webhook+https://h/x", "nats://h"]
 SINKS += ["kafka://h", "supabase+https://h", "supabase://u:p@h/db"]
 URLS = st.builds(str.__add__, st.sampled_from(SINKS), TEXTS) | st.sampled_from(["redis://[", "nats://h:x", "kafka://,"])
