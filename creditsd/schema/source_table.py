@@ -15,6 +15,7 @@ from creditsd.domain.errors import ConfigError, SchemaError
 from creditsd.domain.user_id import LONGEST_BYTES
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, rows
+from creditsd.schema import published_text
 from creditsd.schema.row_condition import RowCondition
 from creditsd.schema.status_words import StatusWords
 
@@ -79,6 +80,8 @@ class SourceTable:
     may_install: bool
     indexed: bool
     columns: Mapping[str, TableColumn]
+    encoded: bool = True
+    """Whether the database sees to it that text is text: one in SQL_ASCII takes any bytes."""
     condition: RowCondition | None = None
     never_active: Sequence[str] = ()
     """Of each word that no row's status can be, though others of `active_statuses` can: which, and why."""
@@ -108,8 +111,9 @@ class SourceTable:
                 f"row level security of {source.table} is forced on its owner {owner} and would hide rows from us: "
                 f"ALTER TABLE {source.table} NO FORCE ROW LEVEL SECURITY, or give {owner} BYPASSRLS"
             )
-        described = await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
-        columns = [TableColumn(*each) for each in described]
+        columns = [
+            TableColumn(*each) for each in await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
+        ]
         made = cls(
             settings=source,
             schema=settings.schema,
@@ -118,6 +122,7 @@ class SourceTable:
             may_install=may_install,
             indexed=indexed,
             columns={column.name: column for column in columns},
+            encoded=connection.info.parameter_status("server_encoding") != "SQL_ASCII",
         )
         made.check()
         made = replace(made, never_active=await made._check_statuses(connection, settings.expire_empty))
@@ -239,19 +244,25 @@ class SourceTable:
     def _fits(self) -> dict[str, Fragment]:
         """Return what keeps an id out of our indexes that is longer than they hold, so that the write passes."""
         column = self._required("user_id")
+        names = ("and_new_fits", "and_old_fits", "and_marked_fits", "log_new_unfit", "or_is_no_text")
         if column.base not in _TEXT_TYPES:
-            return dict.fromkeys(("and_new_fits", "and_old_fits", "and_marked_fits", "log_new_unfit"), sql.SQL(""))
+            return dict.fromkeys(names, sql.SQL("")) | {"id_shown": sql.SQL("left(each_user::text, 100)")}
         new, old = (
             # As text, in which the padding of a character(n) is no part of the id.
             sql.SQL("{}.{}::{}::text").format(sql.SQL(row), self._name("user_id"), sql.SQL(column.type))
             for row in ("NEW", "OLD")
         )
-        fits = sql.SQL(f" AND octet_length({{}}) <= {LONGEST_BYTES}")
+        is_text = "" if self.encoded else f" AND {published_text.IS_TEXT}"
+        fits = sql.SQL(f" AND octet_length({{0}}) <= {LONGEST_BYTES}{is_text}")
         return {
             "and_new_fits": fits.format(new),
             "and_old_fits": fits.format(old),
             "and_marked_fits": fits.format(sql.SQL("marked")),
             "log_new_unfit": sql.SQL(_LOG_UNFIT).format(new),
+            "or_is_no_text": sql.SQL("" if self.encoded else f" OR NOT {published_text.IS_TEXT}").format(
+                sql.SQL("u::text")
+            ),
+            "id_shown": published_text.as_text(sql.SQL("left(each_user::text, 100)"), encoded=self.encoded),
         }
 
     def _required(self, key: str) -> TableColumn:
@@ -275,13 +286,11 @@ class SourceTable:
         if key not in _PUBLISHED:
             return value
         # Every total carries it, to every sink: one user's must not weigh on all others.
-        shortened = sql.SQL("CASE WHEN octet_length({0}) <= {1} THEN {0} ELSE left({0}, {1}) || '...' END")
-        longest = sql.Literal(LONGEST_WORDS)
         if column.base in _QUICK_TYPES or column.labels is not None:
-            return shortened.format(value, longest)
+            return published_text.shortened(value, encoded=self.encoded)
         # Whatever it is, it may be long, and dear to write out: that is done once.
         return sql.SQL("(SELECT {} FROM (SELECT {} AS words OFFSET 0) AS written)").format(
-            shortened.format(sql.SQL("written.words"), longest), value
+            published_text.shortened(sql.SQL("written.words"), encoded=self.encoded), value
         )
 
     def _time(self, key: str, beyond: str = "NULL") -> Fragment:
@@ -365,7 +374,6 @@ _INSTANTS: Mapping[str, str] = {
     "day's end": "(({0}::date + 1)::timestamp AT TIME ZONE {1})",
 }
 
-LONGEST_WORDS = 1000  # bytes of what is published as it stands; what is longer is cut to so many characters
 _PUBLISHED = ("membership", "subscription_id")
 
 _TIMES = ("starts_at", "expires_at", "created_at")

@@ -11,12 +11,16 @@ BEGIN
     FOR each_user IN
         SELECT u
         FROM unnest(users) AS u
-        WHERE octet_length(u::text) > {longest_bytes}
+        WHERE octet_length(u::text) > {longest_bytes}{or_is_no_text}
     LOOP
-        PERFORM creditsd.note_problem(
-            left(each_user::text, 100)::{user_id_type}, 'id too long',
-            format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), {longest_bytes})
-        );
+        IF octet_length(each_user::text) > {longest_bytes} THEN
+            PERFORM creditsd.note_problem(
+                {id_shown}::{user_id_type}, 'id too long',
+                format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), {longest_bytes})
+            );
+        ELSE
+            PERFORM creditsd.note_problem({id_shown}::{user_id_type}, 'not summed', 'an id of bytes that are no UTF-8');
+        END IF;
         users := array_remove(users, each_user);
     END LOOP;
     RETURN users;
@@ -24,4 +28,4 @@ END
 $function$;
 
 COMMENT ON FUNCTION creditsd.keepable IS
-'Those of the users whose ids are short enough to be kept; the others are noted in problems.';
+'Those of the users whose ids can be kept, being short enough and text; the others are noted in problems.';

@@ -934,16 +934,20 @@ BEGIN
         FROM unnest(users) AS u
         WHERE octet_length(u::text) > 2600
     LOOP
-        PERFORM creditsd.note_problem(
-            left(each_user::text, 100)::uuid, 'id too long',
-            format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), 2600)
-        );
+        IF octet_length(each_user::text) > 2600 THEN
+            PERFORM creditsd.note_problem(
+                left(each_user::text, 100)::uuid, 'id too long',
+                format('an id of %s bytes: the longest that can be kept has %s', octet_length(each_user::text), 2600)
+            );
+        ELSE
+            PERFORM creditsd.note_problem(left(each_user::text, 100)::uuid, 'not summed', 'an id of bytes that are no UTF-8');
+        END IF;
         users := array_remove(users, each_user);
     END LOOP;
     RETURN users;
 END
 $$;
-COMMENT ON FUNCTION creditsd.keepable(users uuid[]) IS 'Those of the users whose ids are short enough to be kept; the others are noted in problems.';
+COMMENT ON FUNCTION creditsd.keepable(users uuid[]) IS 'Those of the users whose ids can be kept, being short enough and text; the others are noted in problems.';
 CREATE FUNCTION creditsd.mark_everyone() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'

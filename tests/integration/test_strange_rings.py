@@ -13,8 +13,27 @@ from tests.integration.running import running, until
 pytestmark = pytest.mark.parametrize("postgres_server", SERVERS[:1], indirect=True)
 
 LONGEST = 7999  # bytes of a payload
-PAYLOADS = ["", " ", "sink", "sinks ", "SINKS", "proof ", "proof 0123456789abcdef", "{}", "resync", "'; DROP TABLE x; --"]
-PAYLOADS += ["x" * LONGEST, "\u20ac" * (LONGEST // 3), "a\r\nb\t", "\x01\x1b[31m\x7f", "\u202e\U0001f600", "\ufeff", "%s"]
+PAYLOADS = [
+    "",
+    " ",
+    "sink",
+    "sinks ",
+    "SINKS",
+    "proof ",
+    "proof 0123456789abcdef",
+    "{}",
+    "resync",
+    "'; DROP TABLE x; --",
+]
+PAYLOADS += [
+    "x" * LONGEST,
+    "\u20ac" * (LONGEST // 3),
+    "a\r\nb\t",
+    "\x01\x1b[31m\x7f",
+    "\u202e\U0001f600",
+    "\ufeff",
+    "%s",
+]
 ADD = "INSERT INTO user_credits (user_id, credits, status) VALUES (%s, 5, 'active')"
 VERSION = "SELECT version FROM creditsd.balances WHERE user_id = %s"
 
