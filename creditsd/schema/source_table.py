@@ -42,11 +42,6 @@ _VIRTUAL = "v"
 
 Fragment = sql.Composable
 
-_LOG_UNFIT = f"""
-            IF octet_length({{0}}) > {LONGEST_BYTES} THEN
-                RAISE LOG 'creditsd cannot keep totals of an id of % bytes: %', octet_length({{0}}), left({{0}}, 60);
-            END IF;"""
-
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
@@ -111,9 +106,7 @@ class SourceTable:
                 f"row level security of {source.table} is forced on its owner {owner} and would hide rows from us: "
                 f"ALTER TABLE {source.table} NO FORCE ROW LEVEL SECURITY, or give {owner} BYPASSRLS"
             )
-        columns = [
-            TableColumn(*each) for each in await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
-        ]
+        described = await rows(connection, sql_files.sql("queries/columns"), {"relation": oid})
         made = cls(
             settings=source,
             schema=settings.schema,
@@ -121,7 +114,7 @@ class SourceTable:
             owner=owner,
             may_install=may_install,
             indexed=indexed,
-            columns={column.name: column for column in columns},
+            columns={each[0]: TableColumn(*each) for each in described},
             encoded=connection.info.parameter_status("server_encoding") != "SQL_ASCII",
         )
         made.check()
@@ -241,29 +234,17 @@ class SourceTable:
             "condition_literal": sql.Literal(expression.as_string(None)),
         }
 
-    def _fits(self) -> dict[str, Fragment]:
-        """Return what keeps an id out of our indexes that is longer than they hold, so that the write passes."""
+    def _fits(self) -> Mapping[str, Fragment]:
+        """Return what keeps an id out that we could not keep, or tell anybody, so that the write passes."""
         column = self._required("user_id")
-        names = ("and_new_fits", "and_old_fits", "and_marked_fits", "log_new_unfit", "or_is_no_text")
         if column.base not in _TEXT_TYPES:
-            return dict.fromkeys(names, sql.SQL("")) | {"id_shown": sql.SQL("left(each_user::text, 100)")}
+            return published_text.KEPT_ANYWAY
         new, old = (
             # As text, in which the padding of a character(n) is no part of the id.
             sql.SQL("{}.{}::{}::text").format(sql.SQL(row), self._name("user_id"), sql.SQL(column.type))
             for row in ("NEW", "OLD")
         )
-        is_text = "" if self.encoded else f" AND {published_text.IS_TEXT}"
-        fits = sql.SQL(f" AND octet_length({{0}}) <= {LONGEST_BYTES}{is_text}")
-        return {
-            "and_new_fits": fits.format(new),
-            "and_old_fits": fits.format(old),
-            "and_marked_fits": fits.format(sql.SQL("marked")),
-            "log_new_unfit": sql.SQL(_LOG_UNFIT).format(new),
-            "or_is_no_text": sql.SQL("" if self.encoded else f" OR NOT {published_text.IS_TEXT}").format(
-                sql.SQL("u::text")
-            ),
-            "id_shown": published_text.as_text(sql.SQL("left(each_user::text, 100)"), encoded=self.encoded),
-        }
+        return published_text.kept(new, old, encoded=self.encoded)
 
     def _required(self, key: str) -> TableColumn:
         column = self.column(key)
