@@ -107,7 +107,9 @@ async def answered(port: int, asked: Asked) -> Answer:
     finally:
         writer.close()
     status, *lines = head.decode().splitlines()
-    headers = CIMultiDict(line.split(": ", 1) for line in lines if line)
+    headers = CIMultiDict[str]()
+    for name, _, value in (line.partition(": ") for line in lines if line):
+        headers.add(name, value)
     is_json = headers.get("Content-Type") == "application/json" and body
     return Answer(int(status.split()[1]), json.loads(body) if is_json else body.decode(), headers)
 

@@ -48,7 +48,9 @@ async def test_bytes_that_are_no_text_stop_nobody(unencoded: Database) -> None:
             ("even", 7, "active", None, "\xf0\x9f\x98\x80 \xe2\x82\xac", None),
         ):
             unencoded.run("INSERT INTO user_credits VALUES (%s, %s, %s, %s, %s, %s)", row)
-        told = {each.user_id: (each.credits, each.membership, each.subscription_id) for each in await line.settle()}
+        told = {
+            each.user_id: (int(each.credits), each.membership, each.subscription_id) for each in await line.settle()
+        }
         assert told == {
             "words": (1, SHOWN, None),
             "status": (0, None, None),
@@ -62,4 +64,4 @@ async def test_bytes_that_are_no_text_stop_nobody(unencoded: Database) -> None:
         problems = await (await line.connection.execute(PROBLEMS)).fetchall()
         assert problems == [(SHOWN, "not summed", "an id of bytes that are no UTF-8")]
         unencoded.run("DELETE FROM user_credits WHERE user_id = %s OR user_id = 'even'", [BYTES])
-        assert [(each.user_id, each.credits) for each in await line.settle()] == [("even", 0)]
+        assert [(each.user_id, int(each.credits)) for each in await line.settle()] == [("even", 0)]
