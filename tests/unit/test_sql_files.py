@@ -52,7 +52,8 @@ def test_a_query_that_is_not_there_says_where_it_was_sought() -> None:
 def test_all_is_kept_so_that_an_upgrade_may_replace_it_under_a_running_process(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_files, "_text", cache(sql_files._text.__wrapped__))
+    for reads in ("_text", "_named"):
+        monkeypatch.setattr(sql_files, reads, cache(getattr(sql_files, reads).__wrapped__))
     for name in ("asked", "leader_pid", "users_changed"):
         (folder / f"{name}.sql").write_text("SELECT 1")
     (folder / "migrations" / "0001_first.sql").write_text("SELECT 2")
