@@ -77,7 +77,9 @@ async def test_a_line_of_an_error_stays_one_line_whatever_the_path_says() -> Non
     assert (answer.status, answer.error) == (404, r"there is nothing at /a\nb\x1b\u202e")
 
 
-@pytest.mark.parametrize("body", [b"\x1f\x8b no gzip", gzip.compress(b"{}")[:5] + b"\xff" * 20])
+@pytest.mark.parametrize(
+    "body", [b"\x1f\x8b no gzip", gzip.compress(b"{}", mtime=0)[:5] + b"\xff" * 20], ids=["no", "half"]
+)
 async def test_a_body_that_is_not_as_its_headers_say_is_the_senders_fault(body: bytes) -> None:
     answer = await answer_to(get("/v1/credits", b"Content-Encoding: gzip", body=body, method="POST"))
     assert answer.status == 400
