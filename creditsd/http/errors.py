@@ -6,6 +6,7 @@ import re
 
 from aiohttp import web
 
+from creditsd.config.printable import escaped
 from creditsd.domain.total import encode
 
 _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
@@ -36,6 +37,11 @@ class RequestRefused(Exception):  # noqa: N818  reads as the state it reports
     def response(self) -> web.Response:
         """Return the response."""
         return error_response(self.status, self.error, self.headers)
+
+
+def nothing_at(path: str) -> str:
+    """Say that there is nothing at a path, in one line whatever that holds."""
+    return f"there is nothing at {escaped(path[:100])}"
 
 
 def error_response(status: int, error: str, headers: dict[str, str] | None = None) -> web.Response:

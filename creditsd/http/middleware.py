@@ -8,12 +8,11 @@ import structlog
 from aiohttp import web
 
 from creditsd.config.http_settings import HttpSettings
-from creditsd.config.printable import escaped
 from creditsd.domain.errors import DatabaseUnavailable, InputError, RowsError, SchemaError, SinkUnavailable
 from creditsd.http.allowed_origins import AllowedOrigins
 from creditsd.http.auth import Auth
 from creditsd.http.client_ip import TrustedProxies
-from creditsd.http.errors import RequestRefused, error_response
+from creditsd.http.errors import RequestRefused, error_response, nothing_at
 from creditsd.http.hub import Closing
 from creditsd.http.rate_limit import RateLimit
 from creditsd.http.tcp import NOT_EXPECTED
@@ -129,7 +128,7 @@ def _in_json(request: web.Request, error: web.HTTPException) -> web.StreamRespon
     if error.status < 400:
         return error
     if error.status == 404:
-        line = f"there is nothing at {escaped(request.path[:100])}"
+        line = nothing_at(request.path)
     elif error.status == 413:
         line = f"a body has {request.client_max_size} bytes at most"
     elif isinstance(error, web.HTTPMethodNotAllowed):

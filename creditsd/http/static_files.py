@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from creditsd.http.errors import RequestRefused
+from creditsd.http.errors import RequestRefused, nothing_at
 
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -60,7 +60,7 @@ class StaticFiles:
     async def _named(self, request: web.Request) -> web.StreamResponse:
         found = self._files.get(request.match_info["name"])
         if found is None:
-            raise RequestRefused(404, f"there is nothing at {request.path[:100]}")
+            raise RequestRefused(404, nothing_at(request.path))
         return _answer(request, found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from structlog.testing import capture_logs
 
 from tests.conftest import SERVERS, Database
@@ -34,6 +34,7 @@ async def test_whatever_is_asked_of_a_daemon_is_answered_as_described(
 
         @settings(deadline=None)
         @given(requests(sorted(DESCRIBED.operations), [OPERATOR] * 3))
+        @example(Asked("GET", "/page/{name}", b"GET /page/%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
         def ask(asked: Asked) -> None:
             answer = asyncio.run_coroutine_threadsafe(answered(port, asked), loop).result(90)
             holds(asked, answer, may_fail=(502,))
