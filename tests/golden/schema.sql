@@ -72,17 +72,21 @@ BEGIN
             WHEN OTHERS THEN
                 PERFORM creditsd.mark_everyone();
         END;
-        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        NOTIFY creditsd;
+        IF pg_notification_queue_usage() <= 0.5 THEN
+            NOTIFY creditsd;
+        END IF;
     END IF;
         RETURN NULL;
     END unusual;
     INSERT INTO creditsd.changes (user_id)
     VALUES (OLD."user_id"::uuid);
-    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        NOTIFY creditsd;
+        IF pg_notification_queue_usage() <= 0.5 THEN
+            NOTIFY creditsd;
+        END IF;
     END IF;
     RETURN NULL;
 END
@@ -101,17 +105,21 @@ BEGIN
             WHEN OTHERS THEN
                 PERFORM creditsd.mark_everyone();
         END;
-        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        NOTIFY creditsd;
+        IF pg_notification_queue_usage() <= 0.5 THEN
+            NOTIFY creditsd;
+        END IF;
     END IF;
         RETURN NULL;
     END unusual;
     INSERT INTO creditsd.changes (user_id)
     VALUES (NEW."user_id"::uuid);
-    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        NOTIFY creditsd;
+        IF pg_notification_queue_usage() <= 0.5 THEN
+            NOTIFY creditsd;
+        END IF;
     END IF;
     RETURN NEW;
 END
@@ -124,9 +132,11 @@ CREATE FUNCTION creditsd.capture_truncate() RETURNS trigger
 BEGIN
     INSERT INTO creditsd.resyncs (cause)
     VALUES ('truncate');
-    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        NOTIFY creditsd;
+        IF pg_notification_queue_usage() <= 0.5 THEN
+            NOTIFY creditsd;
+        END IF;
     END IF;
     RETURN NULL;
 END
@@ -144,9 +154,11 @@ BEGIN
         EXCEPTION
             WHEN OTHERS THEN
                 PERFORM creditsd.mark_everyone();
-                -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+                -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        NOTIFY creditsd;
+        IF pg_notification_queue_usage() <= 0.5 THEN
+            NOTIFY creditsd;
+        END IF;
     END IF;
                 RETURN NULL;
         END;
@@ -154,17 +166,21 @@ BEGIN
         SELECT marked
         FROM unnest(ARRAY[NEW."user_id", OLD."user_id"]::uuid[]) AS marked
         WHERE marked IS NOT NULL;
-        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+        -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        NOTIFY creditsd;
+        IF pg_notification_queue_usage() <= 0.5 THEN
+            NOTIFY creditsd;
+        END IF;
     END IF;
         RETURN NULL;
     END unusual;
     INSERT INTO creditsd.changes (user_id)
     VALUES (NEW."user_id"::uuid);
-    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it.
+    -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
     IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        NOTIFY creditsd;
+        IF pg_notification_queue_usage() <= 0.5 THEN
+            NOTIFY creditsd;
+        END IF;
     END IF;
     RETURN NEW;
 END

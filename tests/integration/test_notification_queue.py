@@ -15,11 +15,12 @@ from creditsd.config.settings import Settings
 from creditsd.daemon.timings import Timings
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database
-from tests.integration.line import USER, MemorySink, installed
+from tests.integration.line import OTHER, USER, MemorySink, installed
 from tests.integration.play import ADD, Session
 from tests.integration.running import running, until
 from tests.servers import REFERENCE_TABLE, Postgres
 
+SELDOM = Timings(doorbell=doorbell.Timings(heartbeat_seconds=3600))
 OFTEN = Timings(doorbell=doorbell.Timings(heartbeat_seconds=0.2, crowded_heartbeat_seconds=0.1))
 
 
@@ -93,6 +94,42 @@ async def test_a_daemon_that_starts_where_the_queue_is_full_leads_all_the_same(
             database.run(ADD, [USER, 1])
             await sink.until_credits(USER, 1)
             assert daemon.health()["doorbell"] == "polling"
+
+
+WRITES = (
+    f"INSERT INTO user_credits (user_id, credits, status) VALUES ('{USER}', 1, 'active')",
+    "UPDATE user_credits SET credits = credits + 1",
+    f"UPDATE user_credits SET user_id = '{OTHER}'",
+    f"COPY user_credits (user_id, credits, status) FROM PROGRAM 'echo {USER},5,active' (FORMAT csv)",
+    f"MERGE INTO user_credits AS c USING (VALUES ('{USER}'::uuid)) AS v (id) ON c.user_id = v.id "
+    "WHEN MATCHED THEN UPDATE SET credits = 7",
+    "BEGIN; SAVEPOINT s; DELETE FROM user_credits; ROLLBACK TO s; UPDATE user_credits SET credits = 8; COMMIT",
+    "BEGIN; UPDATE user_credits SET credits = 9; PREPARE TRANSACTION 'two'; COMMIT PREPARED 'two'",
+    "ALTER TABLE user_credits ALTER credits TYPE bigint",
+    "BEGIN; ALTER TABLE user_credits RENAME user_id TO owner_id; UPDATE user_credits SET credits = 10; COMMIT",
+    "BEGIN; ALTER TABLE user_credits RENAME owner_id TO user_id; DELETE FROM user_credits; COMMIT",
+    "TRUNCATE user_credits",
+    f"INSERT INTO user_credits (user_id, credits, status) VALUES ('{USER}', 11, 'active')",
+)
+
+
+async def test_a_queue_that_fills_while_the_daemon_sleeps_fails_no_write_of_any_kind(
+    crowded: tuple[Database, Settings],
+) -> None:
+    # Until the daemon looked again, each commit failed: "too many notifications in the NOTIFY queue".
+    database, settings = crowded
+    sink = MemorySink()
+    async with running(settings, sink, timings=SELDOM) as daemon, database.connect() as writer:
+        await until(daemon, "doorbell", "asleep")
+        async with stranger(database):
+            await asyncio.to_thread(fill, database, 2.0)
+            for written in WRITES:
+                for statement in written.split("; "):
+                    await writer.execute(statement.encode())
+            assert daemon.health()["doorbell"] == "asleep"
+        await writer.execute("SELECT pg_notification_queue_usage()")  # frees what all have read
+        await writer.execute(b"UPDATE user_credits SET credits = 12")
+        await sink.until_credits(USER, 12)
 
 
 async def test_what_we_ring_for_beside_the_bell_fails_nothing_either(crowded: tuple[Database, Settings]) -> None:
