@@ -11,6 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from psycopg import errors
+
 from creditsd.admin import policy_in_force
 from creditsd.admin.failed_deliveries import FailedDelivery
 from creditsd.admin.holdings import Holdings
@@ -21,16 +23,18 @@ from creditsd.admin.sinks import ListedSink, Live, list_sinks
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import RowsError
+from creditsd.domain.errors import DatabaseUnavailable, RowsError
 from creditsd.domain.total import NEWEST_VERSION, Total, digits
 from creditsd.postgres import sql_files
 from creditsd.postgres.batches import batch, summed
 from creditsd.postgres.connections import Connection, connected, read_as, row, rows
+from creditsd.postgres.session import limit_lock_waits
 from creditsd.schema.installation import Divergence, Installation, Stops, compare
 from creditsd.totals.recompute import Recomputer
 
 WATCH_SECONDS = 0.1
 FOLLOW_SECONDS = 0.2
+LOCK_SECONDS = 2.0
 
 # What each state of the doorbell means.
 DOORBELL = {
@@ -240,8 +244,20 @@ class Inspector:
     async def status(self, live: Mapping[str, Live] | None = None, *, counted: int = COUNTED) -> Status:
         """Tell who leads, what waits (counted up to a limit), and how each sink is.
 
-        `live` is what a daemon that leads knows of its own sinks.
+        `live` is what a daemon that leads knows of its own sinks. Raises DatabaseUnavailable where somebody has locked
+        a table of ours.
         """
+        try:
+            async with self._connection.transaction():
+                await limit_lock_waits(self._connection, LOCK_SECONDS)
+                return await self._status(live, counted)
+        except DatabaseUnavailable as error:
+            if not isinstance(error.__cause__, errors.LockNotAvailable):
+                raise
+            held = "; ".join(await self.strangers()) or "somebody has locked a table of creditsd's"
+            raise DatabaseUnavailable(f"{held}: end it") from error
+
+    async def _status(self, live: Mapping[str, Live] | None, counted: int) -> Status:
         found = await row(self._connection, sql_files.sql("queries/status"), {"limit": counted})
         assert found is not None
         sinks = await list_sinks(self._connection, self._settings, live, counted=counted)

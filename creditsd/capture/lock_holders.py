@@ -26,7 +26,7 @@ class Holder(NamedTuple):
 
 
 async def strangers(connection: Connection) -> set[Holder]:
-    """Find who holds an advisory lock of ours without being one of us.
+    """Find who holds an advisory lock of ours, or one that the application's writes wait for, without being one of us.
 
     Two looks tell for sure: locks are not read all at once, so one look may take a writer for a stranger.
     """

@@ -25,11 +25,12 @@ _DOLLAR_TAGS = ("function", "do")  # that quote a body, as in `AS $function$`
 
 # Where the SQL says `creditsd` and means the installation, which another one puts its own name in for: before a dot, as
 # a name by itself, in its triggers, its channels, and the names of its sessions. Everywhere else it is the command, or
-# the prefix of a setting of ours (`creditsd.careful`), which an extension could have reserved of another name.
+# the prefix of a setting of ours (`creditsd.careful`, `creditsd.marked_…`), which an extension could have reserved of
+# another name.
 _OURS = re.compile(
     r"""
     \bcreditsd_(?P<event>insert|update|delete|truncate)\b
-    | \bcreditsd(?=\.(?!careful\b)[a-z_%'])
+    | \bcreditsd(?=\.(?!careful\b|marked_)[a-z_%'])
     | \bcreditsd(?=_lead\b)
     | (?<=')creditsd(?='|\ (?:install|leader|doorbell|sleep|publisher|reader|operator)?')
     | (?:(?<=SCHEMA\ )|(?<=schema\ )|(?<=NOTIFY\ ))creditsd\b

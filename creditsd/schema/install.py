@@ -125,9 +125,11 @@ async def _install(connection: Connection, settings: Settings, *, agreed: bool) 
         if not agreed:
             await _same_table(connection, source)
     readers = await rows(connection, sql_files.sql("queries/source_readers"))
+    retyped = installed is not None and source.user_id_type != (installed.user_id_type, installed.user_id_collation)
+    if installed is not None and (retyped or _new_migrations(installed)):
+        await triggers.lock_first(connection, source)
     done += await _migrate(connection, source, installed)
     source = await source.with_condition(connection)
-    retyped = installed is not None and source.user_id_type != (installed.user_id_type, installed.user_id_collation)
     migrated = bool(done)
     changed = migrated or retyped or not await _as_made(connection, source, settings, installed)
     if changed:
@@ -179,11 +181,15 @@ async def _same_table(connection: Connection, source: SourceTable) -> None:
 
 
 async def _migrate(connection: Connection, source: SourceTable, installed: Installation | None) -> list[str]:
-    new = [name for number, name in sql_files.migrations() if installed is None or number > installed.migration]
+    new = _new_migrations(installed)
     # What is there has the type it was made with; what comes is retyped with it, if need be.
     kind = {} if installed is None else _user_id_fragments(installed)
     await _at_once(connection, [source.filled(name, **kind) for name in new])
     return [f"applied {name.removeprefix('migrations/')}" for name in new]
+
+
+def _new_migrations(installed: Installation | None) -> list[str]:
+    return [name for number, name in sql_files.migrations() if installed is None or number > installed.migration]
 
 
 async def _at_once(connection: Connection, statements: Sequence[str]) -> None:

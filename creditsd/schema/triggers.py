@@ -104,6 +104,18 @@ async def put_right(connection: Connection, source: SourceTable) -> list[str]:
     return [*done, *(f"put the triggers on {relation}" for relation in touched)]
 
 
+async def lock_first(connection: Connection, source: SourceTable) -> None:
+    """Lock what `put_right` is to touch; nothing where all is right.
+
+    A writer locks the table, then what its triggers write to. Whoever is to change both must do so in that order.
+    """
+    there = await found(connection, source)
+    dropped = {each.relation for each in [*await astray(connection, source), *_misplaced(there)]}
+    for relation in dict.fromkeys([*sorted(dropped), *(each.relation for each in there if each.state != "right")]):
+        mode = "ACCESS EXCLUSIVE" if relation in dropped else "SHARE ROW EXCLUSIVE"
+        await connection.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.SQL(relation), sql.SQL(mode)))
+
+
 async def statements(connection: Connection, source: SourceTable) -> list[str]:
     """Return the SQL that puts them on a table which has none."""
     wanted = await found(connection, source)

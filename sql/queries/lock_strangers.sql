@@ -1,4 +1,5 @@
 -- Who holds a lock of ours without being one of us. A writer that keeps silent holds K as well, and by then one on the table it writes.
+-- And who has, or asks for, a lock on what the triggers write to that every writer waits for.
 SELECT
     ours.lock,
     a.pid,
@@ -32,3 +33,17 @@ AND NOT (
         AND f.pronamespace = 'creditsd'::regnamespace
     )
 )
+UNION ALL
+SELECT
+    'up the application''s writes, by ' || l.mode || ' on ' || l.relation::regclass || CASE WHEN l.granted THEN '' ELSE ' it waits for' END,
+    a.pid,
+    coalesce(a.usename, '')::text,
+    coalesce(a.application_name, ''),
+    ''
+FROM pg_locks AS l
+JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'relation'
+AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+AND l.relation IN ('creditsd.changes'::regclass, 'creditsd.resyncs'::regclass)
+AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+AND NOT starts_with(coalesce(a.application_name, ''), 'creditsd ')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import lzma
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from creditsd.config.settings import Settings
+from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.schema import install as schema
@@ -22,6 +25,20 @@ from tests.integration.running import running
 # What `creditsd install --print` said when the newest migration was the one of that number.
 RELEASED = sorted((Path(__file__).parents[1] / "golden" / "installed").glob("*.sql.xz"))
 USERS = 60
+
+# Ends the session of an install after so many of its steps.
+INTERRUPTED = """
+CREATE SCHEMA interrupted;
+CREATE SEQUENCE interrupted.steps;
+CREATE TABLE interrupted.last AS SELECT 1 AS step;
+CREATE FUNCTION interrupted.count() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF current_setting('application_name') = 'creditsd install'
+    AND nextval('interrupted.steps') = (SELECT step FROM interrupted.last) THEN
+        PERFORM pg_terminate_backend(pg_backend_pid());
+    END IF;
+END $$;
+CREATE EVENT TRIGGER interrupted ON ddl_command_end EXECUTE FUNCTION interrupted.count();
+"""
 
 # What a daemon of then has left: everyone has been told something, which is not the truth any more. Columns that the
 # schema of then lacks are left out.
@@ -68,7 +85,7 @@ async def upgraded_under_load(database: Database, number: str) -> None:
     load = Load(database.dsn, USERS, pause_seconds=0.002, users_of_their_own=True)
     async with load:
         await load.until_written(100)
-        done = (await schema.install(settings)).done
+        done = await installed_in_the_end(database, settings, 1 + int(number) % 5)
         await load.until_written(100)
         async with running(settings, sink):
             await load.until_written(300)
@@ -79,6 +96,22 @@ async def upgraded_under_load(database: Database, number: str) -> None:
     assert f"applied {next_after(number)}" in done
     assert load.failures == []
     assert older_after_newer(sink.totals, before) == []
+
+
+async def installed_in_the_end(database: Database, settings: Settings, step: int) -> list[str]:
+    """Install, with the server ending its session at one step after another until there are none; say what it did."""
+    database.psql(INTERRUPTED)
+    died = 0
+    while True:
+        database.run(f"SELECT setval('interrupted.steps', 1, false); UPDATE interrupted.last SET step = {step}")
+        try:
+            done = (await schema.install(settings)).done
+        except DatabaseUnavailable:
+            died += 1
+            step *= 2
+        else:
+            assert died > 3
+            return done
 
 
 def next_after(number: str) -> str:
@@ -110,5 +143,50 @@ async def test_every_schema_there_has_been_is_upgraded_under_load(reference_tabl
     await upgraded_under_load(reference_table18, number)
 
 
+async def test_an_upgrade_that_waits_for_the_table_ends_no_transaction_of_the_applications(
+    reference_table18: Database,
+) -> None:
+    # It held what the triggers write to, and a writer that it waited for ended as a deadlock.
+    released(reference_table18, RELEASED[0].name[:4])
+    reference_table18.run("DROP TRIGGER creditsd_truncate ON user_credits")
+    settings = configured(reference_table18, lock_timeout_seconds=1)
+    awaited = "SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE NOT l.granted AND l.relation > 0"
+    async with reference_table18.connect() as writer, reference_table18.connect() as watcher:
+
+        async def waits() -> object:
+            return await (await watcher.execute(awaited)).fetchall()
+
+        await writer.execute("SET deadlock_timeout = 1")  # the first to look for one is the one who ends
+        async with writer.transaction():
+            await writer.execute("UPDATE user_credits SET credits = 1 WHERE false")
+            installing = asyncio.create_task(schema.install(settings))
+            await eventually(waits)
+            await writer.execute("UPDATE user_credits SET credits = 1 WHERE id = 1")
+        done = (await installing).done
+    assert "put the triggers on public.user_credits" in done
+    assert reference_table18.run("SELECT count(*) FROM creditsd.changes") == [(1,)]
+
+
 async def test_the_oldest_is_upgraded_under_load_on_every_version_of_postgresql(reference_table: Database) -> None:
     await upgraded_under_load(reference_table, RELEASED[0].name[:4])
+
+
+async def test_an_upgrade_that_waits_for_what_writers_hold_keeps_none_of_them(reference_table: Database) -> None:
+    released(reference_table, RELEASED[0].name[:4])
+    settings = configured(reference_table, lock_timeout_seconds=0.1)
+    awaited = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'creditsd.changes'::regclass"
+    load = Load(reference_table.dsn, USERS, pause_seconds=0.002, users_of_their_own=True)
+    async with reference_table.connect() as slow, reference_table.connect() as watcher:
+
+        async def waits() -> object:
+            return await (await watcher.execute(awaited)).fetchall()
+
+        async with slow.transaction():
+            await slow.execute("INSERT INTO user_credits (user_id) VALUES (gen_random_uuid())")
+            installing = asyncio.create_task(schema.install(settings))
+            await eventually(waits)
+            async with load:
+                await load.until_written(100)
+            assert not installing.done()
+        assert (await installing).done
+    assert load.failures == []

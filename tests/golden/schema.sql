@@ -968,11 +968,15 @@ CREATE FUNCTION creditsd.mark_everyone() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    marked CONSTANT text := 'creditsd.marked_' || 'creditsd.resyncs'::regclass::oid;
 BEGIN
-    -- Once a transaction: a mark of another may be read, and be gone, before this one commits.
-    IF NOT EXISTS (SELECT FROM creditsd.resyncs AS r WHERE r.xid = pg_current_xact_id()) THEN
+    -- Once a transaction: a mark of another may be read, and be gone, before this one commits. Noted in a setting, which a savepoint takes
+    -- back as it does the mark: to look into the table would have serializable writers fail because of one another.
+    IF current_setting(marked, true) IS DISTINCT FROM pg_current_xact_id()::text THEN
         INSERT INTO creditsd.resyncs (cause)
         VALUES ('column changed');
+        PERFORM set_config(marked, pg_current_xact_id()::text, true);
     END IF;
 END
 $$;

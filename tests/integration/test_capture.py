@@ -125,3 +125,22 @@ async def test_a_column_that_is_no_more_what_it_was_marks_everyone_and_fails_no_
                 ):
                     await session.execute(written.encode())
                     assert taken(table) == Marks([], everyone=1), written
+
+
+async def test_serializable_writers_who_mark_everyone_do_not_fail_because_of_each_other(table: Database) -> None:
+    table.run("ALTER TABLE user_credits DROP COLUMN user_id")
+    async with table.connect() as one, table.connect() as other:
+        for session in (one, other):
+            await session.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
+            for _ in range(2):
+                await session.execute("INSERT INTO user_credits (credits) VALUES (1)")
+        for session in (one, other):
+            await session.execute("COMMIT")
+    assert taken(table) == Marks([], everyone=2)
+
+
+def test_everyone_is_marked_again_where_the_mark_before_was_rolled_back(table: Database) -> None:
+    table.run("ALTER TABLE user_credits DROP COLUMN user_id")
+    wrote = "INSERT INTO user_credits (credits) VALUES (1)"
+    table.psql(f"BEGIN; SAVEPOINT s; {wrote}; ROLLBACK TO s; {wrote}; {wrote}; COMMIT; {wrote}; {wrote}")
+    assert taken(table) == Marks([], everyone=3)

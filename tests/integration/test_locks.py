@@ -20,7 +20,7 @@ from tests.integration.play import ADD
 from tests.integration.running import running, until
 
 WATCHFUL = Timings(
-    locks=lock_watch.Timings(look_seconds=0.05, patience_seconds=0.1),
+    locks=lock_watch.Timings(look_seconds=0.05, asleep_seconds=0.1, patience_seconds=0.1),
     election=election.Timings(standby_seconds=0.05, leader=leader_watch.Timings(stranger_seconds=0.1)),
 )
 

@@ -101,8 +101,10 @@ WRITES = (
     "UPDATE user_credits SET credits = credits + 1",
     f"UPDATE user_credits SET user_id = '{OTHER}'",
     f"COPY user_credits (user_id, credits, status) FROM PROGRAM 'echo {USER},5,active' (FORMAT csv)",
-    f"MERGE INTO user_credits AS c USING (VALUES ('{USER}'::uuid)) AS v (id) ON c.user_id = v.id "
-    "WHEN MATCHED THEN UPDATE SET credits = 7",
+    (
+        f"MERGE INTO user_credits AS c USING (VALUES ('{USER}'::uuid)) AS v (id) ON c.user_id = v.id "
+        "WHEN MATCHED THEN UPDATE SET credits = 7"
+    ),
     "BEGIN; SAVEPOINT s; DELETE FROM user_credits; ROLLBACK TO s; UPDATE user_credits SET credits = 8; COMMIT",
     "BEGIN; UPDATE user_credits SET credits = 9; PREPARE TRANSACTION 'two'; COMMIT PREPARED 'two'",
     "ALTER TABLE user_credits ALTER credits TYPE bigint",

@@ -72,7 +72,7 @@ OURS = [name for name in FILES if not name.startswith(("bench/", "demo/"))]
 
 # What may still say creditsd: the command, and the one who speaks; in comments, and in what people are told.
 PROSE = re.compile(
-    r"creditsd\.careful\b"
+    r"creditsd\.(?:careful\b|marked_)"
     r"|\"creditsd (?:install|uninstall|backfill|verify)\b|creditsd''s words|'creditsd: each user|by creditsd alone"
     r"|'creditsd_bench'|'creditsd (?:could not|sets|would expire) |that creditsd was installed for"
 )
@@ -109,6 +109,7 @@ def test_what_is_about_no_installation_has_one_text(name: str) -> None:
         ("application_name = 'creditsd leader'", "application_name = 'other leader'"),
         ("CREATE TRIGGER creditsd_insert", "CREATE TRIGGER insert_creditsd_other"),
         ("SET LOCAL creditsd.careful = on", "SET LOCAL creditsd.careful = on"),
+        ("set_config('creditsd.marked_' || oid", "set_config('creditsd.marked_' || oid"),
         ("RAISE WARNING 'creditsd could not'", "RAISE WARNING 'creditsd could not'"),
         ('run "creditsd install"', 'run "creditsd install"'),
         ("of creditsd. The", "of creditsd. The"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 
-from creditsd.admin.doctor import doorbell, leader, receivers, rights, secrets, server, surface, table
+from creditsd.admin.doctor import changes, doorbell, leader, receivers, rights, secrets, server, surface, table
 from creditsd.admin.doctor.finding import Finding, failed
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import CreditsdError
@@ -28,6 +28,7 @@ OF_THE_SCHEMA: Sequence[tuple[str, Check]] = (
     ("publications", table.examine_publications),
     ("rights", rights.examine),
     ("leader", leader.examine),
+    ("changes", changes.examine),
     ("sinks", receivers.examine_conditions),
 )
 
