@@ -110,7 +110,9 @@ async def lock_first(connection: Connection, source: SourceTable) -> None:
     A writer locks the table, then what its triggers write to. Whoever is to change both must do so in that order.
     """
     there = await found(connection, source)
-    dropped = {each.relation for each in [*await astray(connection, source), *_misplaced(there)]}
+    dropped = {each.relation for each in _misplaced(there)} | {
+        each.relation for each in await astray(connection, source)
+    }
     for relation in dict.fromkeys([*sorted(dropped), *(each.relation for each in there if each.state != "right")]):
         mode = "ACCESS EXCLUSIVE" if relation in dropped else "SHARE ROW EXCLUSIVE"
         await connection.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.SQL(relation), sql.SQL(mode)))
