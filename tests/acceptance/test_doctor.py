@@ -49,6 +49,7 @@ async def test_where_all_is_well_each_thing_says_so(installed: Operator, tmp_pat
         "table",
         "rights",
         "leader",
+        "changes",
     ]
     assert finding(done, "http")["said"] == "leading"
     assert re.fullmatch(r"a ring is heard after \d+\.\d ms", finding(done, "doorbell")["said"])
