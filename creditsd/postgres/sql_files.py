@@ -39,6 +39,9 @@ _OURS = re.compile(
 )
 _ABOUT_NONE = ("bench/", "demo/")
 
+# Files that stand in others, by their names.
+_STATEMENTS = ("leader_pid", "users_changed")
+
 # How the fields of a Total are read from a row called `total`, where it is not by their own names.
 _READ_AS = {
     "user_id": "(total).user_id::text",
@@ -93,18 +96,19 @@ def subquery(name: str, schema: str, indent: int, **values: fragments.Composable
 
 
 def _filled(name: str, text: str, schema: str, values: Mapping[str, fragments.Composable]) -> str:
-    texts = {key: value.as_string(None) for key, value in values.items()} | {
-        "total_columns": _COLUMNS,
-        "leader_pid": statement(_named("leader_pid", schema)),
-        "users_changed": statement(_named("users_changed", schema)),
-    }
+    def written(key: str) -> str:
+        if key in values:
+            return values[key].as_string(None)
+        if key == "total_columns":
+            return _COLUMNS
+        if key in _STATEMENTS:
+            return statement(_named(key, schema))
+        raise CreditsdError(f"nothing to put at {{{key}}} of {name}.sql")
+
+    texts = {key: written(key) for key in {found[1] for found in _PLACEHOLDER.finditer(text)} - {None}}
 
     def fill(found: re.Match[str]) -> str:
-        if found[1] is None:
-            return found[0][0]
-        if found[1] not in texts:
-            raise CreditsdError(f"nothing to put at {found[0]} of {name}.sql")
-        return texts[found[1]]
+        return found[0][0] if found[1] is None else texts[found[1]]
 
     return _PLACEHOLDER.sub(fill, _quoted_apart(text, texts))
 

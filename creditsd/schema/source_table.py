@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NoReturn
 
 from psycopg import sql
@@ -60,7 +61,7 @@ class TableColumn:
     declared: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SourceTable:
     """The application's table: what it is, and the SQL fragments its columns become.
 
@@ -162,8 +163,9 @@ class SourceTable:
 
     def filled(self, name: str, **others: Fragment) -> str:
         """Return the text of `sql/<name>.sql` as it reads for this table, but for some fragments."""
-        return sql_files.filled(name, self.schema, **(self.fragments() | others))
+        return sql_files.filled(name, self.schema, **(self.fragments | others))
 
+    @cached_property
     def fragments(self) -> dict[str, Fragment]:
         """Return what the templates of `sql/` name, by name."""
         words = self.settings

@@ -127,7 +127,7 @@ async def statements(connection: Connection, source: SourceTable) -> list[str]:
 
 def definitions(source: SourceTable) -> list[str]:
     """Return how they are made on the table itself."""
-    table = source.fragments()["table"]
+    table = source.fragments["table"]
     return [sql_files.filled(f"capture/creditsd_{event}", source.schema, table=table) for event in EVENTS]
 
 
