@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import hypothesis
 import psycopg
 import pytest
+import structlog
 
 from tests.pgbouncer import PgBouncer
 from tests.servers import REFERENCE_TABLE, Postgres, Reachable, Valkey, versions
@@ -50,8 +51,12 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure() -> None:
-    """Keep what the servers store in memory, where there is room: no test needs a disk."""
+    """Keep what the servers store in memory, where there is room: no test needs a disk. Log tracebacks plainly."""
     Workshop.within = in_memory()
+    *processors, _ = structlog.get_config()["processors"]
+    # Where nothing is configured, structlog has rich draw each traceback with all its variables, which takes a second.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*processors, plain])
 
 
 PATIENCE_SECONDS = 60.0
