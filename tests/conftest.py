@@ -68,15 +68,17 @@ async def settled(
 ) -> T:
     """Read a datum until it is as wanted, and return the last one read: as wanted, or what it was after `seconds`.
 
-    The only place in the tests that polls. Use it for what nobody announces, such as a row in a table or a
+    The only place in the tests that polls: the seldomer, the longer it waits already, for a look may be a request to a
+    daemon that is starting on the same processor. Use it for what nobody announces, such as a row in a table or a
     key in Valkey; what announces itself (an event, a message, a line of output) is awaited instead.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         datum = await read()
-        if holds(datum) or time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if holds(datum) or waited > seconds:
             return datum
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(min(max(0.005, waited / 10), 0.05))
 
 
 async def eventually(
