@@ -100,10 +100,13 @@ class Database:
     dsn: str
 
     def run(self, query: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a query on a connection of its own, committed, and return its rows if it has any."""
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        """Run a query, committed, in a session that nobody else has, and return its rows if it has any."""
+        with self.server.sessions.lent(self.dsn) as connection:
             cursor = connection.execute(query.encode(), params or None)
-            return cursor.fetchall() if cursor.description is not None else []
+            found = cursor.fetchall() if cursor.description is not None else []
+        if "ALTER DATABASE" in query or "ALTER ROLE" in query:
+            self.server.sessions.close(self.name)  # it may have set what later sessions begin with
+        return found
 
     @contextlib.asynccontextmanager
     async def connect(self, *, autocommit: bool = True) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
@@ -166,6 +169,8 @@ class Servers:
 
     def close(self) -> None:
         """Stop them all."""
+        for server in self._servers.values():
+            server.sessions.close()
         self._ends.close()
 
     def _start(self, name: str) -> Reachable:

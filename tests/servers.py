@@ -24,6 +24,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests.sessions import Sessions
 from tests.workshop import (
     Account,
     ServerError,
@@ -87,6 +88,7 @@ class Reachable:
     def __init__(self, conninfo: str, bindir: Path | None) -> None:
         self._conninfo = conninfo
         self._bindir = bindir
+        self.sessions = Sessions()
 
     def dsn(self, dbname: str = "postgres", **params: str | int) -> str:
         """Name a database of this server as a libpq connection string."""
@@ -99,12 +101,13 @@ class Reachable:
     @functools.cached_property
     def version(self) -> int:
         """The major version of the server."""
-        with psycopg.connect(self._conninfo) as connection:
+        with self.sessions.lent(self._conninfo) as connection:
             return connection.info.server_version // 10000
 
     def create_database(self, name: str, template: str = "template1") -> str:
         """Create a database and return its connection string."""
-        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+        self.sessions.close(template)
+        with self.sessions.lent(self._conninfo) as connection:
             # Copying the files takes a quarter of the time that logging every page does, where nothing is flushed.
             strategy = sql.SQL(" STRATEGY FILE_COPY" if connection.info.server_version >= 150000 else "")
             statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}{}")
@@ -113,19 +116,20 @@ class Reachable:
 
     def drop_database(self, name: str) -> None:
         """Drop a database, ending whoever is still connected to it. Not there: nothing happens."""
-        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+        self.sessions.close(name)
+        with self.sessions.lent(self._conninfo) as connection:
             statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
             connection.execute(statement.format(sql.Identifier(name)))
 
     def connections(self, dbname: str) -> list[str]:
-        """Describe the clients connected to a database."""
+        """Describe the clients connected to a database, but for those that are kept for `Database.run`."""
         query = """
             SELECT format('%%s %%s [%%s] %%s', pid, application_name, state, query)
             FROM pg_stat_activity
-            WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+            WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid() AND pid <> ALL (%s)
         """
-        with psycopg.connect(self._conninfo, autocommit=True) as connection:
-            return [str(row[0]) for row in connection.execute(query, (dbname,))]
+        with self.sessions.lent(self._conninfo) as connection:
+            return [str(row[0]) for row in connection.execute(query, (dbname, self.sessions.pids()))]
 
     def psql(self, script: str, dbname: str = "postgres") -> str:
         """Run a script as a person would, stop at its first error, and return what it printed, unaligned."""
@@ -228,6 +232,7 @@ class Postgres(Reachable):
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server in pg_ctl's sense: `smart`, `fast` or `immediate`."""
+        self.sessions.close()
         process = self._process
         if process is None:
             return

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from creditsd.config.settings import Settings
 from creditsd.domain.owner import Owner
@@ -20,12 +19,9 @@ from tests.integration.line import configured, installed
 @pytest.fixture
 def copied(installation: Database) -> Iterator[Database]:
     name = f"{installation.name}_copy"
-    elsewhere = dataclasses.replace(
-        installation, name="postgres", dsn=make_conninfo(installation.dsn, dbname="postgres")
-    )
-    elsewhere.run(f"CREATE DATABASE {name} TEMPLATE {installation.name}")
-    yield dataclasses.replace(installation, name=name, dsn=make_conninfo(installation.dsn, dbname=name))
-    elsewhere.run(f"DROP DATABASE {name} WITH (FORCE)")
+    server = installation.server
+    yield dataclasses.replace(installation, name=name, dsn=server.create_database(name, template=installation.name))
+    server.drop_database(name)
 
 
 async def owner(settings: Settings) -> Owner:
