@@ -46,7 +46,7 @@ async def test_the_first_start_tells_of_everyone_and_the_next_of_nobody(
     task = asyncio.create_task(daemon.run())
     await sink.until(lambda: len(sink.newest) == 250)
     await until(daemon, "state", "leading")
-    assert daemon.health()["ready"]
+    await until(daemon, "ready", True)
     daemon.stop()
     await task
     assert steps == [(100, 250, False), (200, 250, False), (250, 250, True)]
@@ -332,7 +332,7 @@ async def test_with_polling_changes_arrive_and_nobody_listens(reference_table: D
     async with running(settings, sink) as daemon:
         reference_table.run(ADD, [USER, 1])
         await sink.until_credits(USER, 1)
-        assert daemon.health()["doorbell"] == "polling"
+        await until(daemon, "doorbell", "polling")
         held = reference_table.run(K_HELD)
         assert held == []
 

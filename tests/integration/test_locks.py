@@ -59,7 +59,7 @@ async def test_a_stranger_that_keeps_it_from_sleep_is_named(
                 await stranger.execute("SELECT pg_advisory_unlock_all()")
                 await until(daemon, "doorbell", "asleep")
                 await until(daemon, "problem", None)
-                assert daemon.health()["ready"]
+                await until(daemon, "ready", True)
         assert [event["log_level"] for event in logs if event["event"] == "daemon.hindered"] == ["error"]
 
 

@@ -93,7 +93,7 @@ async def test_a_daemon_that_starts_where_the_queue_is_full_leads_all_the_same(
             await until(daemon, "state", "leading")
             database.run(ADD, [USER, 1])
             await sink.until_credits(USER, 1)
-            assert daemon.health()["doorbell"] == "polling"
+            await until(daemon, "doorbell", "polling")
 
 
 WRITES = (
