@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.faults.soak.campaign import Campaign
-from tests.faults.soak.schedule import turns
-from tests.faults.soak.world import Shape
+from tests.faults.soak.campaign import Campaign, Plan
+from tests.faults.soak.ledger import Entry, Ledger
+from tests.faults.soak.rule import Row
+from tests.faults.soak.schedule import KINDS, one_by_one, turns
+from tests.faults.soak.world import Shape, draw
 from tests.servers import versions
 
 QUICK = (
@@ -35,9 +38,8 @@ NEWEST, *_, OLDEST = [*versions(), *versions()]
 async def test_whatever_a_seed_draws_everyone_is_told_the_truth_after_and_nothing_else_before(
     shape: Shape, tmp_path: Path
 ) -> None:
-    campaign = Campaign(
-        seed=15, seconds=600, world_seconds=600, directory=tmp_path, only=QUICK, faults_a_world=4, shapes=[shape]
-    )
+    plan = Plan(seed=15, seconds=600, world_seconds=600, only=QUICK, faults_a_world=4, shapes=[shape])
+    campaign = Campaign(plan, tmp_path)
     await campaign.run()
     assert [outcome for outcome in campaign.outcomes if outcome.anomalies] == []
     assert sum(outcome.faults for outcome in campaign.outcomes) == 4
@@ -52,6 +54,21 @@ def test_a_seed_draws_the_same_again_and_another_one_something_else() -> None:
 
     assert drawn("1:0") == drawn("1:0")
     assert drawn("1:0") != drawn("1:1")
+
+
+def test_alone_each_kind_comes_by_itself_and_once_a_world_at_least() -> None:
+    shapes = draw(1)
+    alone = [turn for number, shape in enumerate(shapes) for turn in one_by_one(f"1:{number}", shape)]
+    times = Counter(turn.name for turn in alone)
+    assert times.keys() == KINDS.keys()
+    assert min(times.values()) >= len(shapes)
+
+
+def test_what_time_has_made_of_a_user_is_known_to_the_moment() -> None:
+    pack = Row(credits=5, status="active", plan="one_time", ends=100.0)
+    longer = Row(credits=3, status="active", plan="one_time", ends=110.0)
+    ledger = Ledger(["one"], {"one": [Entry(90.0, [pack, longer]), Entry(105.0, [longer])]})
+    assert [(end.at, end.until, end.total[0]) for end in ledger.ends(120.0)] == [(100.0, 105.0, 3), (110.0, 120.0, 0)]
 
 
 def test_there_are_thirty_kinds_of_fault_in_every_world() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import signal
 import sys
@@ -13,7 +14,7 @@ import uvloop
 from rich.console import Console
 
 from tests.faults.soak import report
-from tests.faults.soak.campaign import Campaign
+from tests.faults.soak.campaign import Campaign, Plan
 from tests.faults.soak.schedule import KINDS
 
 BUILD = Path(__file__).parents[3] / "build" / "soak"
@@ -24,12 +25,16 @@ def main() -> None:
     if options.list:
         sys.stdout.write("\n".join(KINDS) + "\n")
         return
-    seconds = options.seconds or options.minutes * 60
-    only = [name for name in KINDS if any(part in name for part in options.only)] if options.only else ()
-    directory = BUILD / time.strftime("%Y%m%d-%H%M%S")
-    campaign = Campaign(
-        options.seed, seconds, directory, options.world_seconds, only=only, said=_said, command=_command()
+    plan = Plan(
+        options.seed,
+        options.seconds or options.minutes * 60,
+        options.world_seconds or (math.inf if options.alone else 300.0),
+        options.worlds,
+        options.at_once,
+        only=[name for name in KINDS if any(part in name for part in options.only)] if options.only else (),
+        alone=options.alone,
     )
+    campaign = Campaign(plan, BUILD / time.strftime("%Y%m%d-%H%M%S"), _said)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with what was started
     try:
         uvloop.run(campaign.run())
@@ -37,9 +42,10 @@ def main() -> None:
         _said("ended by a signal: what follows is of what was done")
     finally:
         report.sheet(campaign).show(Console(width=120))
-        _said(report.summary(campaign))
+        summary = report.summary(campaign, _command())
+        _said(summary)
         if options.write and campaign.outcomes:
-            report.write(campaign, options.write)
+            report.write(campaign, summary, options.write)
     raise SystemExit(any(outcome.anomalies for outcome in campaign.outcomes))
 
 
@@ -51,7 +57,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=1, help="of worlds, faults and writes; the same seed, the same again"
     )
-    parser.add_argument("--world-seconds", type=float, default=300.0, help="how long in each world")
+    parser.add_argument(
+        "--world-seconds", type=float, help="how long in each world: 300, or alone until each kind was there"
+    )
+    parser.add_argument("--worlds", type=int, default=1_000_000, help="how many worlds at most")
+    parser.add_argument("--at-once", type=int, default=1, help="how many of them side by side")
+    parser.add_argument("--alone", action="store_true", help="each kind once in each world, never two at once")
     parser.add_argument("--only", action="append", help="kinds of fault whose name has this in it; may be repeated")
     parser.add_argument("--list", action="store_true", help="print the kinds of fault there are")
     parser.add_argument("--write", type=Path, help="write the table into this page, between its markers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from tests.faults.soak import world as worlds
 from tests.faults.soak.checker import Checker
-from tests.faults.soak.schedule import Turn, turns
+from tests.faults.soak.fault import NOTHING
+from tests.faults.soak.schedule import Turn, one_by_one, turns
 from tests.faults.soak.world import Shape, World
 
 LONG_SECONDS = 5.0
@@ -23,7 +25,10 @@ HOLDS_REQUESTS = ("way to webhooks frozen", "way to webhooks slow", "stopped", "
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one turn of so many faults came to: seconds from their end until everyone was told the truth, anomalies."""
+    """What one turn of so many faults came to: seconds from their end until everyone was told the truth, anomalies.
+
+    `late_seconds`: for each plan that ended meanwhile, how long after its end its user was told.
+    """
 
     name: str
     faults: int
@@ -32,48 +37,71 @@ class Outcome:
     seconds: float
     recovery_seconds: float
     anomalies: tuple[str, ...]
+    late_seconds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to happen: how long, in which worlds and how many at once, which kinds, drawn how.
+
+    `alone` has every kind that is possible in a world happen there, each by itself, and the world end with the last.
+    """
+
+    seed: int
+    seconds: float
+    world_seconds: float = 300.0
+    worlds: int = 1_000_000
+    at_once: int = 1
+    only: Collection[str] = ()
+    alone: bool = False
+    faults_a_world: int = 1_000_000
+    shapes: Collection[Shape] = ()
+
+    def drawn(self) -> Iterator[tuple[str, Shape]]:
+        """Return the worlds one after the other: the seed and the shape of each."""
+        shapes = iter(self.shapes) if self.shapes else itertools.cycle(worlds.draw(self.seed))
+        for number, shape in enumerate(itertools.islice(shapes, self.worlds)):
+            yield f"{self.seed}:{number}", shape
+
+    def turns(self, seed: str, shape: Shape) -> Iterator[Turn]:
+        """Return what happens in one of them."""
+        if self.alone:
+            return one_by_one(seed, shape, self.only)
+        return turns(seed, shape, self.only)
 
 
 @dataclass(slots=True)
 class Campaign:
-    """Worlds one after the other, of all shapes, for so long in all."""
+    """Worlds one after the other, and some at once, of all shapes, for so long in all."""
 
-    seed: int
-    seconds: float
+    plan: Plan
     directory: Path
-    world_seconds: float = 300.0
-    only: Collection[str] = ()
-    faults_a_world: int = 1_000_000
-    shapes: Collection[Shape] = ()
     said: Callable[[str], None] = print
     outcomes: list[Outcome] = field(default_factory=list)
-    command: str = ""
     spent_seconds: float = 0.0
     written: int = 0
     excused: int = 0
     serialization: int = 0
     told: int = 0
+    _ends: float = 0.0
 
     async def run(self) -> None:
         """Open one world after the other until the time is over."""
         begun = time.monotonic()
-        ends = begun + self.seconds
-        for number, shape in enumerate(self._shapes()):
-            if time.monotonic() > ends:
-                break
-            until = min(ends, time.monotonic() + self.world_seconds)
-            try:
-                await self._in_a_world(f"{self.seed}:{number}", shape, until)
-            finally:
-                self.spent_seconds = time.monotonic() - begun
+        self._ends = begun + self.plan.seconds
+        drawn = self.plan.drawn()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.plan.at_once):
+                    group.create_task(self._go_through(drawn))
+        finally:
+            self.spent_seconds = time.monotonic() - begun
 
-    def _shapes(self) -> Iterator[Shape]:
-        drawn = list(self.shapes) or worlds.draw(self.seed)
-        if self.shapes:
-            yield from drawn
-            return
-        while True:
-            yield from drawn
+    async def _go_through(self, drawn: Iterator[tuple[str, Shape]]) -> None:
+        for seed, shape in drawn:
+            if time.monotonic() > self._ends:
+                return
+            await self._in_a_world(seed, shape, min(self._ends, time.monotonic() + self.plan.world_seconds))
 
     async def _in_a_world(self, seed: str, shape: Shape, until: float) -> None:
         directory = self.directory / seed.replace(":", "-")
@@ -90,9 +118,10 @@ class Campaign:
         checker = Checker(world)
         await checker.begin()
         failed = await self._settle(world, checker, "beginning", seed, 0, held_up=False)
-        drawn, count = turns(seed, world.shape, self.only), 0
-        while not failed and count < self.faults_a_world and time.monotonic() < until:
-            turn = next(drawn)
+        count = 0
+        for turn in self.plan.turns(seed, world.shape):
+            if failed or count >= self.plan.faults_a_world or time.monotonic() > until:
+                break
             count += len(turn.faults)
             failed = await self._take(world, checker, turn)
         if not failed:
@@ -129,14 +158,17 @@ class Campaign:
         await world.application.pause()
         _, wrong = await checker.recovery()
         recovery = time.monotonic() - ended
+        late = checker.lateness() if not wrong else []
         anomalies = [f"never told the truth: {text}" for text in wrong[:10]]
         anomalies += (await checker.anomalies(held_up=held_up)) if not wrong else _all_failures(world)
         if not wrong and not await world.crew.until_ready(READY_SECONDS):
             anomalies.append(f"not ready though everyone is told the truth: {await _unready(world)}")
-        outcome = Outcome(
-            name, name.count(" + ") + bool(number), str(world.shape), number, seconds, recovery, tuple(anomalies)
+        if checker.is_ready_while_wrong:
+            anomalies.append("said it was ready though somebody was told wrongly for longer than a minute")
+        faults = name.count(" + ") + 1 if seconds and name != NOTHING else 0
+        self.outcomes.append(
+            Outcome(name, faults, str(world.shape), number, seconds, recovery, tuple(anomalies), tuple(late))
         )
-        self.outcomes.append(outcome)
         last = f" (last: {', '.join(sorted(checker.last))})" if recovery > LONG_SECONDS else ""
         mark = "" if not anomalies else "  ANOMALY"
         self.said(f"{seed:>12}  {name}: {seconds:.1f} s, right again after {recovery:.2f} s{last}{mark}")

@@ -18,7 +18,11 @@ from tests.faults.soak.world import World
 
 LONGEST_RECOVERY_SECONDS = 120.0
 ON_ITS_WAY_SECONDS = 15.0
+LONGEST_WRONG_AND_READY_SECONDS = 60.0
 EVERY = ("events", "steps")
+CLOCK_SECONDS = 0.1
+LASTING_SECONDS = 2.0
+"""How long a total that time has made must stand to be looked for: one that a write replaces at once is told or not."""
 
 STEPS = "SELECT user_id::text, version FROM creditsd.history WHERE version > {since}"
 
@@ -29,6 +33,7 @@ class Checker:
 
     world: World
     last: set[str] = field(default_factory=set)
+    is_ready_while_wrong: bool = False
     _since: int = 0
     _reading: Reading = field(default_factory=dict)
 
@@ -39,8 +44,15 @@ class Checker:
 
     async def recovery(self) -> tuple[float, list[str]]:
         """Wait until everyone is told the truth; return the seconds, and who is not where they never are."""
-        begun, self.last = time.monotonic(), set()
-        wrong = await settled(self._wrong, lambda found: not found or self.world.crew.lost(), LONGEST_RECOVERY_SECONDS)
+        begun, self.last, self.is_ready_while_wrong = time.monotonic(), set(), False
+
+        async def look() -> list[str]:
+            found = await self._wrong()
+            if found and time.monotonic() - begun > LONGEST_WRONG_AND_READY_SECONDS:
+                self.is_ready_while_wrong |= await self.world.crew.any_ready()
+            return found
+
+        wrong = await settled(look, lambda found: not found or self.world.crew.lost(), LONGEST_RECOVERY_SECONDS)
         return time.monotonic() - begun, wrong
 
     async def anomalies(self, *, held_up: bool) -> list[str]:
@@ -69,6 +81,13 @@ class Checker:
             consumer.begin_anew(judged)
         ledger.begin_anew(self._reading)
         return found
+
+    def lateness(self) -> list[float]:
+        """How many seconds after the end of a plan its user was told so, for each that ended since the last time."""
+        heard, now = self.world.cache.heard, max((entry.at for entry in self._reading.values()), default=0.0)
+        ends = [end for end in self.world.ledger.ends(now) if end.until - end.at > LASTING_SECONDS]
+        told = [(heard.first(end.user, end.total, end.at - CLOCK_SECONDS), end.at) for end in ends]
+        return [max(0.0, at - ended) for at, ended in told if at is not None]
 
     async def _wrong(self) -> list[str]:
         """Name whoever believes something else than the truth, or that nobody can be asked."""
@@ -105,6 +124,6 @@ def _differences(consumer: Heard, true: Mapping[str, State]) -> list[str]:
     held = consumer.holds()
     return [
         f"{consumer.name}: {user} is told {held.get(user)}, and has {true.get(user, NOTHING)}"
-        for user in held.keys() | true.keys()
+        for user in consumer.only or (held.keys() | true.keys())
         if held.get(user, NOTHING) != true.get(user, NOTHING)
     ]

@@ -102,6 +102,10 @@ class Crew:
         leader = await self.leader()
         return [member for member in self.members if member is not leader]
 
+    async def any_ready(self) -> bool:
+        """Ask whether any says it is ready."""
+        return any(await asyncio.gather(*(member.ready() for member in self.members)))
+
     async def until_ready(self, seconds: float) -> bool:
         """Wait until each says it is ready; tell whether it did."""
 

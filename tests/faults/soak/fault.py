@@ -9,6 +9,9 @@ from typing import Any
 
 from tests.faults.soak.world import Shape, World
 
+NOTHING = "none: the application writes"
+"""The kind that is no fault, and no fault is counted for it."""
+
 Happening = Callable[[World, random.Random], Coroutine[Any, Any, None]]
 
 

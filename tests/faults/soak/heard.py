@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.faults.soak.rule import State, told
+
+
+class Arrival(NamedTuple):
+    """One total, and when it came, in seconds since 1970."""
+
+    version: int
+    total: State
+    at: float
 
 
 @dataclass(slots=True)
 class Heard:
     """A consumer as docs/sinks.md asks for one: it keeps the higher version, and here notes whatever else comes.
 
-    `late` are first arrivals of a version below one that came before: (user, the higher one, this one).
+    `only`: the users it follows, where they are not all. `late` are first arrivals of a version below one that came
+    before: (user, the higher one, this one).
     """
 
     name: str
+    only: Collection[str] = ()
     newest: dict[str, dict[str, Any]] = field(default_factory=dict)
     messages: int = 0
     versions: dict[str, set[int]] = field(default_factory=dict)
     late: list[tuple[str, int, int]] = field(default_factory=list)
-    _since: dict[str, list[tuple[int, State]]] = field(default_factory=dict)
+    _since: dict[str, list[Arrival]] = field(default_factory=dict)
     _judged: dict[str, int] = field(default_factory=dict)
 
     def hear(self, document: dict[str, Any]) -> None:
@@ -38,11 +49,16 @@ class Heard:
             return
         self.newest[user] = document
         if version > self._judged.get(user, 0):
-            self._since.setdefault(user, []).append((version, told(document)))
+            self._since.setdefault(user, []).append(Arrival(version, told(document), time.time()))
 
     def never_true(self, states: Callable[[str], Sequence[State]]) -> list[str]:
         """Name each total that was told since the last time and true at no commit after the one told before it."""
         return [text for user, heard in self._since.items() if (text := _mismatch(user, heard, states(user)))]
+
+    def first(self, user: str, total: State, after: float) -> float | None:
+        """When a user was first told a total, after a moment and since the last time; None if never."""
+        arrivals = self._since.get(user, ())
+        return next((each.at for each in arrivals if each.total == total and each.at >= after), None)
 
     def begin_anew(self, judged: Mapping[str, int]) -> None:
         """Forget what was judged, up to these versions; whatever of that comes later was on its way for long."""
@@ -55,9 +71,9 @@ class Heard:
         return {user: told(document) for user, document in self.newest.items()}
 
 
-def _mismatch(user: str, heard: Sequence[tuple[int, State]], states: Sequence[State]) -> str:
+def _mismatch(user: str, heard: Sequence[Arrival], states: Sequence[State]) -> str:
     position = 0
-    for version, total in heard:
+    for version, total, _ in heard:
         try:
             position = states.index(total, position)
         except ValueError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +25,15 @@ class Entry(NamedTuple):
 
     at: float
     rows: Sequence[Row]
+
+
+class End(NamedTuple):
+    """What time made of a user, and when; nothing else has changed them until `until`."""
+
+    user: str
+    total: State
+    at: float
+    until: float
 
 
 Reading = Mapping[str, Entry]
@@ -81,3 +91,15 @@ class Ledger:
             moments = sorted(row.ends for row in entry.rows if row.ends is not None and begin < row.ends <= end)
             found += [state(entry.rows, at) for at in (begin, *moments)]
         return found
+
+    def ends(self, until: float) -> Iterator[End]:
+        """Every moment at which time alone has changed a total, by the end of a plan."""
+        for user, entries in self.entries.items():
+            for entry, following in zip(entries, [*(each.at for each in entries[1:]), until], strict=True):
+                moments = sorted({row.ends for row in entry.rows if row.ends and entry.at < row.ends < following})
+                before = state(entry.rows, entry.at)
+                for moment, ends in itertools.pairwise([*moments, following]):
+                    total = state(entry.rows, moment)
+                    if total != before:
+                        yield End(user, total, moment, ends)
+                    before = total

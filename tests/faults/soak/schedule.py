@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.faults.soak.fault import Fault
 from tests.faults.soak.kinds import brokers, daemon, network, operator, receivers, server, sessions, strangers, table
-from tests.faults.soak.world import Shape
+from tests.faults.soak.world import Shape, draw
 
 PLACES = {
     "daemon": daemon,
@@ -45,8 +45,7 @@ class Turn:
 def turns(seed: str, shape: Shape, only: Collection[str] = ()) -> Iterator[Turn]:
     """Draw turns without end. Every kind that is possible comes before one comes again, but for the rare ones."""
     dice = random.Random(f"{seed}:schedule")
-    possible = [fault for name, fault in KINDS.items() if fault.possible(shape) and (not only or name in only)]
-    number = 0
+    possible, number = _possible(shape, only), 0
     while True:
         deck = [fault for fault in possible for _ in range(_copies(fault, dice))]
         dice.shuffle(deck)
@@ -56,6 +55,24 @@ def turns(seed: str, shape: Shape, only: Collection[str] = ()) -> Iterator[Turn]
                 chosen.append(deck.pop())
             number += 1
             yield Turn(number, tuple(chosen), f"{seed}:{number}")
+
+
+def one_by_one(seed: str, shape: Shape, only: Collection[str] = ()) -> Iterator[Turn]:
+    """Draw each kind that is possible, by itself: once, or so often that in worlds of all shapes it comes as often."""
+    dice = random.Random(f"{seed}:schedule")
+    shapes = draw(0)
+    deck = [
+        fault
+        for fault in _possible(shape, only)
+        for _ in range(-(-len(shapes) // sum(fault.possible(each) for each in shapes)))
+    ]
+    dice.shuffle(deck)
+    for number, fault in enumerate(deck, 1):
+        yield Turn(number, (fault,), f"{seed}:{number}")
+
+
+def _possible(shape: Shape, only: Collection[str]) -> list[Fault]:
+    return [fault for name, fault in KINDS.items() if fault.possible(shape) and (not only or name in only)]
 
 
 def _together(one: Fault, other: Fault) -> bool:

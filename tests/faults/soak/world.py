@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from tests.acceptance.command import creditsd, environment
 from tests.brokers import Nats
 from tests.faults.load import fill, user
+from tests.faults.soak import tabs
 from tests.faults.soak.application import Application
 from tests.faults.soak.cache import Cache
 from tests.faults.soak.crew import Crew, Member
@@ -24,12 +25,14 @@ from tests.faults.soak.heard import Heard
 from tests.faults.soak.ledger import Ledger
 from tests.faults.soak.receiver import Receiver
 from tests.faults.soak.stream import Stream
+from tests.faults.soak.tabs import Tabs
 from tests.pgbouncer import PgBouncer
 from tests.proxy import Proxy
 from tests.servers import REFERENCE_TABLE, Postgres, Valkey, versions
 from tests.sinks.nats_harness import NatsServer
 
 USERS = 100
+TABS = 8
 
 PARTITIONED = REFERENCE_TABLE.replace("bigserial PRIMARY KEY", "bigserial").replace(
     ");\n", ") PARTITION BY HASH (user_id);\n", 1
@@ -91,6 +94,7 @@ class World:
     cache: Cache
     stream: Stream
     receivers: Sequence[Receiver]
+    tabs: Tabs
     gates: dict[str, Proxy]
     crew: Crew
     application: Application
@@ -100,7 +104,7 @@ class World:
     @property
     def consumers(self) -> list[Heard]:
         """Everyone who keeps the newest total."""
-        return [self.cache.keys, self.stream.heard, *(receiver.heard for receiver in self.receivers)]
+        return [self.cache.keys, self.stream.heard, *(receiver.heard for receiver in self.receivers), self.tabs.heard]
 
     @asynccontextmanager
     async def connected(self, name: str = "stranger") -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
@@ -160,6 +164,7 @@ async def opened(shape: Shape, seed: str, directory: Path) -> AsyncIterator[Worl
             cache=cache,
             stream=stream,
             receivers=receivers,
+            tabs=Tabs(crew, ledger.users[:TABS], Heard("tabs", only=frozenset(ledger.users[:TABS]))),
             gates=gates,
             crew=crew,
             application=application,
@@ -171,6 +176,7 @@ async def opened(shape: Shape, seed: str, directory: Path) -> AsyncIterator[Worl
         for member in crew.members:
             await member.begin()
         await stack.enter_async_context(application.running())
+        await stack.enter_async_context(world.tabs.reading())
         yield world
 
 
@@ -217,6 +223,7 @@ def _environment(shape: Shape, gates: dict[str, Proxy], receivers: Sequence[Rece
     return environment(
         CREDITSD_SINKS=json.dumps(sinks),
         CREDITSD_HISTORY__DAYS="1",
+        CREDITSD_HTTP__API_KEYS=json.dumps([tabs.KEY]),
         CREDITSD_WAKEUP="poll" if shape.polling else "doorbell",
     )
 

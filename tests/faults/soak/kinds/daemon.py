@@ -7,7 +7,7 @@ import random
 import signal
 
 from tests.faults.soak.crew import Member
-from tests.faults.soak.fault import Fault
+from tests.faults.soak.fault import NOTHING, Fault
 from tests.faults.soak.world import Shape, World
 
 
@@ -81,11 +81,17 @@ async def _reloaded(world: World, _: random.Random) -> None:
             member.running.send(signal.SIGHUP)
 
 
+async def _nothing(_: World, dice: random.Random) -> None:
+    """What the others are to be compared with."""
+    await asyncio.sleep(dice.uniform(2.0, 4.0))
+
+
 def _several(shape: Shape) -> bool:
     return shape.daemons > 1
 
 
 FAULTS = (
+    Fault(NOTHING, _nothing),
     Fault("leader killed with -9", _leader_killed, 2),
     Fault("leader ended", _leader_ended, 2),
     Fault("standby killed with -9", _standby_killed, possible=_several),
