@@ -16,29 +16,38 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.acceptance.command import Running, environment, start
+from tests.beside import beside
 from tests.conftest import PATIENCE_SECONDS, eventually, settled
 from tests.faults.another_machine import AnotherMachine
 from tests.faults.load import Load
 from tests.faults.truth import Told, client, wrong_among
+from tests.integration.line import TERMINATE_LEADER
 from tests.servers import Postgres, Valkey
 
-Fault = Literal["stopped", "killed", "frozen", "cut off"]
-FAULTS: tuple[Fault, ...] = ("stopped", "killed", "frozen", "cut off")
+Fault = Literal["stopped", "killed", "terminated", "frozen", "cut off"]
+FAULTS: tuple[Fault, ...] = ("stopped", "killed", "terminated", "frozen", "cut off")
+SIGNALS = {"stopped": signal.SIGTERM, "killed": signal.SIGKILL, "frozen": signal.SIGSTOP}
 LONGEST_SECONDS = 90.0
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Everything that two daemons published, each below a prefix of its own: nothing hides what a deposed one says."""
+    """Everything that two daemons published, each below a prefix of its own: nothing hides what a deposed one says.
+
+    `leader` is who leads, as soon as it has published something; until then `next` is who shall.
+    """
 
     newest: dict[str, dict[str, Any]] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)
+    first: dict[str, float] = field(default_factory=dict)
     heard: int = 0
     older: list[tuple[str, str, int, int]] = field(default_factory=list)
     leader: str = ""
+    next: str = ""
+    fault: str = ""
     deposed: list[tuple[str, str, int]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -50,18 +59,20 @@ class Ledger:
             self.older.append((name, user, known["version"], version))
         else:
             self.newest[user] = document
+        if not self.leader and name == self.next:
+            self.leader = name
         if self.leader and name != self.leader:
-            self.deposed.append((name, user, version))
+            self.deposed.append((self.fault, user, version))
         async with self.changed:
             self.heard += 1
-            self.last[name] = time.monotonic()
+            self.first.setdefault(name, time.monotonic())
             self.changed.notify_all()
 
-    async def until_heard(self, name: str, after: float) -> float:
-        """Wait until a daemon publishes something after a moment; return when."""
+    async def until_heard(self, name: str) -> float:
+        """Wait until a daemon has published something since `first` forgot it; return when it first did."""
         async with asyncio.timeout(LONGEST_SECONDS), self.changed:
-            await self.changed.wait_for(lambda: self.last.get(name, 0.0) > after)
-            return self.last[name]
+            await self.changed.wait_for(lambda: name in self.first)
+            return self.first[name]
 
 
 @dataclass(slots=True)
@@ -84,12 +95,16 @@ class Place:
         """Start a daemon there."""
         self.daemon = await start(self.directory, env=self.env, through=self.machine.through)
 
+    def times(self, event: str) -> int:
+        """Count how often what runs there logged something."""
+        return len(self.running.logged(event))
+
     async def until_standing_by(self, times: int = 1) -> None:
         """Wait until it has stood by so often."""
 
         async def records() -> int:
             assert not self.running.ended, self.running.log()
-            return len(self.running.logged("daemon.stood_by"))
+            return self.times("daemon.stood_by")
 
         await eventually(records, lambda found: found >= times)
 
@@ -132,12 +147,11 @@ class Takeovers:
             try:
                 async with Load(self.server.dsn(), users, clients, pause_seconds) as load:
                     await leader.begin()
-                    await self.ledger.until_heard(leader.name, 0.0)
+                    await self.ledger.until_heard(leader.name)
                     await standby.begin()
                     await standby.until_standing_by()
                     for fault in faults:
-                        await self._take_away(fault, leader, standby)
-                        leader, standby = standby, leader
+                        leader, standby = await self._take_away(fault, leader, standby)
                 wrong = await settled(self._wrong, lambda found: not found)
             finally:
                 await leader.end()
@@ -145,28 +159,40 @@ class Takeovers:
         ledger = self.ledger
         return Outcome(self.seconds, load.written, ledger.heard, ledger.older, ledger.deposed, wrong)
 
-    async def _take_away(self, fault: Fault, leader: Place, standby: Place) -> None:
-        """Let one thing happen to the leader, time the other one, and bring the first back as a standby."""
+    async def _take_away(self, fault: Fault, leader: Place, standby: Place) -> tuple[Place, Place]:
+        """Let one thing happen to the leader, time who leads next, and have a standby again; return both."""
         self.ledger.leader = leader.name
         await asyncio.sleep(random.uniform(0.2, 1.2))  # a moment of its own: in the middle of anything
-        stood_by = len(leader.running.logged("daemon.stood_by"))
-        self.ledger.leader = ""
+        stood_by, led = leader.times("daemon.stood_by"), (leader.times("daemon.led"), standby.times("daemon.led"))
+        self.ledger.leader, self.ledger.next, self.ledger.fault = "", standby.name, fault
+        self.ledger.first.clear()
         at = time.monotonic()
-        self._let_happen(fault, leader)
-        heard_at = await self.ledger.until_heard(standby.name, at)
-        self.seconds.setdefault(fault, []).append(heard_at - at)
-        self.ledger.leader = standby.name
+        await self._let_happen(fault, leader)
+        if fault == "terminated" and await self._leads_again(leader, standby, led):
+            self.ledger.first.pop(leader.name, None)  # it may have been told before
+            self.seconds.setdefault(fault, []).append(await self.ledger.until_heard(leader.name) - at)
+            return leader, standby
+        self.seconds.setdefault(fault, []).append(await self.ledger.until_heard(standby.name) - at)
         await self._bring_back(fault, leader, stood_by)
+        return standby, leader
 
-    def _let_happen(self, fault: Fault, leader: Place) -> None:
-        if fault == "stopped":
-            leader.running.send(signal.SIGTERM)
-        elif fault == "killed":
-            leader.running.send(signal.SIGKILL)
-        elif fault == "frozen":
-            leader.running.send(signal.SIGSTOP)
-        else:
+    async def _leads_again(self, leader: Place, standby: Place, led: tuple[int, int]) -> bool:
+        """Wait until one of them leads anew; tell whether it is who did before."""
+
+        async def anew() -> list[bool]:
+            return [place.times("daemon.led") > before for place, before in zip((leader, standby), led, strict=True)]
+
+        return (await settled(anew, any))[0]
+
+    async def _let_happen(self, fault: Fault, leader: Place) -> None:
+        if fault == "terminated":
+            async with await psycopg.AsyncConnection.connect(self.server.dsn(), autocommit=True) as connection:
+                ended = await connection.execute(TERMINATE_LEADER.encode())
+                assert ended.rowcount == 1
+        elif fault == "cut off":
             leader.machine.lose_packets()
+        else:
+            leader.running.send(SIGNALS[fault])
 
     async def _bring_back(self, fault: Fault, leader: Place, stood_by: int) -> None:
         if fault in ("stopped", "killed"):
@@ -176,7 +202,7 @@ class Takeovers:
             return
         if fault == "frozen":
             leader.running.send(signal.SIGCONT)
-        else:
+        elif fault == "cut off":
             leader.machine.carry_packets()
         await leader.until_standing_by(stood_by + 1)
 
@@ -200,10 +226,5 @@ class Takeovers:
                 async for message in channels.listen():
                     await self.ledger.hear(message["channel"].decode()[:1], orjson.loads(message["data"]))
 
-            listening = asyncio.create_task(listen())
-            try:
+            async with beside(listen()):
                 yield
-            finally:
-                listening.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await listening

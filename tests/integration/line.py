@@ -34,6 +34,7 @@ LEAD = "'creditsd.changes'::regclass::oid::int4, 1249075342"
 TURN = "'creditsd.balances'::regclass::oid::int4, 561984073"
 
 LEADING = f"{ADVISORY} AND objid = 1249075342 AND granted"
+TERMINATE_LEADER = f"SELECT pg_terminate_backend(pid) FROM (SELECT pid {LEADING}) AS leader"
 K_HELD = f"SELECT mode, granted {ADVISORY} AND objid = 806331267 AND classid = 'creditsd.changes'::regclass"
 
 

@@ -20,7 +20,7 @@ from creditsd.http.operator.recent_totals import RecentTotals
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.leading import restricted
-from tests.integration.line import LEADING, OTHER, USER, MemorySink, installed
+from tests.integration.line import LEADING, OTHER, TERMINATE_LEADER, USER, MemorySink, installed
 from tests.integration.play import ADD
 from tests.integration.running import QUICK, running, until
 
@@ -28,7 +28,6 @@ STANDBY = (
     "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'creditsd leader' "
     f"AND pid NOT IN (SELECT pid {LEADING})"
 )
-TERMINATE_LEADER = f"SELECT pg_terminate_backend(pid) FROM (SELECT pid {LEADING}) AS leader"
 
 
 async def test_a_second_daemon_stands_by_and_takes_over(installation: Database, settings: Settings) -> None:
