@@ -79,7 +79,11 @@ class Transaction:
 
     @asynccontextmanager
     async def begun(self, mode: str = "") -> AsyncIterator[None]:
-        """Begin, and commit with the users read; roll back where the block raises Rollback."""
+        """Begin, and commit with the users read; roll back where the block raises Rollback.
+
+        By a snapshot of its own a transaction reads nothing of what was in a table that has been rewritten since: then
+        only what is read after it is the truth.
+        """
         await self.connection.execute(f"BEGIN {mode}".encode())
         try:
             yield
@@ -88,6 +92,8 @@ class Transaction:
             return
         self.reading = await read(self.connection, self.users)
         await self.connection.execute("COMMIT")
+        if mode:
+            self.reading = await read(self.connection, self.users)
 
 
 async def plain(transaction: Transaction) -> None:
