@@ -28,6 +28,8 @@ def context(whose: str, ca: str, client_certificate: Path | None) -> ssl.SSLCont
         made = ssl.create_default_context(cadata=certificates(ca) if ca else None)
     except (ssl.SSLError, ValueError, TypeError):  # TypeError: a letter that is not ASCII within a certificate
         raise ConfigError(f"{whose}: ca is not a certificate in PEM") from None
+    # Debian's Python leaves that to OpenSSL's configuration, which may ask for less.
+    made.minimum_version = max(made.minimum_version, ssl.TLSVersion.TLSv1_2)
     if client_certificate is not None:
         try:
             # Without a password OpenSSL would ask for one at the terminal, where a key needs it.
