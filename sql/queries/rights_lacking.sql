@@ -55,6 +55,7 @@ FROM (
         'source_rows',
         'tidy_history',
         'totals',
+        'totals_now',
         'users_after',
         'users_estimated'
     )

@@ -37,7 +37,7 @@ CALLED_BY_THE_DAEMON = {
     "begin_resync", "counts", "differs", "differs_now", "drain", "drain_few", "fingerprint", "forget",
     "functions_digest", "guard", "heartbeat", "level_differs", "level_now", "level_of", "low_at", "low_told", "purge",
     "recompute", "recompute_due", "recovered_at", "resume", "resync_next", "source_rows", "tidy_history", "totals",
-    "users_after", "users_estimated",
+    "totals_now", "users_after", "users_estimated",
 }  # fmt: skip
 
 
