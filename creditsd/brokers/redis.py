@@ -118,7 +118,8 @@ class RedisBroker:
         a fifth of the whole line's time. Refusals are in the replies. Raises what is in FAILURES. Not for a cluster.
         """
         pool = self.client.connection_pool
-        connection = await pool.get_connection()
+        with loss_named():  # it may be made anew, and lost while it is greeted
+            connection = await pool.get_connection()
         try:
             with loss_named():
                 sent = 0

@@ -248,6 +248,21 @@ async def test_a_port_where_nobody_listens_is_told_once() -> None:
             pass
 
 
+async def test_a_connection_that_is_lost_while_it_is_greeted_is_a_lost_one(sink_valkey: Valkey) -> None:
+    async def lost(_: object) -> None:  # as uvloop says it of a transport that was closed
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    async with opened(sink_valkey.url) as sink:
+        await sink.deliver([total()])
+        redis_sink: Any = sink
+        pool = redis_sink._server.client.connection_pool
+        await pool.disconnect()
+        pool.reset()
+        pool.connection_kwargs["redis_connect_func"] = lost
+        with pytest.raises(SinkUnavailable, match="the connection was lost"):
+            await sink.deliver([total(version=VERSION + 1)])
+
+
 async def test_what_is_no_redis_is_told() -> None:
     async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
