@@ -10,13 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from psycopg import errors
-
 from creditsd.admin.sink_names import sink_names
 from creditsd.admin.sinks import list_sinks
 from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings, SinkSettings
-from creditsd.domain.errors import DatabaseUnavailable, SinkUnavailable
+from creditsd.domain.errors import DatabaseUnavailable, LockNotFree, SinkUnavailable
 from creditsd.domain.owner import Owner
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, check_own, connected, read_as, row
@@ -120,9 +118,7 @@ class Eraser:
                     await self._connection.execute("SET LOCAL synchronous_commit = on")
                     await limit_lock_waits(self._connection, self._settings.lock_wait_seconds)
                     found = await row(self._connection, query, {"user_id": user_id})
-        except DatabaseUnavailable as error:
-            if not isinstance(error.__cause__, errors.LockNotAvailable):
-                raise
+        except LockNotFree as error:
             holders = "; ".join(sorted(str(each) for each in await strangers_for_sure(self._connection)))
             raise DatabaseUnavailable(
                 f"a lock it takes to erase was not free for {self._settings.lock_wait_seconds:g} s"

@@ -11,8 +11,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from psycopg import errors
-
 from creditsd.admin import policy_in_force
 from creditsd.admin.failed_deliveries import FailedDelivery
 from creditsd.admin.holdings import Holdings
@@ -23,7 +21,7 @@ from creditsd.admin.sinks import ListedSink, Live, list_sinks
 from creditsd.capture.change_reader import ChangeReader
 from creditsd.capture.lock_holders import strangers_for_sure
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import DatabaseUnavailable, RowsError
+from creditsd.domain.errors import DatabaseUnavailable, LockNotFree, RowsError
 from creditsd.domain.total import NEWEST_VERSION, Total, digits
 from creditsd.postgres import sql_files
 from creditsd.postgres.batches import batch, summed
@@ -251,9 +249,7 @@ class Inspector:
             async with self._connection.transaction():
                 await limit_lock_waits(self._connection, LOCK_SECONDS)
                 return await self._status(live, counted)
-        except DatabaseUnavailable as error:
-            if not isinstance(error.__cause__, errors.LockNotAvailable):
-                raise
+        except LockNotFree as error:
             held = "; ".join(await self.strangers()) or "somebody has locked a table of creditsd's"
             raise DatabaseUnavailable(f"{held}: end it") from error
 

@@ -36,6 +36,10 @@ class DatabaseUnavailable(CreditsdError):  # noqa: N818  reads as the state it r
     exit_code = 69  # EX_UNAVAILABLE
 
 
+class LockNotFree(DatabaseUnavailable):
+    """A lock that was not free within the time that we wait for one."""
+
+
 class DaemonUnavailable(CreditsdError):  # noqa: N818  reads as the state it reports
     """No daemon answers here, or the one that does is not ready: try again."""
 

@@ -23,7 +23,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from creditsd.config.command import of_installation
 from creditsd.config.types import DEFAULT_SCHEMA
-from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, SchemaError, SessionEnded
+from creditsd.domain.errors import ConfigError, DatabaseUnavailable, InputError, LockNotFree, SchemaError, SessionEnded
 from creditsd.postgres import pooler, sql_files
 from creditsd.postgres.connection_failure import first_line, not_connected
 from creditsd.postgres.notices import log_notice
@@ -106,6 +106,8 @@ def translated(connection: object = None) -> Iterator[None]:
         if "statement pooling mode" in str(error):
             raise ConfigError(pooler.LENT_BY_STATEMENT) from error
         raise DatabaseUnavailable(first_line(error)) from error
+    except errors.LockNotAvailable as error:
+        raise LockNotFree(first_line(error)) from error
     except _TRY_AGAIN as error:
         raise DatabaseUnavailable(first_line(error)) from error
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from psycopg import errors
 
 from creditsd.config.command import of_installation
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import DatabaseUnavailable, SchemaError
+from creditsd.domain.errors import LockNotFree, SchemaError
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row, translated
 from creditsd.postgres.session import limit_lock_waits
@@ -90,9 +89,7 @@ class TableWatch:
                 async with connection.transaction():
                     await limit_lock_waits(connection, self._timings.guard_seconds)
                     let_in = await grants.guard(connection)
-        except DatabaseUnavailable as error:
-            if not isinstance(error.__cause__, errors.LockNotAvailable):
-                raise
+        except LockNotFree:
             ours = self._settings.schema
             hint = f"end what holds {ours}.balances or {ours}.history, or revoke what was granted on them"
             log.warning("schema.rows_unguarded", reason="somebody may read totals of others", hint=hint)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psycopg import errors
-
 from creditsd.admin.doctor.finding import Finding, good, note
+from creditsd.admin.inspect import LOCK_SECONDS
 from creditsd.admin.leader_lock import led
 from creditsd.admin.sink_condition import COUNTED
 from creditsd.config.command import of_installation
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import DatabaseUnavailable
+from creditsd.domain.errors import LockNotFree
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, row
 from creditsd.postgres.session import limit_lock_waits
-
-LOCK_SECONDS = 2.0
 
 
 async def examine(connection: Connection, settings: Settings) -> Sequence[Finding]:
@@ -25,9 +22,7 @@ async def examine(connection: Connection, settings: Settings) -> Sequence[Findin
         async with connection.transaction():
             await limit_lock_waits(connection, LOCK_SECONDS)
             found = await row(connection, sql_files.sql("queries/changes_kept"), {"limit": COUNTED})
-    except DatabaseUnavailable as error:
-        if not isinstance(error.__cause__, errors.LockNotAvailable):
-            raise
+    except LockNotFree:
         return []
     assert found is not None
     unread, size = found

@@ -29,9 +29,8 @@ async def examine(connection: Connection, settings: Settings) -> Sequence[Findin
     installed = compared.installed()
     said = f"every change of {settings.source.table} is seen; the schema is at migration {installed.migration}"
     source = await SourceTable.inspect(connection, settings)
-    notes = [*hints.of_table(source)]
-    for more in (hints.forgotten, hints.trigger_makers):
-        notes += await more(connection, source)
+    awaited = [*await hints.forgotten(connection, source), *await hints.trigger_makers(connection, source)]
+    notes = [*hints.of_table(source), *awaited]
     return [good("table", said), *(note("table", each) for each in notes)]
 
 
