@@ -181,3 +181,8 @@ class MemorySink:
         """Wait until a user has so many credits here."""
         await self.until(lambda: user_id in self.newest and self.newest[user_id].credits == amount, seconds)
         return self.newest[user_id]
+
+
+async def tried(sink: MemorySink) -> int:
+    """How often something was to be delivered there, also where it has to wait."""
+    return sink.tries

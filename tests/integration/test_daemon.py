@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from creditsd.postgres.connections import Pool
 from creditsd.schema import install as schema
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
-from tests.integration.line import K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, user
+from tests.integration.line import K_HELD, OTHER, USER, Line, MemorySink, configured, installed, said, tried, user
 from tests.integration.running import running, until
 from tests.servers import REFERENCE_TABLE, Postgres, Valkey
 
@@ -126,9 +127,7 @@ async def test_stopping_is_bounded_by_its_setting_whatever_a_sink_does(installat
         daemon = Daemon(settings, extra=[("memory", sink)])
         task = asyncio.create_task(daemon.run())
 
-        async def tries() -> int:
-            return sink.tries
-
+        tries = partial(tried, sink)
         await eventually(tries)
         daemon.stop()
         async with asyncio.timeout(60):

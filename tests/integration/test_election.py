@@ -20,7 +20,7 @@ from creditsd.http.operator.recent_totals import RecentTotals
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.leading import restricted
-from tests.integration.line import LEADING, OTHER, TERMINATE_LEADER, USER, MemorySink, installed
+from tests.integration.line import LEADING, OTHER, TERMINATE_LEADER, USER, MemorySink, installed, tried
 from tests.integration.play import ADD
 from tests.integration.running import QUICK, running, until
 
@@ -113,10 +113,6 @@ class Noting(MemorySink):
 
 def leaderships(logs: Sequence[Mapping[str, Any]]) -> int:
     return [event["event"] for event in logs].count("daemon.led")
-
-
-async def tried(sink: MemorySink) -> int:
-    return sink.tries
 
 
 async def stored(database: Database) -> Any:

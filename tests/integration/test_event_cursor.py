@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from creditsd.domain.total import Total
 from creditsd.postgres.connections import pool
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line, configured, user
+from tests.integration.line import OTHER, USER, Line, configured, tried, user
 from tests.integration.publishing import QUICK, current
 from tests.integration.running import running, until
 from tests.integration.telling import Choosing, Stage, settings_of
@@ -158,10 +159,7 @@ async def test_who_changes_again_while_the_sink_catches_up_is_told_once(stage: S
     sink = Choosing(max_batch=2)
     sink.gate.clear()
     async with stage.publishing(sink) as publisher:
-
-        async def tries() -> int:
-            return sink.tries
-
+        tries = partial(tried, sink)
         await eventually(tries)
         publisher.offer(await stage.put(4, user(0)))  # read with the first page, and again with the last
         sink.gate.set()

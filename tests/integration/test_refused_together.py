@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -12,7 +13,7 @@ from aiohttp import web
 from creditsd.delivery.timings import BOUNDS
 from creditsd.domain.errors import SinkUnavailable
 from tests.conftest import Database, eventually
-from tests.integration.line import Line, MemorySink, user
+from tests.integration.line import Line, MemorySink, tried, user
 from tests.integration.publishing import ADD, QUICK, Publishing, Reachable, current, newest, waiting
 from tests.sinks.webhook_harness import Receiver
 
@@ -158,9 +159,7 @@ async def test_who_was_told_from_beyond_a_page_is_not_told_the_older_total_of_th
     bounds = replace(BOUNDS, probed_from=3)
     sink.gate.clear()
 
-    async def tries() -> int:
-        return sink.tries
-
+    tries = partial(tried, sink)
     async with publishing(Reachable(sink), newest=await newest(line), bounds=bounds) as publisher:
         await eventually(tries, lambda found: found == 1)
         sink.gate.set()

@@ -16,7 +16,7 @@ from creditsd.delivery.timings import BOUNDS
 from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, Line, MemorySink, user
+from tests.integration.line import OTHER, USER, Line, MemorySink, tried, user
 from tests.integration.publishing import (
     ADD,
     QUICK,
@@ -306,7 +306,3 @@ async def test_a_webhook_is_tried_again_by_the_schedule_of_its_settings(
         assert len(receiver.deliveries) == 2
     finally:
         await receiver.stop()
-
-
-async def tried(sink: MemorySink) -> int:
-    return sink.tries
