@@ -45,7 +45,7 @@ class Timings:
     """How often a standby asks whether it may lead, and how often we look at what somebody has to mend.
 
     What fails within `steady_seconds` waits longer each time, though it had connected; at most `longest_pause_seconds`.
-    Who stood still for `stalled_seconds` leads no more: a standby waits for twice as long before it ends a leader.
+    Who stood still for `stalled_seconds` leads no more: a standby waits three times as long before it ends a leader.
     """
 
     standby_seconds: float = 1.0
