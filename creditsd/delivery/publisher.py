@@ -31,6 +31,7 @@ from creditsd.delivery.sink_health import SinkHealth
 from creditsd.delivery.sink_row import CursorMoved, SinkRow
 from creditsd.delivery.timings import BOUNDS, TIMINGS, Bounds, Timings
 from creditsd.delivery.tracer import Tracer
+from creditsd.delivery.turn import CutShort, Turn
 from creditsd.domain.backoff import Backoff
 from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError, SinkUnavailable
@@ -82,7 +83,7 @@ class Publisher:
         self._database_backoff = Backoff(timings.first_pause_seconds, timings.longest_pause_seconds)
         self._state: State = Standby()
         self._under_way: State = self._state
-        self._turn: asyncio.Timeout | None = None
+        self._turn = Turn()
         self._wakeup, self._ending = asyncio.Event(), False
 
     @property
@@ -148,9 +149,7 @@ class Publisher:
         self._backlog.newest = 0
         self._rewind()
         self._enter(Standby())
-        if self._turn is not None:
-            self._turn.reschedule(asyncio.get_running_loop().time())
-            self._turn = None
+        self._turn.cut_short()
 
     def offer(self, totals: Sequence[Total]) -> None:
         """Hand over totals just stored, in order. Never waits, never grows: who is behind reads the table."""
@@ -227,16 +226,9 @@ class Publisher:
 
     async def _taken(self, state: State) -> State:
         """Take one turn, which `step_down` may end anywhere; return the state after it."""
-        try:
-            async with asyncio.timeout(None) as turn:
-                self._turn = turn
-                return await self._tried(state)
-        except TimeoutError:
-            if self._goes_on():
-                raise
-            return state
-        finally:
-            self._turn = None
+        with contextlib.suppress(CutShort), self._turn.taken():
+            return await self._tried(state)
+        return state
 
     async def _tried(self, state: State) -> State:
         try:

@@ -60,6 +60,37 @@ async def test_a_delivery_is_cut_off_in_the_middle_and_nothing_is_saved_of_it(
     assert cursor(installation)[0] == versions[3]
 
 
+async def test_an_answer_that_has_come_lets_no_delivery_go_on(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    installation.run(ADD, [USER, 1])
+    await line.settle()
+    sink = CutOff()
+    async with publishing(sink, newest=await newest(line)) as publisher:
+        sink.gate.clear()
+        await eventually(lambda: begun(sink), lambda tries: tries == 1)
+        sink.gate.set()  # its turn comes, and it is still to hear of that
+        publisher.step_down()
+        await eventually(lambda: cut_off(sink), lambda times: times == 1)
+        assert sink.totals == []
+        publisher.lead(await newest(line))
+        await current(publisher)
+    assert sink.newest[USER].credits == 1
+
+
+async def test_a_publisher_that_is_cancelled_just_after_it_steps_down_ends(
+    installation: Database, line: Line, publishing: Publishing
+) -> None:
+    installation.run(ADD, [USER, 1])
+    await line.settle()
+    sink = CutOff()
+    async with asyncio.timeout(60), publishing(sink, newest=await newest(line), killed=True) as publisher:
+        sink.gate.clear()
+        await eventually(lambda: begun(sink), lambda tries: tries == 1)
+        publisher.step_down()  # the end of the block cancels it, and waits for it
+    assert sink.cut_off == 1
+
+
 async def test_it_waits_out_no_pause_of_a_leadership_that_is_over(
     installation: Database, line: Line, publishing: Publishing
 ) -> None:
