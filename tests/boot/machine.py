@@ -35,12 +35,22 @@ def made() -> Path:
     root = PLACE / SUITE
     complete = root / "complete"
     if not complete.exists() or complete.read_text() != PACKAGES:
-        shutil.rmtree(root, ignore_errors=True)
+        _clear(root)
         root.mkdir(parents=True)
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         complete.write_text(PACKAGES)
     return root
+
+
+def _clear(root: Path) -> None:
+    """Remove a root, and first unmount what a debootstrap that was interrupted has left mounted in it."""
+    mounts = [Path(line.split()[1]) for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for place in reversed(mounts):
+        if place.is_relative_to(root):
+            subprocess.run(["umount", str(place)], check=True)
+    if root.exists():
+        shutil.rmtree(root)
 
 
 class Machine:
