@@ -40,7 +40,7 @@ _OURS = re.compile(
 _ABOUT_NONE = ("bench/", "demo/")
 
 # Files that stand in others, by their names.
-_STATEMENTS = ("leader_pid", "users_changed")
+_STATEMENTS = ("leader_pid", "users_changed", "changes_unread")
 
 # How the fields of a Total are read from a row called `total`, where it is not by their own names.
 _READ_AS = {

@@ -26,15 +26,7 @@ SELECT
         WHEN EXISTS (SELECT FROM locks AS k WHERE k.objid = 806331267 AND k.mode = 'ExclusiveLock') THEN 'asking'
         ELSE 'awake'
     END AS doorbell,
-    (
-        SELECT count(*)
-        FROM (
-            SELECT
-            FROM creditsd.changes AS c
-            WHERE NOT pg_visible_in_snapshot(c.xid, r.snapshot)
-            LIMIT %(limit)s
-        ) AS waiting
-    ) AS unread,
+    ({changes_unread}) AS unread,
     r.resync_cause,
     r.resync_users,
     r.saved_at,

@@ -314,3 +314,12 @@ async def test_credits_in_packs_that_have_expired_are_named(reference_table: Dat
 
 async def _run(database: Database, query: str) -> list[tuple[Any, ...]]:
     return database.run(query)
+
+
+async def test_what_nobody_has_read_is_counted_where_none_has_ever_led(
+    installation: Database, settings: Settings
+) -> None:
+    installation.run(ADD, [USER, 1, "pack"])
+    async with Inspector.opened(settings, purpose="test") as inspector:
+        found = await inspector.status()
+    assert (found.unread, found.leader_pid) == (1, None)

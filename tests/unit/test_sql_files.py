@@ -54,10 +54,10 @@ def test_all_is_kept_so_that_an_upgrade_may_replace_it_under_a_running_process(
 ) -> None:
     for reads in ("_text", "_named"):
         monkeypatch.setattr(sql_files, reads, cache(getattr(sql_files, reads).__wrapped__))
-    for name in ("asked", "leader_pid", "users_changed"):
+    for name in ("asked", "leader_pid", "users_changed", "changes_unread"):
         (folder / f"{name}.sql").write_text("SELECT 1")
     (folder / "migrations" / "0001_first.sql").write_text("SELECT 2")
-    assert sql_files.keep_all() == 4
+    assert sql_files.keep_all() == 5
     (folder / "asked.sql").unlink()
     (folder / "migrations" / "0001_first.sql").write_text("SELECT 3")
     assert sql_files.filled("asked", "creditsd") == "SELECT 1"
@@ -126,7 +126,7 @@ def test_the_name_is_put_in_where_the_schema_is_meant(folder: Path, written: str
 
 def test_what_is_filled_in_is_never_read_for_the_name(folder: Path) -> None:
     (folder / "two.sql").write_text("SELECT creditsd.amount({column}) WHERE {condition}")
-    for name in ("leader_pid", "users_changed"):
+    for name in ("leader_pid", "users_changed", "changes_unread"):
         (folder / f"{name}.sql").write_text("SELECT 1")
     for cached in (sql_files._text, sql_files._named):
         cached.cache_clear()
