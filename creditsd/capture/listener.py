@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Callable
 
 import structlog
-from psycopg import sql
 
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, kept, row, translated
+from creditsd.postgres.connections import Connection, kept, row
+from creditsd.postgres.listening import Channel
 from creditsd.postgres.session import schema_of
 
 log = structlog.get_logger()
@@ -22,6 +22,7 @@ class Listener:
 
     def __init__(self, connection: Connection, *, told: Callable[[str], None] = lambda _: None) -> None:
         self._connection = connection
+        self._channel = Channel(connection, schema_of(connection))
         self._told = told
         self._proof = ""
         self._lost = False
@@ -32,8 +33,7 @@ class Listener:
     async def listen(self) -> None:
         """Begin to listen; before the first proof, which would be lost otherwise. Raises DatabaseUnavailable."""
         async with kept(self._connection):
-            with translated():
-                await self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(schema_of(self._connection))))
+            await self._channel.listen()
             await row(self._connection, sql_files.sql("queries/listener_marked"))
 
     async def hear(self, *, wake: Callable[[], None]) -> None:
@@ -41,15 +41,15 @@ class Listener:
 
         Raises DatabaseUnavailable.
         """
-        with translated():
-            async for heard in self._connection.notifies():
-                if not heard.payload:
-                    wake()
-                elif heard.payload == self._proof:
-                    if self._pass():
-                        wake()  # from polling to the bell
-                else:
-                    self._told(heard.payload)
+        async for heard in self._channel.rings():
+            payload = heard.decode(errors="replace")
+            if not payload:
+                wake()
+            elif payload == self._proof:
+                if self._pass():
+                    wake()  # from polling to the bell
+            else:
+                self._told(payload)
 
     def begin_proof(self, deadline: float) -> str:
         """Return the payload of a ring of our own, which must have come by a moment of the monotonic clock."""

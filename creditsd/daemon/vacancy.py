@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import LiteralString
-
-from psycopg import sql
 
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, kept, row, translated
+from creditsd.postgres.connections import Connection, kept, row
+from creditsd.postgres.listening import Channel
 from creditsd.postgres.session import schema_of
 
 
@@ -18,6 +16,7 @@ class Vacancy:
 
     def __init__(self, session: Connection) -> None:
         self._session = session
+        self._channel = Channel(session, f"{schema_of(session)}_lead")
         self._listens = False
 
     async def listen(self) -> bool:
@@ -25,22 +24,17 @@ class Vacancy:
         if self._listens:
             return False
         async with kept(self._session):
-            await self._say("LISTEN {}")
+            await self._channel.listen()
         self._listens = True
         return True
 
     async def ignore(self) -> None:
         """Listen no more: whoever leads is woken by the doorbell alone."""
         if self._listens:
-            await self._say("UNLISTEN {}")
+            await self._channel.ignore()
             self._listens = False
 
     async def announce(self) -> None:
         """Give the lead up, and ring. A session that is gone has given it up by that."""
         with contextlib.suppress(DatabaseUnavailable):
             await row(self._session, sql_files.sql("queries/leadership_returned"))
-
-    async def _say(self, statement: LiteralString) -> None:
-        with translated():
-            channel = sql.Identifier(f"{schema_of(self._session)}_lead")
-            await self._session.execute(sql.SQL(statement).format(channel))
