@@ -24,6 +24,7 @@ CLOCK_SECONDS = 0.1
 LASTING_SECONDS = 2.0
 """How long a total that time has made must stand to be looked for: one that a write replaces at once is told or not."""
 
+STARTED = "SELECT pg_postmaster_start_time()::text"
 STEPS = "SELECT user_id::text, version FROM creditsd.history WHERE version > {since}"
 
 
@@ -36,9 +37,11 @@ class Checker:
     is_ready_while_wrong: bool = False
     _since: int = 0
     _reading: Reading = field(default_factory=dict)
+    _started: str = ""
 
     async def begin(self) -> None:
         """Put down how everyone is before the first write."""
+        ((self._started,),) = await self.world.run(STARTED)
         async with self.world.connected("checker") as connection:
             self.world.ledger.begin_anew(await read(connection))
 
@@ -72,6 +75,7 @@ class Checker:
                     for user, higher, version in consumer.late
                 ]
         found += await self._steps_missed()
+        found += await self._alerts_wrong()
         found += self.world.application.tally.failures
         self.world.application.tally.failures.clear()
         for member in self.world.crew.members:
@@ -118,6 +122,27 @@ class Checker:
             ]
 
         return await settled(missed, lambda found: not found, ON_ITS_WAY_SECONDS)
+
+    async def _alerts_wrong(self) -> list[str]:
+        """Name each event that a webhook was not told in time, or that was not one."""
+        ((started,),) = await self.world.run(STARTED)
+        crashed, self._started = started != self._started, started
+
+        async def missing() -> list[str]:
+            return [
+                f"{receiver.heard.name}: {text}"
+                for receiver in self.world.receivers
+                for text in receiver.alerts.missing(receiver.heard.at())
+            ]
+
+        found = await settled(missing, lambda texts: not texts, ON_ITS_WAY_SECONDS)
+        for receiver in self.world.receivers:
+            alerts = receiver.alerts
+            found += [f"{receiver.heard.name}: {text}" for text in alerts.untrue(crashed=crashed)]
+            found += [f"{receiver.heard.name}: {text}" for text in alerts.annals.disputed]
+            alerts.annals.disputed.clear()
+            alerts.begin_anew()
+        return found
 
 
 def _differences(consumer: Heard, true: Mapping[str, State]) -> list[str]:

@@ -66,6 +66,10 @@ class Heard:
         self._since.clear()
         self.late.clear()
 
+    def at(self) -> Mapping[str, int]:
+        """Which version of each user it has come to."""
+        return {user: document["version"] for user, document in self.newest.items()}
+
     def holds(self) -> Mapping[str, State]:
         """What it believes of each user."""
         return {user: told(document) for user, document in self.newest.items()}

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import orjson
 from aiohttp import web
 
+from tests.faults.soak.alerts import Alerts
+from tests.faults.soak.crossings import TYPES
 from tests.faults.soak.heard import Heard
 from tests.servers import free_port
 
@@ -24,6 +26,7 @@ class Receiver:
     """An endpoint. What it answers with 2xx it has stored; everything else it has not."""
 
     heard: Heard
+    alerts: Alerts
     port: int = field(default_factory=free_port)
     mood: Mood = "well"
     refused: frozenset[str] = frozenset()
@@ -38,6 +41,7 @@ class Receiver:
             "secret": SECRET,
             "allow_cidrs": ["127.0.0.1"],
             "schedule": ["1s"] * 50,
+            "events": ["credits.updated", *TYPES],
         } | options
 
     async def be(self, mood: Mood, seconds: float) -> None:
@@ -65,11 +69,13 @@ class Receiver:
             await runner.cleanup()
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
-        total = orjson.loads(await request.read())["data"]
+        message = orjson.loads(await request.read())
+        total = message["data"]
         if total["user_id"] in self.refused:
             return web.Response(status=400, text=json.dumps({"error": "not this one"}))
         if self.mood == "well":
             self.heard.hear(total)
+            self.alerts.hear(request.headers["webhook-id"], message["type"], message["timestamp"], total)
             return web.Response(status=204)
         return await self._misbehave(request)
 

@@ -17,7 +17,8 @@ from psycopg.conninfo import make_conninfo
 from tests.acceptance.command import creditsd, environment
 from tests.brokers import Nats
 from tests.faults.load import fill, user
-from tests.faults.soak import tabs
+from tests.faults.soak import crossings, tabs
+from tests.faults.soak.alerts import Alerts, Annals
 from tests.faults.soak.application import Application
 from tests.faults.soak.cache import Cache
 from tests.faults.soak.crew import Crew, Member
@@ -186,7 +187,8 @@ async def _audience(stack: AsyncExitStack) -> tuple[Cache, Stream, list[Receiver
     nats = Nats()
     await asyncio.to_thread(nats.start)
     stack.callback(NatsServer.stop, nats)
-    receivers = [Receiver(Heard(name)) for name in ("hook", "steps")]
+    annals = Annals()
+    receivers = [Receiver(Heard(name), Alerts(annals, every=name == "steps")) for name in ("hook", "steps")]
     for receiver in receivers:
         await receiver.come()
         stack.push_async_callback(receiver.go)
@@ -225,6 +227,7 @@ def _environment(shape: Shape, gates: dict[str, Proxy], receivers: Sequence[Rece
         CREDITSD_HISTORY__DAYS="1",
         CREDITSD_HTTP__API_KEYS=json.dumps([tabs.KEY]),
         CREDITSD_WAKEUP="poll" if shape.polling else "doorbell",
+        **crossings.SETTINGS,
     )
 
 
