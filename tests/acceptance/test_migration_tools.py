@@ -18,7 +18,7 @@ from tests.acceptance.command import environment
 from tests.acceptance.conftest import ONE, Operator
 from tests.conftest import Database
 
-DEPLOY = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "altering.md").read_text()
 SPEND = "UPDATE user_credits SET credits = credits - 1 WHERE credits = 100"
 TRIGGERS = "SELECT tgname, tgenabled FROM pg_trigger WHERE tgname LIKE 'creditsd%' ORDER BY 1"
 
@@ -127,7 +127,7 @@ def upgrade():
     op.rename_table("user_credits", "wallet")
     op.rename_table("wallet", "user_credits")
 """
-LINE = re.search(r"include_name=lambda [^`]*", DEPLOY)
+LINE = re.search(r"include_name=lambda [^`]*", PAGE)
 
 
 @pytest.fixture

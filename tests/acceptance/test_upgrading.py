@@ -1,4 +1,4 @@
-"""The application alters its table while the daemon runs: docs/deploy.md, Altering the table."""
+"""The application alters its table while the daemon runs: docs/altering.md."""
 
 from __future__ import annotations
 
