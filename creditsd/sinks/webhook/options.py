@@ -55,9 +55,8 @@ class Options(Reach):
     """up to so many users' totals in [one request](#batches); not beside other events"""
     per_second: float | None = Field(default=None, ge=0.01, le=1_000_000, allow_inf_nan=False)
     """requests a second at most, evenly spaced: 10 is one every tenth of a second. Whoever waits for a turn is told
-    their newest total, and no older one but where that brings another event (with `mode = "every"`, each step).
-    An ending daemon waits for no turn: who has not had theirs, for each event and alone where a batch was
-    refused, is told by the next one, and has lost no try; somebody may then be told again what had arrived"""
+    their newest total (with `mode = "every"`, each step). An ending daemon waits for no turn: who has not had theirs
+    is told by the next one, and has lost no try"""
     schedule: list[float] | None = None
     """the pause after each failed try of a total, give or take a fifth, as 1 to 50 of `"5s"`, `"5m"`, `"2h"`, `"1d"`
     or seconds, each from 1 s to 30 days; after the last one a total is a dead letter. Without it, the
