@@ -19,13 +19,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
 from psycopg import errors
 
-from creditsd.capture import change_rate
 from creditsd.capture.change_rate import ChangeRate
 from creditsd.capture.listener import Listener
 from creditsd.capture.sleep_lock import SleepLock
@@ -58,6 +57,9 @@ class Timings:
     Where the queue of notifications is more than `crowded_queue` full, whoever keeps it from being freed, we look at it
     every `crowded_heartbeat_seconds`; above `full_queue` writers keep silent: a full one would fail their commits.
 
+    Awake, it rests `rest_per_work` seconds for each second of work, since it shares the machine with the writers it must
+    not slow: what waits meanwhile makes the next batch larger, and a larger one costs less a change.
+
     While K waits for somebody's long transaction, everybody new rings; `asking_poll_seconds` is for the case that a
     ring is lost.
     """
@@ -75,7 +77,12 @@ class Timings:
     awake_seconds: float = 1.0
     crowded_queue: float = 0.1
     full_queue: float = 0.5  # as creditsd.heartbeat has it
-    rate: change_rate.Timings = field(default_factory=change_rate.Timings)
+    rest_per_work: float = 1.0
+    longest_rest_seconds: float = 0.025
+
+    def rest_seconds(self, worked_seconds: float) -> float:
+        """Say how long to rest, awake, after so much work."""
+        return min(worked_seconds * self.rest_per_work, self.longest_rest_seconds)
 
 
 class Doorbell:
@@ -94,7 +101,8 @@ class Doorbell:
         self._lock = lock
         self._poll_seconds = poll_seconds
         self._timings = timings or Timings()
-        self._rate = ChangeRate(shortest_rest_seconds=busy_poll_seconds, timings=self._timings.rate)
+        self._busy_poll_seconds = busy_poll_seconds
+        self._rate = ChangeRate()
         self._wakeup = asyncio.Event()  # whatever a rest must look up for
         self._rung = False  # a ring, a grant, the end: the changes should be looked at
         self._next_heartbeat = 0.0
@@ -213,7 +221,7 @@ class Doorbell:
                 log.debug("doorbell.asked", changes_per_second=rate)
                 return timings.asking_poll_seconds
             self._rung = False  # by writers that began before we woke
-            return self._rate.rest_seconds(worked_seconds)
+            return max(self._busy_poll_seconds, timings.rest_seconds(worked_seconds))
         if rate > timings.wake_per_second:
             await self._wake()
             return 0.0

@@ -128,7 +128,7 @@ class PaceSettings(Section):
     poll_seconds: Seconds = 0.25
     """how often to look with `wakeup = "poll"`, or while the bell does not come through; with the former, whatever
     looks now and then looks no more often"""
-    busy_poll_seconds: Seconds = 0.005
+    busy_poll_seconds: Seconds = 0.001
     """how often to look at least, while changes come too fast for ringing"""
     max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
     """the most changes, or users, that one step recomputes"""
