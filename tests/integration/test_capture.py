@@ -144,3 +144,63 @@ def test_everyone_is_marked_again_where_the_mark_before_was_rolled_back(table: D
     wrote = "INSERT INTO user_credits (credits) VALUES (1)"
     table.psql(f"BEGIN; SAVEPOINT s; {wrote}; ROLLBACK TO s; {wrote}; {wrote}; COMMIT; {wrote}; {wrote}")
     assert taken(table) == Marks([], everyone=3)
+
+
+# What capture by statement, or by UPDATE OF user_id, would miss or fail: see docs/performance.md.
+
+MOVES = f"""
+CREATE FUNCTION moved() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.user_id := '{THIRD}'; RETURN NEW; END $$;
+CREATE TRIGGER moves BEFORE UPDATE ON user_credits FOR EACH ROW EXECUTE FUNCTION moved()
+"""
+
+
+async def test_both_users_are_marked_where_another_trigger_moves_a_row(table: Database) -> None:
+    async with table.connect() as old:  # its plans are of the time before
+        await old.execute(SPENT.encode())
+        await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await old.execute("SELECT FROM pg_trigger")  # and its snapshot, which does not show the trigger that fires
+        table.run(MOVES)
+        taken(table)
+        await old.execute(SPENT.encode())
+        await old.execute("COMMIT")
+        assert taken(table) == Marks([USER, THIRD])
+        await old.execute(b"UPDATE user_credits SET credits = 6 WHERE id = 2")
+        assert taken(table) == Marks([OTHER, THIRD])
+
+
+def test_both_users_are_marked_where_a_foreign_key_moves_rows(table: Database) -> None:
+    table.run(
+        "CREATE TABLE users (id uuid PRIMARY KEY); INSERT INTO users SELECT user_id FROM user_credits; "
+        "ALTER TABLE user_credits ADD FOREIGN KEY (user_id) REFERENCES users ON UPDATE CASCADE"
+    )
+    table.run(f"UPDATE users SET id = '{THIRD}' WHERE id = '{USER}'")
+    assert taken(table) == Marks([USER, THIRD])
+
+
+def test_a_write_through_a_table_put_above_ours_marks_its_users(table: Database) -> None:
+    table.run("CREATE TABLE above (LIKE user_credits); ALTER TABLE user_credits INHERIT above")
+    table.run("UPDATE above SET credits = 6 WHERE id = 1")
+    assert taken(table) == Marks([USER])
+    table.run("ALTER TABLE user_credits NO INHERIT above; DROP TABLE above")
+    table.run("CREATE TABLE above (LIKE user_credits) PARTITION BY RANGE (created_at)")
+    table.run("ALTER TABLE above ATTACH PARTITION user_credits DEFAULT")
+    table.run(f"UPDATE above SET user_id = '{THIRD}' WHERE id = 2")
+    assert taken(table) == Marks([OTHER, THIRD])
+
+
+def test_a_write_of_many_rows_needs_no_file_of_ours(table: Database) -> None:
+    """A statement's rows are kept for its triggers in a file, once they are more than work_mem."""
+    fill = "INSERT INTO user_credits (user_id, credits, membership) SELECT '{}', 1, repeat('x', 200)"
+    table.run(f"{fill.format(THIRD)} FROM generate_series(1, 4000)")
+    taken(table)
+    table.psql("SET work_mem = '64kB'; SET temp_file_limit = 64; UPDATE user_credits SET credits = 3")
+    assert taken(table) == Marks([USER, OTHER, THIRD])
+
+
+def test_a_role_that_turns_to_replica_within_a_statement_is_seen(table: Database) -> None:
+    table.run(
+        "CREATE FUNCTION turned() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM set_config('session_replication_role', 'replica', true); RETURN 1; END $$"
+    )
+    table.psql("UPDATE user_credits SET credits = turned()")
+    assert taken(table) == Marks([USER, OTHER])
