@@ -72,21 +72,26 @@ class Neighbours:
         return (("CLIENT", "SETNAME", _name(self._owner, self._place)), LIST)
 
     def greeted(self, answers: Sequence[Any]) -> None:
-        """Judge by the answers to the greeting. Raises Occupied."""
-        self.judge(answers[-1])
+        """Judge by the answers to the greeting, of a connection that others may not have seen. Raises Occupied."""
+        self.judge(answers[-1], arriving=True)
 
-    def judge(self, clients: Any) -> None:
-        """Judge by an answer to LIST. Raises Occupied where another installation was there before all of ours."""
+    def judge(self, clients: Any, *, arriving: bool = False) -> None:
+        """Judge by an answer to LIST. Raises Occupied where another installation was there before all of ours.
+
+        The youngest of ours does not count as it is `arriving`: who connected later may have had a name before it had.
+        """
         if isinstance(clients, Exception):
             self.unseen = True
             return
         text = clients.decode(errors="replace") if isinstance(clients, bytes) else clients
         seen = [each for line in text.splitlines() if (each := self._seen(line)) is not None]
-        ours = [each.number for each in seen if (each.owner, each.place) == (self._owner, self._place)]
+        ours = sorted(each.number for each in seen if (each.owner, each.place) == (self._owner, self._place))
         self.unseen = not ours
+        if arriving:
+            ours = ours[:-1]
         others = [each for each in seen if each.owner != self._owner and self._place.shared_with(each.place)]
         first = min(others, default=None)
-        if first is not None and (not ours or first.number < min(ours)):
+        if first is not None and (not ours or first.number < ours[0]):
             shared = self._place.shared_with(first.place)
             assert shared is not None
             raise Occupied(first.owner, self._owner, shared)

@@ -31,7 +31,7 @@ MAX_BATCH = 2000
 _TOTALS_PER_CALL = 128
 _PAGE_ENTRIES = 1000
 
-# A new connection looks at once. This is for one that was made in the same moment as ours, and named after we looked.
+# A new connection looks at once, and gives way. This is for another one that was named later and may not look.
 LOOK_SECONDS = 30.0
 
 _SCRIPT = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")

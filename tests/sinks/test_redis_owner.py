@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -144,6 +145,29 @@ async def test_one_that_was_not_to_be_seen_yet_is_seen_with_the_next_look(sink_v
     finally:
         await sink.close()
     assert older.keys() == ["credits:u1"]
+
+
+async def test_of_two_that_come_in_the_same_moment_not_both_stay(sink_valkey: Valkey) -> None:
+    connected, named = asyncio.Event(), asyncio.Event()
+    server = reach("sink cache", sink_valkey.url, Options())
+    older = RedisSink("cache", server, Options())
+    older.own(FIRST)
+    kwargs = server.client.connection_pool.connection_kwargs
+    greet = kwargs["redis_connect_func"]
+
+    async def later(connection: Any) -> None:
+        connected.set()
+        await named.wait()
+        await greet(connection)
+
+    kwargs["redis_connect_func"] = later
+    opening = asyncio.create_task(older.open())
+    await connected.wait()
+    async with opened(sink_valkey.url, SECOND) as younger:
+        named.set()
+        with refused("creditsd_images writes at the prefix"):
+            await opening
+        assert await younger.deliver([total()]) == []
 
 
 async def test_one_that_came_later_does_not_stop_who_was_first(sink_valkey: Valkey) -> None:
