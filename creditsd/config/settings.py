@@ -126,8 +126,8 @@ class PaceSettings(Section):
     """`doorbell`: writers ring while the daemon sleeps. `poll`: they never do, `PREPARE TRANSACTION` stays
     possible, and an idle database [may sleep](deploy.md#managed-servers) between two polls"""
     poll_seconds: Seconds = 0.25
-    """how often to look with `wakeup = "poll"`, or while the bell does not come through; with the former, whatever
-    looks now and then looks no more often"""
+    """how often to look with `wakeup = "poll"`, when nothing else looks more often either, or while the bell does not
+    come through"""
     busy_poll_seconds: Seconds = 0.001
     """how often to look at least, while changes come too fast for ringing"""
     max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
@@ -149,10 +149,10 @@ class RuleSettings(Section):
     can_buy: Literal["no_active_subscription", "no_credits", "always"] = "no_active_subscription"
     """when `canBuy` is true, [see below](#the-rules-behind-a-total)"""
     expire_empty: Literal["on", "dry_run", "off"] = "on"
-    """whether used-up packs get the expired status, see there"""
+    """whether used-up packs get the expired status, [see below](#the-rules-behind-a-total)"""
     expire_empty_after_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 0.0
-    """how long they stand before, without any change of their user's; who waits already waits as long as it was, or run
-    `creditsd backfill`"""
+    """how long a used-up pack stands first, without any change of its user's; packs that wait already keep the pause of
+    before, until `creditsd backfill`"""
 
 
 class Settings(RuleSettings, PaceSettings, DatabaseSettings):
