@@ -53,23 +53,35 @@ class Closing(CreditsdError):  # noqa: N818  reads as the state it reports
 
 
 class Listener:
-    """One reader of one user's total: a slot that holds the newest total it has not taken yet."""
+    """One reader of one user's total: a slot that holds the newest total it has not taken yet.
 
-    __slots__ = ("_newest", "_seen", "_wakeup", "closed", "user_id", "when_closed")
+    With `at_once` set, a total is handed to that instead while the slot is empty, unless it answers that it cannot take
+    it now: it must neither wait nor raise.
+    """
+
+    __slots__ = ("_newest", "_seen", "_wakeup", "at_once", "closed", "user_id", "when_closed")
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.closed: CloseReason | Literal["gone"] | None = None
         self.when_closed: Callable[[], None] | None = None
+        self.at_once: Callable[[int, bytes], bool] | None = None
         self._seen = -1
         self._newest: Current | None = None
         self._wakeup = asyncio.Event()
 
     def offer(self, version: int, document: bytes) -> None:
-        """Put a total in the slot, in place of an older one; ignore one that is not newer."""
-        if version > self._seen and (self._newest is None or version > self._newest[0]):
-            self._newest = (version, document)
-            self._wakeup.set()
+        """Hand a total on at once, or put it in the slot, in place of an older one; ignore one that is not newer."""
+        if version <= self._seen:
+            return
+        if self._newest is None:
+            if self.at_once is not None and self.closed is None and self.at_once(version, document):
+                self._seen = version
+                return
+        elif version <= self._newest[0]:
+            return
+        self._newest = (version, document)
+        self._wakeup.set()
 
     def skip(self, version: int) -> None:
         """Treat totals up to a version as already read."""
@@ -91,6 +103,10 @@ class Listener:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._wakeup.wait()
+        return self.take()
+
+    def take(self) -> Current | None:
+        """Take what is in the slot, without waiting."""
         newest, self._newest = self._newest, None
         if newest is not None:
             self._seen = newest[0]

@@ -2,6 +2,9 @@
 
 First the total of now, then every newer one: `id:` is its version, `data:` its JSON, and it has no event name. An event
 called `close` says why the stream ends. A reader that is slow is told of the newest total only.
+
+A total is written where it is offered, as long as nothing written before waits to be sent: to wake a task for each
+costs more than all the rest. The stream's task writes the first one, the heartbeats, and what a slow reader is told.
 """
 
 from __future__ import annotations
@@ -10,11 +13,11 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from creditsd.config.http_settings import HttpSettings
 from creditsd.http.audience import Audience
@@ -30,6 +33,8 @@ WRITE_BYTES = 16 * 1024  # so many wait for a reader that does not read, and as 
 FORESEEN_SECONDS = 60.0  # a version further in the future than that was none of ours
 
 HEARTBEAT = b":\n\n"
+_ADVICE = b"retry: %d\n\n" % RETRY_MILLISECONDS
+_TOTAL = b"id: %d\ndata: %b\n\n"
 HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
@@ -95,7 +100,8 @@ class Streams:
         wire = _Wire(request, response, listener, self._timings)
         try:
             await response.prepare(request)
-            await wire.write(b"retry: %d\n\n" % RETRY_MILLISECONDS)
+            await wire.write(_ADVICE + self._first(listener))
+            listener.at_once = self._at_once(wire, caller)
             reason = await self._follow(wire, caller, listener)
         except TimeoutError:
             if listener.closed is not None:  # told to end, and it reads nothing: it need not be told again
@@ -108,22 +114,45 @@ class Streams:
             await wire.say_farewell(reason)
         return response
 
+    def _first(self, listener: Listener) -> bytes:
+        """Return the total of now as it is sent; nothing where the client knows it."""
+        found = listener.take()
+        if found is None:
+            return b""
+        self._metrics.stream_totals.inc()
+        return _TOTAL % found
+
+    def _at_once(self, wire: _Wire, caller: Caller) -> Callable[[int, bytes], bool]:
+        """Make what writes a total to a stream at once; False where the stream's task must see to it."""
+        count = self._metrics.stream_totals.inc
+
+        def write(version: int, document: bytes) -> bool:
+            written = not _expired(caller) and wire.write_at_once(_TOTAL % (version, document))
+            if written:
+                count()
+            return written
+
+        return write
+
     async def _follow(self, wire: _Wire, caller: Caller, listener: Listener) -> CloseReason | Literal["gone"]:
-        """Send totals and heartbeats; return why that ends. Raises TimeoutError when the client does not read."""
-        while listener.closed is None:
-            left = None if caller.expires_at is None else caller.expires_at - time.time()
-            if left is not None and left <= 0:
-                return "token_expired"
-            heartbeat = self._settings.heartbeat_seconds
-            found = await listener.next(heartbeat if left is None else min(heartbeat, left))
-            if found is not None:
-                version, document = found
-                await wire.write(b"id: %d\ndata: %b\n\n" % (version, document))
+        """Send what is not sent at once, and heartbeats; return why that ends.
+
+        Raises TimeoutError when the client does not read.
+        """
+        reason = _over(listener, caller)
+        while reason is None:
+            wait = self._settings.heartbeat_seconds - wire.silent_seconds()
+            if caller.expires_at is not None:
+                wait = min(wait, caller.expires_at - time.time())
+            found = await listener.next(max(0.0, wait))
+            reason = _over(listener, caller)
+            if found is not None and reason != "token_expired":
+                await wire.write(_TOTAL % found)
                 self._metrics.stream_totals.inc()
-            elif listener.closed is None:
+            elif reason is None and wire.silent_seconds() >= self._settings.heartbeat_seconds:
                 await wire.write(HEARTBEAT)
                 self._metrics.stream_heartbeats.inc()
-        return listener.closed
+        return reason
 
 
 class _Wire:
@@ -135,12 +164,28 @@ class _Wire:
         self._timings = timings
         self._request = request
         self._response = response
+        self._chunked = request.version >= HttpVersion11  # as the framework has it of a length that is not known
         self._listener = listener
         self._transport = request.transport
+        self._loop = asyncio.get_running_loop()
+        self._written_at = self._loop.time()
+
+    def silent_seconds(self) -> float:
+        """Return how long ago something was written."""
+        return self._loop.time() - self._written_at
+
+    def write_at_once(self, data: bytes) -> bool:
+        """Write where nothing waits to be sent, and the connection is there; tell whether that was so."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._written_at = self._loop.time()
+        return True
 
     async def write(self, data: bytes) -> None:
         """Write and drain; a client that does not read has less time once the stream is closed. Raises TimeoutError."""
-        loop, farewell_seconds = asyncio.get_running_loop(), self._timings.farewell_seconds
+        loop, farewell_seconds = self._loop, self._timings.farewell_seconds
         seconds = farewell_seconds if self._listener.closed else self._timings.write_seconds
         async with asyncio.timeout(seconds) as patience:
             self._listener.when_closed = lambda: patience.reschedule(loop.time() + farewell_seconds)
@@ -149,6 +194,7 @@ class _Wire:
                 await self._request.writer.drain()
             finally:
                 self._listener.when_closed = None
+                self._written_at = loop.time()
 
     async def say_farewell(self, reason: str) -> None:
         """Send the `close` event; abort the connection of a client that does not read it."""
@@ -168,6 +214,14 @@ class _Wire:
         """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _over(listener: Listener, caller: Caller) -> CloseReason | Literal["gone"] | None:
+    return listener.closed or ("token_expired" if _expired(caller) else None)
+
+
+def _expired(caller: Caller) -> bool:
+    return caller.expires_at is not None and caller.expires_at <= time.time()
 
 
 def _last_event_id(request: web.Request) -> int | None:

@@ -99,6 +99,37 @@ async def test_a_slow_reader_gets_the_newest_and_never_a_queue() -> None:
         assert await listener.next(0) is None
 
 
+async def test_a_reader_that_can_take_a_total_at_once_is_given_it_where_it_is_offered() -> None:
+    shelf = Shelf()
+    taken: list[int] = []
+    ready = True
+
+    def take(version: int, document: bytes) -> bool:
+        if ready:
+            taken.append(version)
+        return ready
+
+    async with shelf.hub.listening(ONE) as listener:
+        listener.at_once = take
+        shelf.put(ONE, 1)  # while the total of now is in the slot: after it, in the slot
+        assert taken == []
+        assert (listener.take() or (None,))[0] == 1
+        for version in (2, 2, 1, 3):
+            shelf.put(ONE, version)
+        assert taken == [2, 3]
+        ready = False
+        shelf.put(ONE, 5)
+        ready = True
+        for version in (4, 5, 6):
+            shelf.put(ONE, version)
+        assert taken == [2, 3], "who is behind takes from the slot, or an older one would come after a newer"
+        assert (listener.take() or (None,))[0] == 6
+        shelf.put(ONE, 7)
+        listener.close("replaced")
+        shelf.put(ONE, 8)
+        assert taken == [2, 3, 7], "nothing comes after the close"
+
+
 async def test_what_is_offered_while_the_total_is_read_comes_too() -> None:
     shelf = Shelf()
     shelf.put(ONE, 1)

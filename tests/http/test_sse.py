@@ -132,6 +132,48 @@ async def test_a_stream_ends_with_its_token() -> None:
         assert counted(surface, "streams_closed", reason="token_expired") == 1
 
 
+async def test_no_total_is_told_once_its_token_has_expired_however_late_its_end_is_noticed() -> None:
+    shelf = Shelf()
+    async with served(shelf, jwt_leeway_seconds=0) as (surface, client):
+        ends = int(time.time()) + 2
+        async with client.stream(ME, token(exp=ends)) as stream:
+            await stream.total()
+            await open_streams(1, surface)
+            while time.time() < ends:  # the process is busy elsewhere, and its clocks do not go off
+                pass
+            shelf.put(ONE, 1)
+            assert await stream.farewell() == "token_expired"
+    assert b"id: 1\n" not in stream.raw
+
+
+async def test_news_put_the_heartbeat_off() -> None:
+    shelf = Shelf()
+    async with served(shelf, heartbeat_seconds=3600) as (surface, client), client.stream(ME, token()) as stream:
+        await stream.total()
+        for version in range(1, 6):
+            shelf.put(ONE, version)
+            assert await stream.until(version) == [version]
+        assert counted(surface, "stream_totals") == 6
+        assert counted(surface, "stream_heartbeats") == 0
+
+
+async def test_a_client_of_http_1_0_gets_a_stream_without_chunks() -> None:
+    shelf = Shelf()
+    async with served(shelf) as (surface, _), asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", surface.port)
+        sent = bearer(token())["Authorization"]
+        writer.write(f"GET {ME} HTTP/1.0\r\nAuthorization: {sent}\r\n\r\n".encode())
+        await reader.readuntil(b"retry: 1000\n\nid: 0\ndata: ")
+        await reader.readuntil(b"}\n\n")
+        shelf.put(ONE, 1, credits=7)
+        assert await reader.readuntil(b"}\n\n") == b'id: 1\ndata: {"user_id": "%b", "version": 1, "credits": 7}\n\n' % (
+            ONE.encode()
+        )
+        shelf.hub.close()
+        assert (await reader.read()).endswith(b'event: close\ndata: {"reason":"shutdown"}\n\n')
+        writer.close()
+
+
 async def test_a_stream_of_a_server_does_not_end_by_time() -> None:
     shelf = Shelf()
     path = f"/v1/users/{ONE}/credits/stream"
