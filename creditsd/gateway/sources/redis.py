@@ -76,7 +76,7 @@ class RedisSource:
             with loss_named():
                 reply = await self._line.read_response(timeout=self._timeout_seconds)
             if reply is None and not self._silent:
-                await self._send(b"PING", b"alive")
+                await self._send((b"PING", b"alive"))
         except broker.FAILURES as error:
             raise await self._failed(error) from None
         if reply is None and self._silent:
@@ -112,17 +112,16 @@ class RedisSource:
         word = b"%d" % next(self._numbers)
         answered = self._asked[word] = asyncio.get_running_loop().create_future()
         try:
-            await self._send(command, *(self._prefix + each.encode() for each in user_ids))
-            await self._send(b"PING", word)
+            await self._send((command, *(self._prefix + each.encode() for each in user_ids)), (b"PING", word))
         except broker.FAILURES as error:
             raise await self._failed(error) from None
         await answered
 
-    async def _send(self, *words: bytes) -> None:
+    async def _send(self, *commands: tuple[bytes, ...]) -> None:
         if not self._line.is_connected:  # it would connect anew by itself, with nothing subscribed
             raise ConnectionError("the connection was lost")
         with loss_named():
-            await self._line.send_command(*words)
+            await self._line.send_packed_command(self._line.pack_commands(commands))
 
     def _answered(self, word: bytes) -> None:
         answered = self._asked.pop(word, None)
