@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import line, page, results
+from bench import line, moved, page, results
 from bench.ground import Ground, Pace
 from bench.load import SERVER_SETTINGS
 from bench.plan import BUDGET_MINUTES, PARTS, Part, affordable
@@ -29,6 +29,7 @@ def main() -> None:
         return
     if not line.installed():
         raise SystemExit("creditsd is not installed beside this Python: pip install -e '.[dev,bench]'")
+    before = dict(results.kept(results.KEPT))
     chosen = {name: PARTS[name] for name in options.only or PARTS}
     announce(console, chosen, options)
     begun = time.monotonic()
@@ -41,6 +42,8 @@ def main() -> None:
                 spent = (time.monotonic() - begun) / 60
                 pace = affordable(pace, part, [each for _, each in parts[number + 1 :]], spent)
             run(ground, name, part, pace, options.results)
+    measured = {name: document for name, document in results.kept(options.results) if name in chosen}
+    moved.sheet(before, measured).show(console)
     console.print(f"all of it took {(time.monotonic() - begun) / 60:.1f} minutes; raw figures: {options.results}")
 
 

@@ -1,4 +1,4 @@
-"""What the daemon needs while nothing happens: memory, processor, queries."""
+"""What the daemon needs while nothing happens: memory after a backfill and after a restart, processor, queries."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from bench.sheet import Sheet
 from tests.servers import Postgres
 
 USERS = 100_000
+SETTLED_SECONDS = 5
+RESTARTS = 3
 
 STATISTICS = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"
 
@@ -26,7 +28,7 @@ WHERE d.datname = 'idle'
 
 
 def measure(ground: Ground, pace: Pace) -> dict[str, Any]:
-    """Let a daemon with a sink settle, then watch it do nothing for so long, so many times."""
+    """Let a daemon with a sink settle, then watch it do nothing for so long, so many times; then start it anew."""
     ground.server.psql(STATISTICS)
     line = Line(ground.filled("idle", rows=USERS, users=USERS), ground.valkey)
     line.install()
@@ -34,7 +36,7 @@ def measure(ground: Ground, pace: Pace) -> dict[str, Any]:
     with line:
         line.wait_until_ready()
         line.wait_until_caught_up()
-        time.sleep(5)  # what follows a backfill: purge, cursors
+        time.sleep(SETTLED_SECONDS)  # what follows a backfill: purge, cursors
         for _ in range(pace.rounds):
             calls, used, begun = asked(ground.server), line.processor_seconds(), time.perf_counter()
             time.sleep(pace.seconds)
@@ -47,8 +49,18 @@ def measure(ground: Ground, pace: Pace) -> dict[str, Any]:
                     "seconds": seconds,
                 }
             )
+    restarted = [restarted_mib(line) for _ in range(RESTARTS)]
     ground.drop("idle")
-    return {"users": USERS, "rounds": rounds}
+    return {"users": USERS, "rounds": rounds, "restarted_mib": restarted}
+
+
+def restarted_mib(line: Line) -> float:
+    """Return the resident memory of a daemon that has found everyone recomputed, and told one total."""
+    with line:
+        line.wait_until_ready()
+        line.wait_until_caught_up()
+        time.sleep(SETTLED_SECONDS)
+        return line.memory_mib("VmRSS")
 
 
 def asked(server: Postgres) -> int:
@@ -59,9 +71,11 @@ def sheets(found: Mapping[str, Any]) -> list[Sheet]:
     rows = [
         [name, figure([each[key] for each in found["rounds"]]).as_ratio()]
         for name, key in (
-            ("resident memory, MiB", "resident_mib"),
+            ("resident memory after a backfill, MiB", "resident_mib"),
             ("of one processor, %", "processor_percent"),
             ("queries a minute", "queries_per_minute"),
         )
     ]
+    if "restarted_mib" in found:
+        rows.insert(1, ["resident memory after a restart, MiB", figure(found["restarted_mib"]).as_ratio()])
     return [Sheet(f"the daemon idle, one sink, {found['users']} users behind it", ["", "measured"], rows)]

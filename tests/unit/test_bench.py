@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import page, peers, results, targets
+from bench import moved, page, peers, results, targets
 from bench.figure import figure, percentile
 from bench.ground import Pace
 from bench.latency import kept_up
@@ -52,14 +52,31 @@ def test_a_peer_that_is_not_installed_says_how_to_get_it() -> None:
 
 
 def test_a_target_is_met_by_its_median_and_none_is_made_of_what_was_not_measured() -> None:
-    rounds = [{"resident_mib": 60.0, "queries_per_minute": 7.0}, {"resident_mib": 90.0, "queries_per_minute": 6.5}]
+    rounds = [{"resident_mib": 60.0, "queries_per_minute": 7.0}, {"resident_mib": 96.0, "queries_per_minute": 6.5}]
     made = targets.sheet({"idle": {"found": {"rounds": rounds}}})
     assert [row[1:] for row in made.rows] == [
-        ["at most 70", "75.00 (60.00-90.00)", "no"],
+        ["at most 77", "78.00 (60.00-96.00)", "no"],
         ["at most 6", "6.75 (6.50-7.00)", "no"],
     ]
     rounds[1]["resident_mib"] = 79.0
     assert targets.sheet({"idle": {"found": {"rounds": rounds}}}).rows[0][3] == "yes"
+
+
+def idle(*resident_mib: float, queries: float = 5.0) -> dict[str, Any]:
+    return {
+        "idle": {"found": {"rounds": [{"resident_mib": mib, "queries_per_minute": queries} for mib in resident_mib]}}
+    }
+
+
+def test_a_target_has_moved_where_it_left_the_span_by_a_tenth_or_is_met_or_missed_anew() -> None:
+    assert moved.sheet(idle(60, 61), idle(62, 62)).rows == []
+    assert moved.sheet(idle(50, 75), idle(70, 70)).rows == []
+    (row,) = moved.sheet(idle(60, 62), idle(70, 70)).rows
+    assert row[1:] == ["61.00 (60.00-62.00)", "70.00 (70.00-70.00)", "+15%", "yes"]
+    (row,) = moved.sheet(idle(76, 76), idle(78, 78)).rows
+    assert row[3:] == ["+3%", "no"]
+    assert moved.sheet({}, idle(70)).rows[0][3] == "new"
+    assert moved.sheet(idle(70), {}).rows == []
 
 
 def test_every_target_finds_its_figures() -> None:
