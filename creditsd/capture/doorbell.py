@@ -57,8 +57,8 @@ class Timings:
     Where the queue of notifications is more than `crowded_queue` full, whoever keeps it from being freed, we look at it
     every `crowded_heartbeat_seconds`; above `full_queue` writers keep silent: a full one would fail their commits.
 
-    Awake, it rests `rest_per_work` seconds for each second of work, since it shares the machine with the writers it must
-    not slow: what waits meanwhile makes the next batch larger, and a larger one costs less a change.
+    Awake, it rests `rest_per_work` seconds for each second of work, since it shares the machine with the writers it
+    must not slow: what waits meanwhile makes the next batch larger, and a larger one costs less a change.
 
     While K waits for somebody's long transaction, everybody new rings; `asking_poll_seconds` is for the case that a
     ring is lost.

@@ -220,12 +220,12 @@ class Pipeline:
         began = time.monotonic()
         drained = await leadership.change_reader.drain(limit)
         ended, page = time.monotonic(), drained.page
+        self._hand_over(drained.totals)  # first, for somebody waits for them
         self._lag.note(began, full=page["full"])
         self._rates.read(page["changes"])
         self._metrics.drained(
             changes=page["changes"], users=page["users"], totals=drained.totals, seconds=ended - began
         )
-        self._hand_over(drained.totals)
         await asyncio.sleep(0)  # whoever was handed them goes first
         if self._clock.went_back(float(page["clock"]), asked_at=began, answered_at=ended):
             page["resyncing"] = "clock went back"
@@ -296,11 +296,11 @@ class Pipeline:
         """Hand totals that are stored to whoever publishes them."""
         if not totals:
             return
-        self._rates.published(len(totals))
-        self._metrics.stored(totals)
         for receiver in self._receivers():
             receiver.offer(totals)
         self.recent.add(totals)
+        self._rates.published(len(totals))
+        self._metrics.stored(totals)
 
 
 def _soonest(*seconds: float | None) -> float | None:

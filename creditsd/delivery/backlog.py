@@ -83,6 +83,11 @@ class Backlog:
             self._drop_fresh()
         return True
 
+    @property
+    def only(self) -> Sequence[Total]:
+        """What was handed over, and is returned next, where nothing else was."""
+        return self._fresh[0] if len(self._fresh) == 1 else ()
+
     async def next(self, cursor: int, *, probing: bool = False) -> Sequence[Total]:
         """Return what follows: what was handed over, or the page after the cursor; a larger one for a probe."""
         self._complete = True

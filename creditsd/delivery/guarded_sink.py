@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -12,7 +12,7 @@ from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.owner import Owner
 from creditsd.domain.total import Total
-from creditsd.sinks import Choosing, Journaling, Owned, Paced, Rejection, Sink, SinkBusy, Traced, open_for
+from creditsd.sinks import Beginning, Choosing, Journaling, Owned, Paced, Rejection, Sink, SinkBusy, Traced, open_for
 
 log = structlog.get_logger()
 
@@ -68,6 +68,20 @@ class GuardedSink:
         with self._guarded():
             await open_for(owner, self._sink)
         self._open = True
+
+    def begin(self, totals: Sequence[Total]) -> bool:
+        """Send totals that are delivered next, where the sink is open and can do that without waiting.
+
+        Not where deliveries are traced: what is sent is to be within its span. Raises nothing: `deliver` meets it too.
+        """
+        if not (self._open and self.tracer is None and isinstance(self._sink, Beginning)):
+            return False
+        begun = False
+        with suppress(Exception):
+            begun = self._sink.begin(totals)
+        if begun:
+            self._open, self._cut_off = False, True
+        return begun
 
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         """Hand over totals; return those refused. Raises SinkUnavailable, and is then to be opened again."""

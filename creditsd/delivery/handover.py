@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -54,7 +55,28 @@ class Handover:
         self._goes_on = goes_on
         self._arrived = arrived
         self._settled = settled
+        self._waits = False  # whether whoever delivers does nothing but wait for the next totals
         self._ahead: dict[str, int] = {}  # users whose total was settled before its turn, and its version
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """For as long as the block lasts, `begin` may send what is delivered after it."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+
+    def begin(self, totals: Sequence[Total]) -> None:
+        """Send what follows the cursor before its turn, where it would be delivered next and as it is.
+
+        `deliver` then reads the answer, and settles it. Once only: nothing may overtake it.
+        """
+        if not self._waits or not totals or self._event_cursor.kept or self._health.ill or self._ahead:
+            return
+        someone_waits = self._retries.due_seconds is not None or self._retries.concern(totals)
+        if not someone_waits and len(self._run(totals, 0)) == len(totals) and self._goes_on():
+            self._waits = not self._sink.begin(totals)
 
     async def deliver(self, totals: Sequence[Total], *, proven: bool = False) -> None:
         """Deliver what follows the cursor, but for what has arrived before its turn, and what that has made old.

@@ -157,6 +157,8 @@ class Publisher:
             if self._sink.paced:
                 self._handover.overtaken.offer(totals)
             if self._backlog.offer(totals):
+                if not self._wakeup.is_set():
+                    self._handover.begin(self._backlog.only)
                 self._wakeup.set()
 
     def tell(self) -> None:
@@ -350,7 +352,8 @@ class Publisher:
         waits = [max(0.0, self._timings.save_seconds - self._row.saved_seconds)] if self._unsaved else []
         if self._retries.due_seconds is not None:
             waits.append(self._retries.due_seconds)
-        await self._wait(min(waits, default=None))
+        with self._handover.waiting():
+            await self._wait(min(waits, default=None))
 
     async def _stay(self, seconds: float | None) -> None:
         """Wait for so long, whatever is stored meanwhile, unless another state takes the place of this one."""

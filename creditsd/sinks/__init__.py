@@ -144,6 +144,17 @@ class Paced(Sink, Protocol):
 
 
 @runtime_checkable
+class Beginning(Sink, Protocol):
+    """A sink that may send totals before anybody waits for the answer."""
+
+    def begin(self, totals: Sequence[Total]) -> bool:
+        """Send totals without waiting, where that is possible; return whether they are on their way.
+
+        `deliver` of the same totals then waits for the answer. Where it is called with others, they were sent in vain.
+        """
+
+
+@runtime_checkable
 class Traced(Sink, Protocol):
     """A sink whose requests may say what they are traced by."""
 

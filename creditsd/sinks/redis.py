@@ -74,6 +74,7 @@ class RedisSink:
         self._neighbours: Neighbours | None = None
         self._look_seconds = look_seconds
         self._looked_at = time.monotonic()
+        self._begun: list[Total] | None = None  # what was sent before `deliver` was called
         # The keys of a cluster live in different slots, and a call reaches one slot only.
         self._totals_per_call = 1 if server.cluster else _TOTALS_PER_CALL
 
@@ -110,18 +111,31 @@ class RedisSink:
             return []
         return [f"whether another installation writes at the prefix {self._options.prefix!r} cannot be seen: {why}"]
 
+    def begin(self, totals: Sequence[Total]) -> bool:
+        """Send the call of a few totals, where the connection is there and nothing else is to be done before."""
+        kept = self._server.kept
+        if kept is None or self._begun is not None or len(totals) > self._totals_per_call or self._look_due:
+            return False
+        if kept.begin(self._written(totals)):
+            self._begun = list(totals)
+        return self._begun is not None
+
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         """Store and publish each total that is newer than the one held, in one round trip.
 
         Refused is only a total whose key holds something that is not a string: replacing another
         program's list or hash would destroy it.
         """
-        await self._look()
+        begun, self._begun = self._begun, None
+        if begun is not None and begun != list(totals):
+            begun = None  # whoever sends next finds an answer that nobody has read
+        if begun is None:
+            await self._look()
         if self._options.stream and self._server.cluster:
             await self._append(totals)
         step = self._totals_per_call
         chunks = [totals[i : i + step] for i in range(0, len(totals), step)]
-        replies = await self._call(chunks)
+        replies = await (self._call(chunks) if begun is None else self._answered())
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:  # the server restarted, or someone flushed its scripts
             await self.open()
@@ -180,11 +194,12 @@ class RedisSink:
 
     async def close(self) -> None:
         """Close the connections, waiting 2 s at most for a server that does not let go."""
+        self._begun = None
         await self._server.close()
 
     async def _look(self) -> None:
         """Look now and then whether another installation writes where we do. Raises SinkUnavailable."""
-        if self._neighbours is None or time.monotonic() < self._looked_at + self._look_seconds:
+        if self._neighbours is None or not self._look_due:
             return
         self._looked_at = time.monotonic()
         (clients,) = await self._send([LIST])
@@ -193,11 +208,23 @@ class RedisSink:
         except Occupied as occupied:
             raise await self._failed(occupied) from None
 
+    @property
+    def _look_due(self) -> bool:
+        return self._neighbours is not None and time.monotonic() >= self._looked_at + self._look_seconds
+
+    async def _answered(self) -> list[Any]:
+        """Return the answer to what was begun."""
+        assert self._server.kept is not None
+        try:
+            return [await self._server.kept.answer()]
+        except broker.FAILURES as error:
+            raise await self._failed(error) from None
+
     async def _call(self, chunks: Sequence[Sequence[Total]]) -> list[Any]:
-        if self._server.cluster:
+        if self._server.kept is None:
             return await self._send([self._written(chunk) for chunk in chunks])
         try:
-            return await self._server.send_on(map(self._written, chunks))
+            return await self._server.kept.send(map(self._written, chunks))
         except broker.FAILURES as error:
             raise await self._failed(error) from None
 

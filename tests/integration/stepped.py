@@ -52,8 +52,10 @@ class SteppedSink:
         self.touched = 0
         self.failed_to_open = 0
         self.begun: list[Sequence[Total]] = []
+        self.begun_early = 0
         self.at_hand: Sequence[Total] = ()
         self._answer: asyncio.Future[Sequence[Rejection]] | None = None
+        self.ahead: Sequence[Total] | None = None  # sent, and nobody waits for the answer yet
 
     async def open(self) -> None:
         self.touched += 1
@@ -61,9 +63,20 @@ class SteppedSink:
             self.failed_to_open += 1
             raise SinkUnavailable("sink memory: cannot be reached")
 
+    def begin(self, totals: Sequence[Total]) -> bool:
+        assert self.ahead is None
+        assert not self.at_hand, "sends more while an answer is awaited"
+        self.touched += 1
+        self.begun_early += 1
+        self.begun.append(totals)
+        self.ahead = list(totals)
+        return True
+
     async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
         self.touched += 1
-        self.begun.append(totals)
+        ahead, self.ahead = self.ahead, None
+        if ahead != list(totals):
+            self.begun.append(totals)
         self.at_hand, self._answer = totals, asyncio.get_running_loop().create_future()
         try:
             return await self._answer
@@ -74,7 +87,7 @@ class SteppedSink:
         raise NotImplementedError
 
     async def close(self) -> None:
-        pass
+        self.ahead = None
 
     def answer(self, refused: Sequence[Rejection] = (), failure: Exception | None = None) -> None:
         """End the delivery at hand."""

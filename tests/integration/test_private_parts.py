@@ -22,6 +22,7 @@ from psycopg.types.composite import RecordBinaryLoader
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from tests.conftest import Database, eventually
+from tests.servers import Valkey
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 LINES = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
@@ -79,6 +80,21 @@ def test_redis_lends_a_connection_on_which_commands_are_written_before_answers_a
     assert takes(AbstractConnection.send_packed_command, "command")
     assert takes(AbstractConnection.read_response)
     assert takes(AbstractConnection.disconnect, nowait="True")
+
+
+async def test_redis_has_a_connection_whose_streams_can_be_looked_at_and_written_to(valkey: Valkey) -> None:
+    pool: Any = ConnectionPool.from_url(valkey.url)
+    connection: Any = await pool.get_connection()
+    try:
+        assert connection.is_connected
+        assert not connection._reader.at_eof()
+        assert not connection._writer.is_closing()
+        assert connection._writer.transport.get_write_buffer_size() == 0
+        connection._writer.write(b"*1\r\n$4\r\nPING\r\n")
+        assert await connection.read_response() == b"PONG"
+    finally:
+        await pool.release(connection)
+        await pool.aclose()
 
 
 async def test_aiokafka_has_a_sender_that_can_be_closed_and_batches_that_can_be_failed() -> None:

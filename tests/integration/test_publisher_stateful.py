@@ -62,6 +62,7 @@ class PublisherMachine(RuleBasedStateMachine):
     """One sink, told by one publisher after another; `arrived` is what its receiver has taken."""
 
     dsn: str
+    begun_early = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,18 +131,39 @@ class PublisherMachine(RuleBasedStateMachine):
 
     # What the line does.
 
-    @rule(users=some_users, fault=faults)
-    def store(self, users: list[str], fault: Fault) -> None:
+    @rule(users=some_users, fault=faults, at_once=st.sampled_from([None, None, "leadership", "ring", "more"]))
+    def store(self, users: list[str], fault: Fault, at_once: str | None = None) -> None:
+        """Store totals and hand them over; `at_once`, before the publisher has a turn, something else is told too."""
+        handed_over = [self.stored(users)]
+        if at_once == "more":
+            handed_over.append(self.stored(USERS[:1]))
+        self.strike(fault)
+        if self.leading:
+            self.call(self.hand_over, handed_over, at_once)
+        self.settle()
+        self.touched = (self.sink.touched, self.pool.borrowed)
+
+    def stored(self, users: list[str]) -> list[Total]:
         totals = []
         for each in users:
             self.version += 1
             self.steps[each].append(self.version)
             self.database.store(each, self.version)
             totals.append(Total.nothing(each)._replace(version=self.version))
-        self.strike(fault)
-        if self.leading:
-            self.call(self.publisher.offer, totals)
-        self.settle()
+        return totals
+
+    def hand_over(self, handed_over: list[list[Total]], at_once: str | None) -> None:
+        before = self.sink.ahead
+        for totals in handed_over:
+            self.publisher.offer(totals)
+        if at_once == "ring":
+            self.publisher.tell()
+        elif at_once == "leadership":
+            self.disturbances["leadership"] = DISTURBED_STEPS
+            self.publisher.step_down()
+        ahead = self.sink.ahead
+        if ahead is not None and ahead is not before and at_once is not None:
+            self.take(list(ahead))  # whether or not anybody comes to read the answer
 
     @rule(users=some_users)
     def store_and_have_it_accepted(self, users: list[str]) -> None:
@@ -273,13 +295,14 @@ class PublisherMachine(RuleBasedStateMachine):
             return
         waiting = self.database.read().waiting
         for each, steps in self.steps.items():
-            untold = [step for step in steps if step not in self.arrived[each]]
+            due = steps if self.every else steps[-1:]
+            untold = [step for step in due if step not in self.arrived[each]]
             if each in USERS[:2] and untold:
                 first = untold[0] if self.every else untold[-1]
                 self.database.refuse(each, first, in_order=self.every)
                 self.ever_failed = True
             elif each not in waiting:
-                self.arrived[each] += untold if self.every else untold[-1:]
+                self.arrived[each] += untold
         self.database.tell(self.version)
 
     def restart(self, *, killed: bool) -> None:
@@ -357,6 +380,7 @@ class PublisherMachine(RuleBasedStateMachine):
                 assert self.publisher.cursor == self.version
                 self.check_that_none_comes_after_a_newer_one()
         finally:
+            type(self).begun_early += self.sink.begun_early
             self.task.cancel()
             self.runner.run(ended(self.task))
             self.runner.run(self.pool.close())
@@ -403,3 +427,4 @@ def test_whatever_happens_nobody_is_forgotten(fractions: Database) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert Machine.begun_early > 0

@@ -256,6 +256,7 @@ async def test_a_connection_that_is_lost_while_it_is_greeted_is_a_lost_one(sink_
         await sink.deliver([total()])
         redis_sink: Any = sink
         pool = redis_sink._server.client.connection_pool
+        await redis_sink._server.kept.give_back()
         await pool.disconnect()
         pool.reset()
         pool.connection_kwargs["redis_connect_func"] = lost
