@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.faults.soak import world as worlds
 from tests.faults.soak.checker import Checker
@@ -27,12 +28,14 @@ HOLDS_REQUESTS = ("way to webhooks frozen", "way to webhooks slow", "stopped", "
 class Outcome:
     """What one turn of so many faults came to: seconds from their end until everyone was told the truth, anomalies.
 
-    `late_seconds`: for each plan that ended meanwhile, how long after its end its user was told.
+    `seed` is the world's, `number` the turn's in it. `late_seconds`: for each plan that ended meanwhile, how long after
+    its end its user was told.
     """
 
     name: str
     faults: int
     world: str
+    seed: str
     number: int
     seconds: float
     recovery_seconds: float
@@ -40,11 +43,19 @@ class Outcome:
     late_seconds: tuple[float, ...] = ()
 
 
+class Failure(NamedTuple):
+    """Which world failed, and after which of its turns."""
+
+    world: int
+    numbers: Sequence[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is to happen: how long, in which worlds and how many at once, which kinds, drawn how.
 
     `alone` has every kind that is possible in a world happen there, each by itself, and the world end with the last.
+    `world` has the one of that number alone, `numbers` of the turns that would happen there these alone.
     """
 
     seed: int
@@ -56,18 +67,26 @@ class Plan:
     alone: bool = False
     faults_a_world: int = 1_000_000
     shapes: Collection[Shape] = ()
+    world: int | None = None
+    numbers: Collection[int] = ()
+    ends_at_anomaly: bool = False
 
     def drawn(self) -> Iterator[tuple[str, Shape]]:
         """Return the worlds one after the other: the seed and the shape of each."""
         shapes = iter(self.shapes) if self.shapes else itertools.cycle(worlds.draw(self.seed))
         for number, shape in enumerate(itertools.islice(shapes, self.worlds)):
-            yield f"{self.seed}:{number}", shape
+            if self.world is None or number == self.world:
+                yield f"{self.seed}:{number}", shape
+            if number == self.world:
+                return
 
     def turns(self, seed: str, shape: Shape) -> Iterator[Turn]:
         """Return what happens in one of them."""
-        if self.alone:
-            return one_by_one(seed, shape, self.only)
-        return turns(seed, shape, self.only)
+        drawn = one_by_one(seed, shape, self.only) if self.alone else turns(seed, shape, self.only)
+        if not self.numbers:
+            return drawn
+        upto = itertools.takewhile(lambda turn: turn.number <= max(self.numbers), drawn)
+        return (turn for turn in upto if turn.number in self.numbers)
 
 
 @dataclass(slots=True)
@@ -99,7 +118,7 @@ class Campaign:
 
     async def _go_through(self, drawn: Iterator[tuple[str, Shape]]) -> None:
         for seed, shape in drawn:
-            if time.monotonic() > self._ends:
+            if time.monotonic() > self._ends or self._has_failed:
                 return
             await self._in_a_world(seed, shape, min(self._ends, time.monotonic() + self.plan.world_seconds))
 
@@ -113,6 +132,19 @@ class Campaign:
             finally:
                 self._count(world)
 
+    @property
+    def first_failure(self) -> Failure | None:
+        """What failed first, and after which turns; None where nothing did."""
+        for position, outcome in enumerate(self.outcomes):
+            if outcome.anomalies:
+                before = [each.number for each in self.outcomes[: position + 1] if each.seed == outcome.seed]
+                return Failure(int(outcome.seed.rpartition(":")[2]), [number for number in before if number])
+        return None
+
+    @property
+    def _has_failed(self) -> bool:
+        return self.plan.ends_at_anomaly and any(outcome.anomalies for outcome in self.outcomes)
+
     async def _break(self, world: World, seed: str, until: float) -> None:
         """Let faults happen until the time is over, or the world is lost."""
         checker = Checker(world)
@@ -120,7 +152,7 @@ class Campaign:
         failed = await self._settle(world, checker, "beginning", seed, 0, held_up=False)
         count = 0
         for turn in self.plan.turns(seed, world.shape):
-            if failed or count >= self.plan.faults_a_world or time.monotonic() > until:
+            if failed or self._has_failed or count >= self.plan.faults_a_world or time.monotonic() > until:
                 break
             count += len(turn.faults)
             failed = await self._take(world, checker, turn)
@@ -155,6 +187,7 @@ class Campaign:
     ) -> bool:
         """Have the application pause until everyone is told the truth, and judge; tell whether that never came."""
         ended, number = time.monotonic(), int(seed.rpartition(":")[2]) if seconds else 0
+        of_world = seed.rpartition(":")[0] if seconds else seed
         await world.application.pause()
         _, wrong = await checker.recovery()
         recovery = time.monotonic() - ended
@@ -167,7 +200,7 @@ class Campaign:
             anomalies.append("said it was ready though somebody was told wrongly for longer than a minute")
         faults = name.count(" + ") + 1 if seconds and name != NOTHING else 0
         self.outcomes.append(
-            Outcome(name, faults, str(world.shape), number, seconds, recovery, tuple(anomalies), tuple(late))
+            Outcome(name, faults, str(world.shape), of_world, number, seconds, recovery, tuple(anomalies), tuple(late))
         )
         last = f" (last: {', '.join(sorted(checker.last))})" if recovery > LONG_SECONDS else ""
         mark = "" if not anomalies else "  ANOMALY"
