@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,3 +84,53 @@ async def test_a_full_disk_is_postgresqls_own_error_and_once_there_is_room_all_g
             database.run("UPDATE public.user_credits SET credits = credits + 1")
             await eventually(wrong, lambda found: found == {})
             await until(daemon, "state", "leading")
+
+
+def keep_wal_on(server: Postgres, disk: Path) -> None:
+    """Move the server's WAL there."""
+    with server.connect() as connection:
+        data = Path(str(connection.execute("SHOW data_directory").fetchall()[0][0]))
+    server.stop()
+    subprocess.run(["cp", "-a", data / "pg_wal", disk], check=True)  # with whose they are
+    shutil.rmtree(data / "pg_wal")
+    (data / "pg_wal").symlink_to(disk / "pg_wal")
+    server.start()
+
+
+async def test_a_disk_that_is_full_of_wal_ends_postgresql_and_once_it_is_started_with_room_all_goes_on(
+    own_postgres: Callable[..., Postgres], small_disk: Path
+) -> None:
+    # Where it cannot log PostgreSQL ends itself, and whoever is connected: no write of anybody's is stored.
+    server = await asyncio.to_thread(own_postgres, min_wal_size="32MB", max_wal_size="1GB", checkpoint_timeout="1h")
+    database = Database(server, "postgres", server.dsn())
+    database.run(REFERENCE_TABLE)
+    fill(database.dsn, USERS)
+    await asyncio.to_thread(keep_wal_on, server, small_disk)
+    settings, sink = await installed(database), MemorySink()
+    ballast = small_disk / "ballast"
+
+    async def wrong() -> object:
+        return await wrong_among(database.dsn, documents(sink))
+
+    async with running(settings, sink) as daemon:
+        await eventually(wrong, lambda found: found == {})
+        free = os.statvfs(small_disk)
+        ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 2**20))
+        await asyncio.to_thread(write_until_it_ends, database)
+        assert "No space left on device" in server.log
+        ballast.unlink()
+        await asyncio.to_thread(server.restart, "immediate")
+        database.run("UPDATE public.user_credits SET credits = credits + 1")
+        await eventually(wrong, lambda found: found == {})
+        await until(daemon, "state", "leading")
+
+
+def write_until_it_ends(database: Database) -> None:
+    """Write as the application does until PostgreSQL is gone."""
+
+    def write() -> None:
+        while True:
+            database.run(MORE)
+
+    with pytest.raises(psycopg.OperationalError):
+        write()
