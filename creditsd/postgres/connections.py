@@ -273,9 +273,17 @@ async def flushed(connection: Connection) -> AsyncIterator[None]:
 
 
 async def rows(connection: Connection, query: Query, parameters: Any = None) -> list[TupleRow]:
-    """Run one statement of `sql/` and return its rows, in the binary format."""
+    """Run one statement of `sql/` and return its rows, in the binary format.
+
+    One by itself runs once more where an install has made anew, beneath it, what it calls.
+    """
     with translated(connection):
-        cursor = await connection.execute(query, parameters, binary=True)
+        try:
+            cursor = await connection.execute(query, parameters, binary=True)
+        except errors.InternalError_:  # "cache lookup failed for type …", "could not open relation with OID …"
+            if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                raise
+            cursor = await connection.execute(query, parameters, binary=True)
         # Not `description`, which makes an object a column: the dearest part of a short statement on our side.
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
