@@ -94,6 +94,8 @@ def test_who_is_told_what_stands_is_owed_the_newest_level_alone() -> None:
     assert told(*steps, events=[("credits.recovered", 4)], every=False) == []
     assert told(*steps, every=False) == [f"one was not told credits.recovered of {steps[4]['version']}"]
     assert told(*steps[:4], events=[("credits.low", 1)], every=False) == []
+    assert told(*steps[:4], events=[("credits.depleted", 2)], every=False) == []  # low again, and told of worse
+    assert told(*steps[:4], every=False) == [f"one was not told credits.low of {steps[1]['version']}"]
 
 
 def test_a_plan_that_ended_is_owed_once_with_what_it_was_and_an_end_that_is_near_too() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.faults.soak.crossings import Standing, Told, after, facts, first, microseconds, owed
+from tests.faults.soak.crossings import LEVELS, Standing, Told, after, facts, first, microseconds, owed
 
 
 class Alert(NamedTuple):
@@ -120,7 +120,7 @@ class Alerts:
         """Name what should have been told by now; `newest` are the versions that users are at."""
         self._take()
         return [
-            f"{self.annals.totals[version].user} was not told {name} of {version}"
+            f"{self.annals.totals[version].user} was not told {name} of {brought}"
             for version, names in self._due(newest.values())
             for name, brought in names.items()
             if (self.annals.totals[version].user, name, brought) not in self._told
@@ -138,7 +138,14 @@ class Alerts:
         else:
             for version in newest:
                 if version in self.annals.totals:
-                    yield version, owed(self.annals.standing(version))
+                    yield version, self._still_owed(version)
+
+    def _still_owed(self, version: int) -> dict[str, int]:
+        """Return what stands and is owed: nobody is told a level again that a newer one, told by now, came after."""
+        user = self.annals.totals[version].user
+        told = max((at for whose, name, at in self._told if whose == user and name in LEVELS), default=0)
+        standing = owed(self.annals.standing(version))
+        return {name: brought for name, brought in standing.items() if name not in LEVELS or brought >= told}
 
     def _take(self) -> None:
         for alert in self.heard:
