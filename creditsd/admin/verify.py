@@ -70,6 +70,14 @@ class Verdict:
         return self.drifted == self.mended and not self.set_aside
 
 
+@dataclass(slots=True)
+class Suspects:
+    """Users who differed when everyone was compared, each once and in order; and those of them who wait."""
+
+    users: list[str] = field(default_factory=list)
+    waiting: set[str] = field(default_factory=set)
+
+
 class Verifier:
     """Walks through everyone, a page at a time; nothing but the page and its suspects is ever in memory.
 
@@ -125,20 +133,23 @@ class Verifier:
     async def run(self, *, repair: bool, progress: Progress, report: Callable[[Drift], None]) -> Verdict:
         """Compare everyone, and with `repair` have the drifted told again; report each drift as it is certain."""
         users = await self._recomputer.count_users()
-        suspects: list[str] = []
+        suspects = Suspects()
         page = await self._comparison.users_after(None, self._limit)
         while page:
             stored = await self._comparison.compare(page)
-            suspects += dict.fromkeys(drift.user_id for drift in await self._drifts(stored))
+            drifts, waiting = await self._looked(stored)
+            drifting = {drift.user_id for drift in drifts}
+            suspects.users += [user_id for user_id in stored if user_id in drifting or user_id in waiting]
+            suspects.waiting |= waiting
             self._verdict.users += len(page)
             self._verdict.set_aside += len(page) - len(stored)
             last = len(page) < self._limit
-            if suspects and (last or len(suspects) >= SUSPECTS):
+            if suspects.users and (last or len(suspects.users) >= SUSPECTS):
                 await self._judge(suspects, repair=repair, report=report)
-                suspects = []
+                suspects = Suspects()
             progress(self._verdict.users, users, False)
             page = [] if last else await self._comparison.users_after(page[-1], self._limit)
-        if suspects:
+        if suspects.users:
             await self._judge(suspects, repair=repair, report=report)
         self._verdict.led = await led(self._connection)
         progress(self._verdict.users, users, True)
@@ -148,7 +159,7 @@ class Verifier:
     def _limit(self) -> int:
         return self._settings.max_batch_users
 
-    async def _judge(self, suspects: Sequence[str], *, repair: bool, report: Callable[[Drift], None]) -> None:
+    async def _judge(self, suspects: Suspects, *, repair: bool, report: Callable[[Drift], None]) -> None:
         """Look again at those that differed, until they are right, certainly drifted, or known to wait."""
         drifts, waiting = await self._settled(suspects)
         self._verdict.waiting += waiting
@@ -159,26 +170,25 @@ class Verifier:
             self._verdict.mended += mended
             report(replace(drift, mended=mended))
 
-    async def _settled(self, suspects: Sequence[str]) -> tuple[list[Drift], int]:
-        """Return what has certainly drifted, and how many users only wait."""
+    async def _settled(self, suspects: Suspects) -> tuple[list[Drift], int]:
+        """Return what has certainly drifted, and how many users only wait: to be found once is not to be certain."""
         looks = self._looks if await led(self._connection) else 2
-        drifts, waiting = await self._look(suspects)
+        users, waiting = suspects.users, suspects.waiting
+        drifts: list[Drift] = []
         for _ in range(looks - 1):
-            if not (drifts or waiting):
-                break
             await asyncio.sleep(SETTLE_SECONDS if waiting else 0)
+            drifts, waiting = await self._looked(await self._comparison.compare(users))
             drifting = {drift.user_id for drift in drifts}
-            drifts, waiting = await self._look(
-                [user_id for user_id in suspects if user_id in drifting or user_id in waiting]
-            )
+            users = [user_id for user_id in users if user_id in drifting or user_id in waiting]
             if not waiting:
                 break
         if waiting:
             self._looks = 2  # whoever keeps these waiting keeps the others too
         return drifts, len(waiting)
 
-    async def _look(self, users: Sequence[str]) -> tuple[list[Drift], set[str]]:
-        drifts = await self._drifts(await self._comparison.compare(users))
+    async def _looked(self, stored: Mapping[str, Compared]) -> tuple[list[Drift], set[str]]:
+        """Return what drifted of what was compared, but for who waits; and who waits."""
+        drifts = await self._drifts(stored)
         waiting = await self._waiting(drifts)
         return [drift for drift in drifts if drift.user_id not in waiting], waiting
 
@@ -224,17 +234,25 @@ class Verifier:
         return behind | (unread & mended_by_news)
 
     async def _mend(self, drifts: Sequence[Drift]) -> set[tuple[str, str]]:
-        """Have users told again, and wait as long as that makes progress; return who, and where, is left."""
-        users = list({drift.user_id for drift in drifts})
+        """Have users told again, and wait as long as that makes progress; return who, and where, is left.
+
+        Who is looked at again has been told again: to look at all of them each time takes as much as it takes to mend.
+        """
+        users = {drift.user_id for drift in drifts}
         left = {(drift.user_id, drift.place) for drift in drifts}
-        here = await self._asked(users)
-        deadline = time.monotonic() + self._patience_seconds
+        here = await self._asked(list(users))
+        unrepaired = set() if here else users
+        deadline, took = time.monotonic() + self._patience_seconds, 0.0
         while left:
-            await asyncio.sleep(MEND_SECONDS)
-            stored = await self._comparison.compare(list({who for who, _ in left}))
+            await asyncio.sleep(max(MEND_SECONDS, took))  # the daemon needs the database more
+            began, before = time.monotonic(), (len(unrepaired), len(left))
+            unrepaired = await self._comparison.unrepaired(unrepaired) if unrepaired else unrepaired
+            told = {who for who, _ in left} - unrepaired
+            stored = await self._comparison.compare(list(told)) if told else {}
             now = {(drift.user_id, drift.place) for drift in await self._drifts(stored)}
-            if not left <= now:
-                left &= now
+            left = {each for each in left if each[0] in unrepaired or each in now}
+            took = time.monotonic() - began
+            if (len(unrepaired), len(left)) != before:
                 deadline = time.monotonic() + self._patience_seconds
             elif here or time.monotonic() > deadline:
                 self._patience_seconds = IMPATIENCE_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
@@ -47,6 +47,11 @@ class Comparison:
         """Tell at whom the daemon has yet to look: a change not read, a time that has come, a resync not so far."""
         asked = {"user_ids": list(users)}
         return {user_id for (user_id,) in await rows(self._connection, sql_files.sql("queries/users_unread"), asked)}
+
+    async def unrepaired(self, users: Collection[str]) -> set[str]:
+        """Tell whom the daemon was asked to tell of again, and has not."""
+        asked = {"user_ids": list(users)}
+        return {user_id for (user_id,) in await rows(self._connection, sql_files.sql("queries/repairs_waiting"), asked)}
 
     async def _asked(self, query: str, users: Sequence[str]) -> list[Any]:
         """Ask of users whose rows can be summed up; where a page raises an error, of its halves."""

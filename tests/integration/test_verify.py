@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,6 +17,8 @@ from creditsd.admin.inspect import Inspector
 from creditsd.admin.verify import Drift, Verdict, Verifier
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import ConfigError, InputError, SinkUnavailable
+from creditsd.postgres.connections import connected
+from creditsd.totals.comparison import Compared, Comparison
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading, restricted
@@ -34,6 +39,13 @@ def give(database: Database, users: Sequence[str], amount: int = 5) -> None:
         "SELECT u, %s, 'active', 'one_time' FROM unnest(%s::uuid[]) AS u",
         [amount, list(users)],
     )
+
+
+async def read(settings: Settings, users: Sequence[str]) -> None:
+    """Wait until the daemon has read every change of these users, and says so."""
+    async with connected(settings.dsn, purpose="test") as connection:
+        comparison = Comparison(connection, settings.policy)
+        await eventually(partial(comparison.unread, users), lambda left: not left)
 
 
 def versions(database: Database) -> dict[str, int]:
@@ -114,6 +126,35 @@ async def test_with_a_daemon_repair_is_its_own_and_reaches_every_sink(reference_
         await sink.until(lambda: sink.newest[USER].cause == "repair")
         assert sink.newest[USER].version == versions(reference_table)[USER]
     assert reference_table.run("SELECT * FROM creditsd.repairs") == []
+
+
+@pytest.mark.parametrize("led", [True, False])
+async def test_to_repair_takes_three_looks_at_each_user_however_long_the_daemon_takes(
+    reference_table: Database, monkeypatch: pytest.MonkeyPatch, led: bool
+) -> None:
+    settings = await installed(reference_table, max_batch_users=7, sweep_hours=0)
+    users = [user(number) for number in range(60)]
+    give(reference_table, users)
+    looks: Counter[str] = Counter()
+    compare = Comparison.compare
+
+    async def counted(comparison: Comparison, asked: Sequence[str]) -> Mapping[str, Compared]:
+        looks.update(asked)
+        return await compare(comparison, asked)
+
+    monkeypatch.setattr(Comparison, "compare", counted)
+    async with AsyncExitStack() as stack:
+        if led:
+            sink = MemorySink(max_batch=3)
+            await stack.enter_async_context(leading(settings, ("memory", sink)))
+            await sink.until(lambda: len(sink.newest) == 60)
+        else:
+            async with Line.settled(settings):
+                pass
+        reference_table.run("UPDATE creditsd.balances SET credits = 7")
+        verdict, _ = await verify(settings, repair=True)
+    assert (verdict.drifted, verdict.mended) == (60, 60)
+    assert set(looks.values()) == {3}, "found, found again, and found to be mended"
 
 
 async def test_a_repair_is_not_lost_among_other_changes(reference_table: Database) -> None:
