@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from creditsd.admin.inspect import Inspector
-from creditsd.cli import render
 from creditsd.cli.console import errors_console, finish, invocation
+from creditsd.cli.progress_bar import ProgressBar
 
 
 def backfill(
@@ -22,10 +22,10 @@ def backfill(
     transactions, the sinks may hold what the database no longer knows: then say --republish.
     """
 
-    async def ask(bar: render.Bar) -> bool:
+    async def ask(bar: ProgressBar) -> bool:
         async with Inspector.opened(invocation.settings(), purpose="backfill") as inspector:
             return await inspector.backfill(bar.show, republish=republish)
 
-    with render.Bar(errors_console) as bar:
+    with ProgressBar(errors_console) as bar:
         by_daemon = finish(ask(bar))
     errors_console.print("done by the daemon" if by_daemon else "done; no daemon runs, so nothing is published yet")

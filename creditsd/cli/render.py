@@ -1,15 +1,13 @@
-"""What people see in a terminal: tables, bars and lines, from what others found out."""
+"""What people see in a terminal: tables and lines, from what others found out."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -289,52 +287,6 @@ def findings_counted(console: Console, found: Sequence[Finding]) -> None:
         console.print(f"{problems} to mend", style="bold red", highlight=False)
     else:
         console.print("nothing to mend", style="bold green", highlight=False)
-
-
-class Bar:
-    """How far something is that goes through everyone; appears when there is something to show, and stays."""
-
-    def __init__(self, console: Console, what: str = "backfill") -> None:
-        self._console = console
-        self._what = what
-        self._progress: Progress | None = None
-        self._began = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def show(self, done: int, users: int, over: bool) -> None:
-        """Show that so many of about so many users are done."""
-        if self._progress is None:
-            self._progress, self._began = self._begin(), time.monotonic()
-        rate = f"{done / max(time.monotonic() - self._began, 0.001):,.0f}/s"
-        total = done if over else max(users, done)
-        self._progress.update(self._progress.task_ids[0], completed=done, total=total, rate=rate)
-        if over:
-            self._end()
-
-    def _begin(self) -> Progress:
-        columns = (
-            TextColumn(self._what),
-            BarColumn(),
-            TaskProgressColumn(),
-            MofNCompleteColumn(),
-            TextColumn("users"),
-            TextColumn("{task.fields[rate]}", style="dim"),
-            TimeElapsedColumn(),
-        )
-        progress = Progress(*columns, console=self._console)
-        progress.add_task(self._what, total=None, rate="")
-        progress.start()
-        return progress
-
-    def _end(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-        self._progress = None
 
 
 class _Table(Table):

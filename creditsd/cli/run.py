@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from creditsd.cli import render
 from creditsd.cli.console import errors_console, finish, invocation
+from creditsd.cli.progress_bar import ProgressBar
 from creditsd.config import log, reload
 from creditsd.postgres import sql_files
 
@@ -19,6 +19,6 @@ def run() -> None:
 
     sql_files.keep_all()
     settings = invocation.settings()
-    with log.unblocked(), render.Bar(errors_console) as bar:
+    with log.unblocked(), ProgressBar(errors_console) as bar:
         progress = bar.show if errors_console.is_terminal else None
         finish(Daemon(settings, progress=progress, read=invocation.read).run(), raising=True)

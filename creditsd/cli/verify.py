@@ -10,6 +10,7 @@ import typer
 from creditsd.admin.verify import Drift, Verdict, Verifier
 from creditsd.cli import render
 from creditsd.cli.console import Json, console, errors_console, finish, invocation, say, say_json
+from creditsd.cli.progress_bar import ProgressBar
 
 SHOWN = 20  # on a terminal; a pipe gets them all
 
@@ -39,11 +40,11 @@ def verify(
         elif shown <= SHOWN:
             console.print(render.drift_line(drift))
 
-    async def ask(bar: render.Bar) -> Verdict:
+    async def ask(bar: ProgressBar) -> Verdict:
         async with Verifier.opened(invocation.settings(), sink or []) as verifier:
             return await verifier.run(repair=repair, progress=bar.show, report=report)
 
-    with render.Bar(errors_console, "verify") as bar:
+    with ProgressBar(errors_console, "verify") as bar:
         verdict = finish(ask(bar))
     if lines:
         say_json({"verdict": {**dataclasses.asdict(verdict), "clean": verdict.clean}})
