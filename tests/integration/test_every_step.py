@@ -18,14 +18,13 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from creditsd.admin.failed_deliveries import FailedDeliveries
-from creditsd.config.settings import load
 from creditsd.delivery.publisher import Publisher
-from creditsd.domain.errors import ConfigError, SinkUnavailable
+from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
-from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.leading import leading
-from tests.integration.line import OTHER, USER, Line, MemorySink, configured, installed, user
+from tests.integration.ledger import Ledger
+from tests.integration.line import OTHER, USER, Line, configured, installed, user
 from tests.integration.publishing import ADD, QUICK, Publishing, current, newest
 from tests.servers import Valkey
 from tests.sinks.webhook_harness import SECRET, Receiver
@@ -35,29 +34,6 @@ KEPT = {"history": {"days": 7}}
 
 def failures(database: Database) -> AbstractAsyncContextManager[FailedDeliveries]:
     return FailedDeliveries.opened(configured(database, **KEPT))
-
-
-class Ledger(MemorySink):
-    """A sink that writes down what it takes of each user, in that order."""
-
-    def __init__(self, max_batch: int = 2000) -> None:
-        super().__init__(max_batch)
-        self.steps: defaultdict[str, list[int]] = defaultdict(list)
-
-    async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
-        assert len({total.user_id for total in totals}) == len(totals), "one total a user at a time"
-        refused = await super().deliver(totals)
-        missed = {rejection.total.user_id for rejection in refused}
-        for total in totals:
-            if total.user_id not in missed:
-                self.steps[total.user_id].append(int(total.credits))
-        return refused
-
-    async def until_steps(self, user_id: str, *wanted: int) -> None:
-        async def steps() -> list[int]:
-            return self.steps[user_id]
-
-        await eventually(steps, lambda found: found == list(wanted))
 
 
 @pytest.fixture
@@ -337,24 +313,6 @@ async def test_a_mode_that_changes_takes_along_what_was_refused(
         await failed.retry("memory", USER)
         publisher.tell()
         await sink.until_steps(USER, 1, 2)
-
-
-@pytest.mark.parametrize(
-    ("mode", "days", "says"),
-    [
-        ("every", 0, "sink 'cache' is to be told every step, but none is kept: set [history] days"),
-        ("each", 7, "mode = 'each': must be 'newest' or 'every'"),
-    ],
-)
-def test_a_mode_that_cannot_be_is_refused_with_the_mend(
-    mode: str, days: int, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sink = {"name": "cache", "url": "redis://localhost", "mode": mode}
-    monkeypatch.setenv("CREDITSD_SINKS", json.dumps([sink]))
-    monkeypatch.setenv("CREDITSD_HISTORY__DAYS", str(days))
-    with pytest.raises(ConfigError) as refused:
-        load(None)
-    assert says in str(refused.value)
 
 
 # The real thing.

@@ -12,43 +12,9 @@ from hypothesis import strategies as st
 from creditsd.config import settings as settings_module
 from creditsd.config.settings import Settings, Supervision, load, redacted, supervision
 from creditsd.config.types import parse_relation
-from creditsd.domain.errors import ConfigError
+from tests.unit.conftest import refused
 
-
-@pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [*os.environ]:
-        if name.startswith("CREDITSD_") or name == "CREDENTIALS_DIRECTORY":
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(settings_module, "DEFAULT_FILE", tmp_path / "no such file")
-
-
-@pytest.fixture
-def setenv(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def set_all(**variables: str) -> None:
-        for name, value in variables.items():
-            monkeypatch.setenv(f"CREDITSD_{name}", value)
-
-    return set_all
-
-
-@pytest.fixture
-def toml(tmp_path: Path) -> Any:
-    def write(text: str) -> Path:
-        path = tmp_path / "creditsd.toml"
-        path.write_text(text)
-        return path
-
-    return write
-
-
-def refused(config: Path | None = None) -> str:
-    with pytest.raises(ConfigError) as refusal:
-        load(config)
-    line = str(refusal.value)
-    assert "\n" not in line
-    return line
-
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 # Where a value comes from
 
@@ -208,59 +174,6 @@ def test_a_given_name_is_not_given_again(setenv: Any) -> None:
 def test_a_wrong_sink_is_one_clear_line(setenv: Any, sinks: str, says: str) -> None:
     setenv(SINKS=sinks)
     assert says in refused()
-
-
-# What is misspelt
-
-
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [
-        ("DNS", "DSN"),
-        ("DNS_FILE", "DSN_FILE"),
-        ("SOURCE__COLUMS__USER_ID", "SOURCE__COLUMNS__USER_ID"),
-        ("SOURCE__COLUMNS__MEMBERSHIPS", "SOURCE__COLUMNS__MEMBERSHIP"),
-        ("SOURCE_TABLE", "SOURCE__TABLE"),
-        ("TABLE", "SOURCE__TABLE"),
-        ("HTTP__API_KEY", "HTTP__API_KEYS"),
-        ("SOURCE__CAN_BUY", "CAN_BUY"),
-        ("ACTIVE_STATUSES", "SOURCE__ACTIVE_STATUSES"),
-        ("LOG_LEVEL", "LOG__LEVEL"),
-        ("SINK", "SINKS"),
-        ("LISTEN", "HTTP__LISTEN"),
-    ],
-)
-def test_a_misspelt_variable_names_the_right_one(setenv: Any, written: str, meant: str) -> None:
-    setenv(**{written: "hunter2"})
-    assert refused() == f"unknown setting CREDITSD_{written}: did you mean CREDITSD_{meant}?"
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ('dns = "x"', "unknown setting dns: did you mean dsn?"),
-        ('[sourc]\ntable = "x"', "unknown setting sourc.table: did you mean source.table?"),
-        (
-            '[source]\ncan_buy = "always"',
-            "source.can_buy: did you mean can_buy? (it belongs above the first [section])",
-        ),
-        ('active_statuses = ["a"]', "unknown setting active_statuses: did you mean source.active_statuses?"),
-        ('[source.columns]\nmembershp = "x"', "did you mean source.columns.membership?"),
-        ('source = "x"', "unknown setting source"),
-        ("[http]\nzzz = 1", "unknown setting http.zzz: there are http.api_keys, http.cors_origins"),
-    ],
-)
-def test_a_misspelt_key_in_the_file_names_the_right_one(toml: Any, text: str, says: str) -> None:
-    config = toml(text)
-    line = refused(config)
-    assert line.startswith(f"{config}: ")
-    assert says in line
-
-
-def test_a_misspelt_credential_names_the_right_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    (tmp_path / "creditsd.dns").write_text("x")
-    assert refused() == "unknown setting credential creditsd.dns: did you mean creditsd.dsn?"
 
 
 # What is wrong
