@@ -73,20 +73,20 @@ BEGIN
                 PERFORM creditsd.mark_everyone();
         END;
         -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        IF pg_notification_queue_usage() <= 0.5 THEN
-            NOTIFY creditsd;
-        END IF;
+    IF pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NULL;
+    ELSIF pg_notification_queue_usage() <= 0.5 THEN
+        NOTIFY creditsd;
     END IF;
         RETURN NULL;
     END unusual;
     INSERT INTO creditsd.changes (user_id)
     VALUES (OLD."user_id"::uuid);
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        IF pg_notification_queue_usage() <= 0.5 THEN
-            NOTIFY creditsd;
-        END IF;
+    IF pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NULL;
+    ELSIF pg_notification_queue_usage() <= 0.5 THEN
+        NOTIFY creditsd;
     END IF;
     RETURN NULL;
 END
@@ -106,20 +106,20 @@ BEGIN
                 PERFORM creditsd.mark_everyone();
         END;
         -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        IF pg_notification_queue_usage() <= 0.5 THEN
-            NOTIFY creditsd;
-        END IF;
+    IF pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NULL;
+    ELSIF pg_notification_queue_usage() <= 0.5 THEN
+        NOTIFY creditsd;
     END IF;
         RETURN NULL;
     END unusual;
     INSERT INTO creditsd.changes (user_id)
     VALUES (NEW."user_id"::uuid);
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        IF pg_notification_queue_usage() <= 0.5 THEN
-            NOTIFY creditsd;
-        END IF;
+    IF pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NULL;
+    ELSIF pg_notification_queue_usage() <= 0.5 THEN
+        NOTIFY creditsd;
     END IF;
     RETURN NEW;
 END
@@ -133,10 +133,10 @@ BEGIN
     INSERT INTO creditsd.resyncs (cause)
     VALUES ('truncate');
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        IF pg_notification_queue_usage() <= 0.5 THEN
-            NOTIFY creditsd;
-        END IF;
+    IF pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NULL;
+    ELSIF pg_notification_queue_usage() <= 0.5 THEN
+        NOTIFY creditsd;
     END IF;
     RETURN NULL;
 END
@@ -155,10 +155,10 @@ BEGIN
             WHEN OTHERS THEN
                 PERFORM creditsd.mark_everyone();
                 -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        IF pg_notification_queue_usage() <= 0.5 THEN
-            NOTIFY creditsd;
-        END IF;
+    IF pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NULL;
+    ELSIF pg_notification_queue_usage() <= 0.5 THEN
+        NOTIFY creditsd;
     END IF;
                 RETURN NULL;
         END;
@@ -167,20 +167,20 @@ BEGIN
         FROM unnest(ARRAY[NEW."user_id", OLD."user_id"]::uuid[]) AS marked
         WHERE marked IS NOT NULL;
         -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        IF pg_notification_queue_usage() <= 0.5 THEN
-            NOTIFY creditsd;
-        END IF;
+    IF pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NULL;
+    ELSIF pg_notification_queue_usage() <= 0.5 THEN
+        NOTIFY creditsd;
     END IF;
         RETURN NULL;
     END unusual;
     INSERT INTO creditsd.changes (user_id)
     VALUES (NEW."user_id"::uuid);
     -- Granted: the daemon is awake and will see this; the lock stays, so it cannot fall asleep before we end. Refused: wake it, but where
-    IF NOT pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
-        IF pg_notification_queue_usage() <= 0.5 THEN
-            NOTIFY creditsd;
-        END IF;
+    IF pg_try_advisory_xact_lock_shared('creditsd.changes'::regclass::oid::int4, 806331267) THEN
+        NULL;
+    ELSIF pg_notification_queue_usage() <= 0.5 THEN
+        NOTIFY creditsd;
     END IF;
     RETURN NEW;
 END
