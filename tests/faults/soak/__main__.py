@@ -65,8 +65,8 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _repeated(repeat: Repeat) -> str:
     """Say what was said on the command line, but for what is repeated."""
-    said = re.sub(r" ?--(seed|shrink|shrink-minutes|minutes|seconds|world|only-faults)[ =]\S+", "", _command())
-    said = re.sub(r" ?--(shrink)\b", "", said)
+    said = re.sub(r" ?--(seed|shrink-minutes|minutes|seconds|world|only-faults)[ =]\S+", "", _command())
+    said = re.sub(r" ?--shrink([ =]\d+)?(?= |$)", "", said)
     return f"{said} {repeat}".strip()
 
 
@@ -105,7 +105,8 @@ def arguments() -> argparse.Namespace:
 
 def _command() -> str:
     """What was said on the command line, without where it is written."""
-    return re.sub(r" ?--write[ =]\S+", "", " ".join(sys.argv[1:]))
+    words = (f'"{word}"' if " " in word else word for word in sys.argv[1:])
+    return re.sub(r" ?--write[ =]\S+", "", " ".join(words))
 
 
 def _said(text: str) -> None:
