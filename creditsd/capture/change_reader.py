@@ -17,6 +17,7 @@ from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.batches import Batch, attempted, recomputed
 from creditsd.postgres.connections import Connection, flushed, row, rows
+from creditsd.postgres.prepared import Prepared
 from creditsd.postgres.session import schema_of
 
 log = structlog.get_logger()
@@ -60,6 +61,7 @@ class ChangeReader:
     def __init__(self, connection: Connection, policy: Mapping[str, str]) -> None:
         self._connection = connection
         self._policy = policy
+        self._few = Prepared(connection, "few_drained", sql_files.sql("queries/few_drained"))
         self._snapshot = ""
         self._unsaved = False
         self._unpurged = True
@@ -138,7 +140,7 @@ class ChangeReader:
             self._until_few -= 1
             return None
         parameters = {"snapshot": self._snapshot, "newest": self._newest, "due_at": self._due_at, **self._policy}
-        found = await attempted(self._connection, sql_files.sql("queries/few_drained"), parameters)
+        found = await attempted(self._few, parameters)
         if found is None or found[-1][0] is None:
             self._until_few, self._detour = self._detour, min(2 * self._detour, _LONGEST_DETOUR)
             return None

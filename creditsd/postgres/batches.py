@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connection_failure import first_line
 from creditsd.postgres.connections import INSTALL, PROGRAM_LIMITS, Connection, rows
+from creditsd.postgres.prepared import Prepared
 from creditsd.postgres.session import schema_of
 from creditsd.postgres.sql_files import Query
 
@@ -65,13 +66,13 @@ async def recomputed(connection: Connection, query: Query, parameters: Any) -> B
         raise SchemaError(f"{first_line(error)}: {of_installation(INSTALL, schema_of(connection))}") from error
 
 
-async def attempted(connection: Connection, query: Query, parameters: Any) -> list[TupleRow] | None:
-    """Run one statement as `rows` does; None where what the application's rows hold raises an error: it did nothing.
+async def attempted(statement: Prepared, parameters: Mapping[str, Any]) -> list[TupleRow] | None:
+    """Run a statement; None where what the application's rows hold raises an error: it did nothing.
 
     The reason is logged, because a fault of the statement's own looks the same.
     """
     try:
-        return await rows(connection, query, parameters)
+        return await statement.rows(parameters)
     except _OF_THE_ROWS as error:
         log.info("balances.attempt_failed", reason=first_line(error))
         return None

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import http_exceptions, web
 from aiokafka import AIOKafkaProducer
 from packaging.requirements import Requirement
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
+from psycopg.adapt import Transformer
 from psycopg.postgres import types
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
@@ -72,6 +73,21 @@ def test_psycopg_reads_a_record_from_its_bytes_without_a_query() -> None:
     nothing = types["text"].oid.to_bytes(4, "big") + (-1).to_bytes(4, "big", signed=True)
     record = (2).to_bytes(4, "big") + number + nothing
     assert RecordBinaryLoader(types["record"].oid).load(record) == (7, None)
+
+
+async def test_psycopg_lets_a_result_be_read_and_an_error_be_made_of_what_libpq_has_returned(
+    database18: Database,
+) -> None:
+    connection = await AsyncConnection.connect(database18.dsn, autocommit=True)
+    try:
+        assert isinstance(connection.lock, asyncio.Lock)
+        reader = Transformer(connection)
+        reader.set_pgresult(connection.pgconn.exec_params(b"SELECT 7, 'seven'", None, result_format=1))
+        assert reader.load_rows(0, 1, tuple) == [(7, "seven")]
+        failed = connection.pgconn.exec_(b"SELECT 1 / 0")
+        assert isinstance(errors.error_from_result(failed, encoding="utf-8"), errors.DivisionByZero)
+    finally:
+        await connection.close()
 
 
 def test_redis_lends_a_connection_on_which_commands_are_written_before_answers_are_read() -> None:
