@@ -120,3 +120,14 @@ def test_of_two_users_with_versions_of_one_moment_each_is_judged_by_their_own() 
         alerts.hear(f"id-{user}", "credits.low", each[1]["updated_at"], each[1] | {"threshold": 100})
     assert alerts.missing({}) == []
     assert list(alerts.untrue(crashed=False)) == []
+
+
+def test_what_a_server_that_crashed_took_back_is_owed_to_nobody() -> None:
+    alerts, steps = Alerts(Annals(), every=True), line(300, 0)
+    instead = total(2, 300, steps[0])
+    for each in (*steps, instead):
+        alerts.hear(f"id-{each['version']}", "credits.updated", each["updated_at"], each)
+    newest = {USER: instead["version"]}
+    assert alerts.missing(newest) == [f"one was not told credits.depleted of {steps[1]['version']}"]
+    assert alerts.missing(newest, crashed=True) == []
+    assert alerts.missing({USER: steps[1]["version"]}, crashed=True) != []

@@ -52,6 +52,13 @@ class Annals:
         found: Mapping[str, Any] = told.document["previous"] if before is None else before.document
         return found
 
+    def line(self, version: int) -> Iterator[int]:
+        """Yield a version and those before it that it follows, as far back as they were told."""
+        following: int | None = version
+        while following in self.totals:
+            yield following
+            following = self.totals[following].follows
+
     def standing(self, version: int) -> Standing:
         """Return where a total that was told leaves its user."""
         unknown = []
@@ -116,13 +123,18 @@ class Alerts:
             if alert.facts != expected:
                 yield f"{alert.user} was told {alert.name} of {version} with {alert.facts}, and not {expected}"
 
-    def missing(self, newest: Mapping[str, int]) -> list[str]:
-        """Name what should have been told by now; `newest` are the versions that users are at."""
+    def missing(self, newest: Mapping[str, int], *, crashed: bool = False) -> list[str]:
+        """Name what should have been told by now; `newest` are the versions that users are at.
+
+        `crashed`: the server may have taken back a total, and what it brought, that had been told already.
+        """
         self._take()
+        lasting = {each for version in newest.values() for each in self.annals.line(version)} if crashed else None
         return [
             f"{self.annals.totals[version].user} was not told {name} of {brought}"
             for version, names in self._due(newest.values())
             for name, brought in names.items()
+            if lasting is None or version in lasting
             if (self.annals.totals[version].user, name, brought) not in self._told
         ]
 

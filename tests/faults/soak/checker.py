@@ -132,7 +132,7 @@ class Checker:
             return [
                 f"{receiver.heard.name}: {text}"
                 for receiver in self.world.receivers
-                for text in receiver.alerts.missing(receiver.heard.at())
+                for text in receiver.alerts.missing(receiver.heard.at(), crashed=crashed)
             ]
 
         found = await settled(missing, lambda texts: not texts, ON_ITS_WAY_SECONDS)
