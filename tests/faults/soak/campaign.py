@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tests.faults.soak import world as worlds
 from tests.faults.soak.checker import Checker
 from tests.faults.soak.fault import NOTHING
+from tests.faults.soak.portrait import portrait
 from tests.faults.soak.schedule import Turn, one_by_one, turns
 from tests.faults.soak.world import Shape, World
 
@@ -194,6 +195,7 @@ class Campaign:
         late = checker.lateness() if not wrong else []
         anomalies = [f"never told the truth: {text}" for text in wrong[:10]]
         anomalies += (await checker.anomalies(held_up=held_up)) if not wrong else _all_failures(world)
+        anomalies += (await portrait(world)) if wrong else []
         if not wrong and not await world.crew.until_ready(READY_SECONDS):
             anomalies.append(f"not ready though everyone is told the truth: {await _unready(world)}")
         if checker.is_ready_while_wrong:
@@ -205,7 +207,7 @@ class Campaign:
         last = f" (last: {', '.join(sorted(checker.last))})" if recovery > LONG_SECONDS else ""
         mark = "" if not anomalies else "  ANOMALY"
         self.said(f"{seed:>12}  {name}: {seconds:.1f} s, right again after {recovery:.2f} s{last}{mark}")
-        for text in anomalies[:20]:
+        for text in anomalies[:60]:
             self.said(f"              ! {text}")
         return bool(wrong)
 
