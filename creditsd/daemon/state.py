@@ -11,14 +11,18 @@ from creditsd.config import systemd
 
 log = structlog.get_logger()
 
+LATE_SECONDS = 60.0
+"""Who leads or stands by, and is at one step for so long, is not ready: totals may be as old."""
+
 StateName = Literal["starting", "standby", "backfilling", "leading", "disconnected", "stopping"]
 
 
 class DaemonState:
     """The state, when the daemon last did something, and what a person must mend; one that is stopping stays that."""
 
-    def __init__(self, stuck_seconds: float) -> None:
+    def __init__(self, stuck_seconds: float, late_seconds: float = LATE_SECONDS) -> None:
         self._stuck_seconds = stuck_seconds
+        self._late_seconds = late_seconds
         self._expected_at = time.monotonic()  # when it last did something or, at rest, will
         self._busy_since: float | None = None
         self._problems: dict[str, str] = {}
@@ -30,7 +34,7 @@ class DaemonState:
     @property
     def alive(self) -> bool:
         """Whether it does something, or waits on purpose; a restart would not bring PostgreSQL back any sooner."""
-        return time.monotonic() - self._expected_at < self._stuck_seconds
+        return self._overdue_seconds < self._stuck_seconds
 
     @property
     def leads(self) -> bool:
@@ -40,18 +44,28 @@ class DaemonState:
     @property
     def ready(self) -> bool:
         """Whether it leads and has recomputed everyone, or stands by for another that leads, and nothing is amiss."""
-        return self.now in ("leading", "standby") and not self._problems
+        return self.now in ("leading", "standby") and not self._problems and not self._is_late
 
     @property
     def problem(self) -> str | None:
         """What a person must mend, or None."""
         apart = [self.why] if self.now == "disconnected" and self.why else []
-        return "; ".join([*apart, *self._problems.values()]) or None
+        late = [f"it has been at one step for {self._overdue_seconds:.0f} s"] if self._is_late else []
+        return "; ".join([*apart, *late, *self._problems.values()]) or None
 
     @property
     def busy_seconds(self) -> float:
         """For how long it has been at one turn of its work; 0 while it rests."""
         return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
+
+    @property
+    def _overdue_seconds(self) -> float:
+        return time.monotonic() - self._expected_at
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether what it is at takes so long that whoever asks for a total should hear that it may be old."""
+        return self.now in ("leading", "standby") and self._overdue_seconds >= self._late_seconds
 
     def turned(self) -> None:
         """Note that it has just done something."""

@@ -12,11 +12,19 @@ CANCEL_SECONDS = 0.2
 async def ended(tasks: Sequence[asyncio.Task[None]], deadline: float = 0.0) -> None:
     """Wait for tasks until a moment of the monotonic clock, then cancel them until they have ended.
 
-    Once is not enough: the driver waits for the server first, which may never answer, and its pool may swallow it.
+    Once is not enough: the driver waits for the server first, which may never answer, and its pool may swallow it; and
+    a statement whose session is ended meanwhile raises that in its place. Whoever is cancelled here hears of it once
+    they have ended: a group that is aborted would cancel them once, and wait for ever.
     """
     if tasks and (seconds := deadline - time.monotonic()) > 0:
         await asyncio.wait(tasks, timeout=seconds)
+    cancelled: asyncio.CancelledError | None = None
     while running := [task for task in tasks if not task.done()]:
         for task in running:
             task.cancel()
-        await asyncio.wait(running, timeout=CANCEL_SECONDS)
+        try:
+            await asyncio.wait(running, timeout=CANCEL_SECONDS)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
