@@ -47,8 +47,12 @@ async def test_a_sink_that_is_down_stands_still_and_stops_nobody(
             first.offer(totals)
             second.offer(totals)
             await up.until_credits(USER, number)
+
+        async def error() -> str | None:
+            return first.error
+
+        await eventually(error, lambda said: said == "sink down: it is down")
         assert first.behind
-        assert first.error == "sink down: it is down"
         assert second.error is None
         down.failure = None
         await current(first)
