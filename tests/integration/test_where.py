@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from creditsd.admin.inspect import Inspector
 from creditsd.admin.verify import Verifier
@@ -312,8 +313,15 @@ async def test_a_column_it_reads_that_gets_another_type_is_noticed_and_read_anew
         database.run(ADD, [USER, 5, PACK, "image"])
         await sink.until_credits(USER, 5)
         await until(daemon, "state", "leading")
-        database.run("ALTER TABLE user_credits ALTER kind TYPE sort USING kind::sort")
-        await until_told(daemon, r"column kind .*, which source.where reads, is public.sort and was text")
+        with capture_logs() as logs:
+
+            async def problems() -> list[str]:
+                return [str(each["problem"]) for each in logs if each["event"] == "schema.diverged"]
+
+            database.run("ALTER TABLE user_credits ALTER kind TYPE sort USING kind::sort")
+            (problem, *_) = await eventually(problems)
+        assert problem.endswith(", which source.where reads, is public.sort and was text")
+        await until_told(daemon, "which source.where reads|operator does not exist: .* `creditsd install`")
         database.run(ADD, [USER, 2, PACK, "video"])
         database.run(ADD, [USER, 3, PACK, "image"])
         assert "made the functions" in (await schema.install(settings)).done
