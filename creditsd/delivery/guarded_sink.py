@@ -30,6 +30,7 @@ class GuardedSink:
         self._logged: str | None = None
         self.chooses_events = isinstance(sink, Choosing)
         self.paced = isinstance(sink, Paced) and sink.paced
+        self._begin = sink.begin if isinstance(sink, Beginning) else None  # asked once: each total comes this way
         self.disable_after_seconds: float | None = getattr(sink, "disable_after_seconds", None)
         self.retry_delays_seconds: Sequence[float] | None = getattr(sink, "retry_delays_seconds", None)
 
@@ -74,11 +75,11 @@ class GuardedSink:
 
         Not where deliveries are traced: what is sent is to be within its span. Raises nothing: `deliver` meets it too.
         """
-        if not (self._open and self.tracer is None and isinstance(self._sink, Beginning)):
+        if self._begin is None or not self._open or self.tracer is not None:
             return False
         begun = False
         with suppress(Exception):
-            begun = self._sink.begin(totals)
+            begun = self._begin(totals)
         if begun:
             self._open, self._cut_off = False, True
         return begun
