@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -69,9 +70,7 @@ async def test_a_full_disk_is_postgresqls_own_error_and_once_there_is_room_all_g
     fill(database.dsn, USERS)
     settings, sink = await installed(database), MemorySink()
     ballast = small_disk / "ballast"
-
-    async def wrong() -> object:
-        return await wrong_among(database.dsn, documents(sink))
+    wrong = partial(told_wrongly, database, sink)
 
     async with running(settings, sink) as daemon:
         await eventually(wrong, lambda found: found == {})
@@ -84,6 +83,11 @@ async def test_a_full_disk_is_postgresqls_own_error_and_once_there_is_room_all_g
             database.run("UPDATE public.user_credits SET credits = credits + 1")
             await eventually(wrong, lambda found: found == {})
             await until(daemon, "state", "leading")
+
+
+async def told_wrongly(database: Database, sink: MemorySink) -> object:
+    """Compare what a sink was told with the table."""
+    return await wrong_among(database.dsn, documents(sink))
 
 
 def keep_wal_on(server: Postgres, disk: Path) -> None:
@@ -108,9 +112,7 @@ async def test_a_disk_that_is_full_of_wal_ends_postgresql_and_once_it_is_started
     await asyncio.to_thread(keep_wal_on, server, small_disk)
     settings, sink = await installed(database), MemorySink()
     ballast = small_disk / "ballast"
-
-    async def wrong() -> object:
-        return await wrong_among(database.dsn, documents(sink))
+    wrong = partial(told_wrongly, database, sink)
 
     async with running(settings, sink) as daemon:
         await eventually(wrong, lambda found: found == {})
