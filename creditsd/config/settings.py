@@ -130,6 +130,9 @@ class PaceSettings(Section):
     come through"""
     busy_poll_seconds: Seconds = 0.001
     """how often to look at least, while changes come too fast for ringing"""
+    keep_warm_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.0
+    """for how long after a change to look every 3 ms, beside the bell: the next total comes sooner, for
+    [processor time](performance.md#kept-warm); 0: not at all"""
     max_batch_users: Annotated[int, Field(ge=1, le=100_000)] = 2000
     """the most changes, or users, that one step recomputes"""
     sweep_hours: Annotated[float, Field(ge=0, le=8760, allow_inf_nan=False)] = 1.0
