@@ -180,3 +180,8 @@ async def quiet(pool: CuttablePool) -> None:
     while turns < QUIET_TURNS:
         turns = 0 if pool.in_flight else turns + 1
         await asyncio.sleep(0)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Wait until a task is over, whatever became of it."""
+    await asyncio.wait([task])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +29,9 @@ from creditsd.domain.total import Total
 from creditsd.sinks import Rejection, SinkBusy
 from tests.conftest import Database
 from tests.integration.line import user
-from tests.integration.stepped import HOUR, TIMINGS, CuttablePool, JumpingLoop, SteppedSink, quiet
+from tests.integration.stepped import HOUR, TIMINGS, CuttablePool, JumpingLoop, SteppedSink, ended, quiet
 from tests.integration.stepped_database import SteppedDatabase, Stored
+from tests.integration.told import Told
 
 USERS = [user(number) for number in range(1, 5)]
 MAX_BATCH = 3
@@ -41,8 +41,7 @@ ANSWERS = ["accept", "refuse", "refuse", "busy", "fail", "explode"]
 FAILURES = {"fail": SinkUnavailable("sink memory: no answer"), "explode": RuntimeError("nobody expected this")}
 DISTURBANCES = ["sink", "pause", "leadership"]
 EVENTS = [
-    "an hour passes",
-    "an hour passes",
+    *["an hour passes"] * 2,
     "what was refused is due",
     "everything is to be told again",
     "the cursor is set back",
@@ -59,7 +58,7 @@ faults = st.sampled_from([None, None, None, 0, 1, 2, 3, 4, "lost", "away"])
 
 
 class PublisherMachine(RuleBasedStateMachine):
-    """One sink, told by one publisher after another; `arrived` is what its receiver has taken."""
+    """One sink, told by one publisher after another; `told` is what its receiver has taken."""
 
     dsn: str
     begun_early = 0
@@ -74,8 +73,6 @@ class PublisherMachine(RuleBasedStateMachine):
         self.ends.callback(self.database.close)
         self.pool: Any = CuttablePool(self.dsn)
         self.version = 0
-        self.steps: defaultdict[str, list[int]] = defaultdict(list)
-        self.arrived: defaultdict[str, list[int]] = defaultdict(list)
         self.disturbances: dict[str, int] = {}
         self.ill = self.ever_failed = self.something_arrived = False
         self.seen_begun = self.still_steps = 0
@@ -90,7 +87,7 @@ class PublisherMachine(RuleBasedStateMachine):
 
     @initialize(every=st.booleans())
     def begin(self, every: bool) -> None:
-        self.every = every
+        self.every, self.told = every, Told(every=every)
         self.start()
 
     def start(self) -> None:
@@ -147,7 +144,7 @@ class PublisherMachine(RuleBasedStateMachine):
         totals = []
         for each in users:
             self.version += 1
-            self.steps[each].append(self.version)
+            self.told.store(each, self.version)
             self.database.store(each, self.version)
             totals.append(Total.nothing(each)._replace(version=self.version))
         return totals
@@ -198,8 +195,8 @@ class PublisherMachine(RuleBasedStateMachine):
         self.answer("accept", 1, None, later=False)
 
     def take(self, totals: list[Total]) -> None:
-        for total in totals:
-            self.arrived[total.user_id].append(total.version)
+        self.told.take(totals)
+        if totals:
             self.ill, self.something_arrived = False, True
 
     # Under what nothing can arrive.
@@ -276,7 +273,7 @@ class PublisherMachine(RuleBasedStateMachine):
         if self.disturbances or self.sink.at_hand or self.pool.faulty:
             return
         self.database.replay()
-        self.arrived.clear()
+        self.told.forget()
         if rings:
             self.ring()
         else:
@@ -294,15 +291,13 @@ class PublisherMachine(RuleBasedStateMachine):
         if self.leading or self.paused:
             return
         waiting = self.database.read().waiting
-        for each, steps in self.steps.items():
-            due = steps if self.every else steps[-1:]
-            untold = [step for step in due if step not in self.arrived[each]]
+        for each in self.told.users:
+            untold = self.told.untold(each)
             if each in USERS[:2] and untold:
-                first = untold[0] if self.every else untold[-1]
-                self.database.refuse(each, first, in_order=self.every)
+                self.database.refuse(each, untold[0], in_order=self.every)
                 self.ever_failed = True
             elif each not in waiting:
-                self.arrived[each] += untold
+                self.told.catch_up(each)
         self.database.tell(self.version)
 
     def restart(self, *, killed: bool) -> None:
@@ -330,37 +325,19 @@ class PublisherMachine(RuleBasedStateMachine):
             self.task.result()
             raise AssertionError("it has ended")
         stored = self.database.read()
-        self.check_that_nobody_is_forgotten(stored)
-        self.check_that_none_comes_after_a_newer_one()
+        knows = self.leading and not self.set_back
+        cursor = max(stored.cursor, self.publisher.cursor if knows else 0)  # what is not stored may be in memory
+        self.told.check_that_nobody_is_forgotten(cursor, stored.waiting)
+        self.told.check_that_none_comes_after_a_newer_one()
         self.check_that_the_state_speaks_of_the_sink(stored)
         if not self.leading:
             assert self.touched == (self.sink.touched, self.pool.borrowed), "touches what another daemon leads"
             assert not self.sink.at_hand
-        recovered = [each for each in self.logs if each["event"] == "publisher.recovered"]
+        recovered = any(each["event"] == "publisher.recovered" for each in self.logs)
         assert self.something_arrived or not recovered, "says that it has recovered, and nothing has arrived"
         self.something_arrived = False
         self.logs.clear()
         self.grow_calm()
-
-    def check_that_nobody_is_forgotten(self, stored: Stored) -> None:
-        """Each total has arrived, or waits for its next try, or is still ahead of the cursor, stored or in memory."""
-        waiting = stored.waiting
-        knows = self.leading and not self.set_back
-        cursor = max(stored.cursor, self.publisher.cursor if knows else 0)
-        for each, steps in self.steps.items():
-            for step in steps if self.every else steps[-1:]:
-                kept = each in waiting and (waiting[each] <= step or not self.every)
-                assert step in self.arrived[each] or step > cursor or kept, (
-                    f"{each} was never told of {step}: the cursor is at {cursor}, and nothing waits"
-                )
-
-    def check_that_none_comes_after_a_newer_one(self) -> None:
-        """What comes twice may come late; with every step, each follows the one before."""
-        for each, versions in self.arrived.items():
-            first = list(dict.fromkeys(versions))
-            assert first == (self.steps[each][: len(first)] if self.every else sorted(first)), (
-                f"{each} was told {versions}"
-            )
 
     def check_that_the_state_speaks_of_the_sink(self, stored: Stored) -> None:
         for error in (stored.last_error, self.publisher.error):
@@ -372,13 +349,11 @@ class PublisherMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """In the end, with everything well again, everyone has been told the newest."""
         try:
-            if self.steps and not self.task.done():
+            if self.told.users and not self.task.done():
                 self.heal()
-                for each, steps in self.steps.items():
-                    assert (steps if self.every else steps[-1:])[-1] in self.arrived[each]
+                self.told.check_the_end()
                 assert self.database.read().waiting == {}
                 assert self.publisher.cursor == self.version
-                self.check_that_none_comes_after_a_newer_one()
         finally:
             type(self).begun_early += self.sink.begun_early
             self.task.cancel()
@@ -402,13 +377,8 @@ class PublisherMachine(RuleBasedStateMachine):
                 self.pass_an_hour()
                 self.database.retry()
                 self.ring()
-        raise AssertionError(
-            f"never comes to an end: {self.publisher.cursor} of {self.version}, {self.database.read().waiting} wait"
-        )
-
-
-async def ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
+        waiting = self.database.read().waiting
+        raise AssertionError(f"never comes to an end: {self.publisher.cursor} of {self.version}, {waiting} wait")
 
 
 def test_whatever_happens_nobody_is_forgotten(fractions: Database) -> None:
