@@ -53,9 +53,9 @@ class Ours:
     name = CREDITSD
     likes_backlog = False  # it could, but that is another part's question
 
-    def __init__(self, ground: Ground, valkey: Valkey, dbname: str, rows: int) -> None:
+    def __init__(self, ground: Ground, valkey: Valkey, dbname: str, rows: int, **settings: str) -> None:
         self.dsn, self.valkey = ground.filled(dbname, rows=rows, users=rows), valkey
-        self.line = Line(self.dsn, valkey)
+        self.line = Line(self.dsn, valkey, **settings)
         self.line.install()
 
     def start(self) -> None:

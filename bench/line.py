@@ -33,7 +33,7 @@ def installed() -> bool:
 class Line:
     """A database with creditsd installed in it, a Valkey, and the daemon between them when it is started."""
 
-    def __init__(self, dsn: str, valkey: Valkey, *, sinks: str = "") -> None:
+    def __init__(self, dsn: str, valkey: Valkey, *, sinks: str = "", **settings: str) -> None:
         self.dsn, self.valkey = dsn, valkey
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,6 +44,7 @@ class Line:
             "CREDITSD_SINKS": sinks or valkey.url,
             "CREDITSD_HTTP__LISTEN": f"127.0.0.1:{self._port}",
             "CREDITSD_LOG__LEVEL": "warning",
+            **{f"CREDITSD_{name.upper()}": value for name, value in settings.items()},
         }
 
     def install(self) -> None:

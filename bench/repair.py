@@ -20,6 +20,7 @@ from bench.figure import grouped
 from bench.ground import Ground
 from bench.line import Line
 from bench.load import SERVER_SETTINGS
+from bench.processor import server_seconds
 from tests.servers import Postgres, Valkey
 
 ROWS_EACH = 3
@@ -58,21 +59,8 @@ def spent(server: Postgres, line: Line) -> Mapping[str, float]:
     return {
         "verify": mine.children_user + mine.children_system,
         "daemon": line.processor_seconds(),
-        "PostgreSQL": sum(_seconds(pid) for pid in (server.pid, *_children(server.pid))),
+        "PostgreSQL": server_seconds(server.pid),
     }
-
-
-def _children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _seconds(pid: int) -> float:
-    """Return what a process has used, and those of its children that have ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:  # it has ended meanwhile: its parent has its time
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def drift(dsn: str) -> None:
