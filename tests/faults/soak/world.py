@@ -54,6 +54,7 @@ class Shape:
     pooled: bool
     polling: bool
     daemons: int
+    warm: bool = False
 
     def __str__(self) -> str:
         words = [
@@ -61,6 +62,7 @@ class Shape:
             "partitioned" if self.partitioned else "",
             "behind PgBouncer" if self.pooled else "",
             "polling" if self.polling else "",
+            "kept warm" if self.warm else "",
             f"{self.daemons} daemon{'s' if self.daemons > 1 else ''}",
         ]
         return ", ".join(filter(None, words))
@@ -71,16 +73,13 @@ def draw(seed: int) -> list[Shape]:
     newest, *_, oldest = [*versions(), *versions()]
     dice = random.Random(f"{seed}:worlds")
     shapes = [
-        Shape(version, partitioned, pooled, polling, daemons)
-        for version, partitioned, pooled, polling, daemons in (
-            (newest, False, False, False, 2),
-            (newest, True, False, False, 1),
-            (newest, False, True, False, 2),
-            (newest, False, False, True, 3),
-            (oldest, False, False, False, 2),
-            (oldest, True, False, True, 1),
-            (oldest, True, True, False, 2),
-        )
+        Shape(newest, False, False, False, 2),
+        Shape(newest, True, False, False, 1),
+        Shape(newest, False, True, False, 2),
+        Shape(newest, False, False, True, 3),
+        Shape(oldest, False, False, False, 2, warm=True),
+        Shape(oldest, True, False, True, 1),
+        Shape(oldest, True, True, False, 2),
     ]
     dice.shuffle(shapes)
     return shapes
@@ -227,6 +226,7 @@ def _environment(shape: Shape, gates: dict[str, Proxy], receivers: Sequence[Rece
         CREDITSD_HISTORY__DAYS="1",
         CREDITSD_HTTP__API_KEYS=json.dumps([tabs.KEY]),
         CREDITSD_WAKEUP="poll" if shape.polling else "doorbell",
+        CREDITSD_KEEP_WARM_SECONDS="0.06" if shape.warm else "0",
         **crossings.SETTINGS,
     )
 
