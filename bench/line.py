@@ -20,7 +20,8 @@ import redis
 
 from tests.servers import Valkey, free_port
 
-COMMAND = Path(sys.executable).with_name("creditsd")
+COMMAND = Path(os.environ.get("CREDITSD", Path(sys.executable).with_name("creditsd")))
+"""What is measured: CREDITSD may name another installed one, as of the image's libraries alone."""
 
 
 def installed() -> bool:

@@ -1,7 +1,6 @@
 """What `verify --repair` costs where everyone has drifted: users a second, and processor time a user of each part.
 
-Run as `python -m bench.repair`, with `--sink` to have it ask a Valkey, too. A daemon leads, and mends. CREDITSD names
-another installed creditsd to measure.
+Run as `python -m bench.repair`, with `--sink` to have it ask a Valkey, too. A daemon leads, and mends.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ import argparse
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import psycopg
 from rich.console import Console
 
-from bench import line as installed
 from bench.figure import grouped
 from bench.ground import Ground
 from bench.line import Line
@@ -32,8 +29,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sink", action="store_true", help="ask the sink, too")
     options = parser.parse_args()
-    if "CREDITSD" in os.environ:
-        installed.COMMAND = Path(os.environ["CREDITSD"])
     asked = ["--sink", "redis"] if options.sink else []
     with Postgres(settings=SERVER_SETTINGS) as server, Valkey() as valkey:
         ground = Ground(server, valkey, Console())
