@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Database
 from tests.faults.soak.campaign import Campaign, Plan
-from tests.faults.soak.ledger import Entry, Ledger
+from tests.faults.soak.ledger import Entry, Ledger, read
 from tests.faults.soak.rule import Row
 from tests.faults.soak.schedule import KINDS, one_by_one, turns
 from tests.faults.soak.world import Shape, draw
-from tests.servers import versions
+from tests.integration.line import USER
+from tests.servers import REFERENCE_TABLE, versions
 
 QUICK = (
     "leader killed with -9",
@@ -69,6 +71,16 @@ def test_what_time_has_made_of_a_user_is_known_to_the_moment() -> None:
     longer = Row(credits=3, status="active", plan="one_time", ends=110.0)
     ledger = Ledger(["one"], {"one": [Entry(90.0, [pack, longer]), Entry(105.0, [longer])]})
     assert [(end.at, end.until, end.total[0]) for end in ledger.ends(120.0)] == [(100.0, 105.0, 3), (110.0, 120.0, 0)]
+
+
+async def test_what_the_application_has_written_can_be_read_after_a_type_was_altered(database: Database) -> None:
+    database.run(REFERENCE_TABLE)
+    database.run("INSERT INTO user_credits (user_id, credits, status) VALUES (%s, 7, 'active')", [USER])
+    async with database.connect() as connection:
+        for _ in range(10):  # the driver prepares what comes again and again
+            await read(connection, [USER])
+        database.run("ALTER TABLE user_credits ALTER COLUMN credits TYPE bigint")
+        assert [row.credits for row in (await read(connection, [USER]))[USER].rows] == [7]
 
 
 def test_there_are_thirty_kinds_of_fault_in_every_world() -> None:

@@ -40,9 +40,13 @@ Reading = Mapping[str, Entry]
 
 
 async def read(connection: Connection, users: Sequence[str] | None = None) -> dict[str, Entry]:
-    """Read the rows of some users, or of everyone, as this session sees them; who has none is there without."""
+    """Read the rows of some users, or of everyone, as this session sees them; who has none is there without.
+
+    Not by a prepared statement: in an older session it would fail where the type of a column is another by now.
+    """
     chosen = "" if users is None else " AND user_id = ANY(%s::uuid[])"
-    cursor = await connection.execute((ROWS + chosen).encode(), None if users is None else (list(users),))
+    parameters = None if users is None else (list(users),)
+    cursor = await connection.execute((ROWS + chosen).encode(), parameters, prepare=False)
     rows: defaultdict[str, list[Row]] = defaultdict(list)
     at = 0.0
     for user, *row, now in await cursor.fetchall():
