@@ -19,6 +19,8 @@ from tests.faults.soak.writes import SHAPES, Transaction
 
 LONGEST_WRITE_SECONDS = 10.0
 RESOLVE_SECONDS = 60.0
+LONGEST_END_SECONDS = 90.0
+"""How long what was begun may take to end: longer than it takes to see to a transaction that stayed prepared."""
 
 # Whether somebody of ours is what a session of the application's waits for, and since when.
 BLOCKED = """
@@ -69,11 +71,15 @@ class Application:
         self._going.set()
 
     async def pause(self) -> None:
-        """Write no more, and return when what was begun has ended."""
+        """Write no more, and return when what was begun has ended, or should have long ago."""
         self._going.clear()
         if self._busy:
             self._at_rest.clear()
-            await self._at_rest.wait()
+            try:
+                async with asyncio.timeout(LONGEST_END_SECONDS):
+                    await self._at_rest.wait()
+            except TimeoutError:
+                self.tally.failures.append(f"{self._busy} writes did not end within {LONGEST_END_SECONDS:.0f} s")
 
     @contextlib.contextmanager
     def excusing(self, reason: str, seconds_after: float = 0.0) -> Iterator[None]:
