@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Database
 from tests.faults.soak.campaign import Campaign, Plan
 from tests.faults.soak.ledger import Entry, Ledger, read
-from tests.faults.soak.rule import Row
+from tests.faults.soak.rule import Row, state
 from tests.faults.soak.schedule import KINDS, one_by_one, turns
 from tests.faults.soak.world import Shape, draw
 from tests.integration.line import USER
@@ -81,6 +81,15 @@ async def test_what_the_application_has_written_can_be_read_after_a_type_was_alt
             await read(connection, [USER])
         database.run("ALTER TABLE user_credits ALTER COLUMN credits TYPE bigint")
         assert [row.credits for row in (await read(connection, [USER]))[USER].rows] == [7]
+
+
+def test_what_a_user_has_is_named_after_the_primary_row() -> None:
+    pack = Row(credits=5, status="active", plan="one_time", ends=None, membership="Pack", made=3.0)
+    older = Row(credits=3, status="active", plan="subscription", ends=90.0, subscription="sub_1", membership="Pro")
+    newer = older._replace(subscription="sub_2", made=2.0)
+    assert state([pack, older, newer], 80.0) == (11, "active", "subscription", False, "sub_2", "Pro", 90.0)
+    assert state([pack, older, newer], 90.0) == (5, "active", "one_time", True, None, "Pack", None)
+    assert state([older, newer], 90.0) == (0, "expired", "none", True, None, None, None)
 
 
 def test_there_are_thirty_kinds_of_fault_in_every_world() -> None:
