@@ -26,7 +26,7 @@ async def _gone(world: World, dice: random.Random) -> None:
 
 async def _refuses_some(world: World, dice: random.Random) -> None:
     receiver = dice.choice(world.receivers)
-    receiver.refused = frozenset(dice.sample(world.ledger.users, dice.randint(1, 5)))
+    receiver.refused = frozenset(dice.sample(world.ledger.users, dice.choice((1, 3, 15))))
     try:
         await asyncio.sleep(dice.uniform(0.5, 3.0))
     finally:
