@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.acceptance.command import Running, start
+from tests.beside import beside
 from tests.conftest import settled
 from tests.proxy import Proxy
 
 STOPPED = "T"
+LOOK_SECONDS = 0.5
+READY_STATES = ("leading", "standby")
 
 
 @dataclass(slots=True)
@@ -25,6 +29,7 @@ class Member:
     directory: Path
     daemon: Running | None = None
     logs: list[Running] = field(default_factory=list)
+    unfounded: set[str] = field(default_factory=set)
 
     @property
     def running(self) -> Running:
@@ -66,9 +71,16 @@ class Member:
         """Ask whether it is ready."""
         return self.daemon is not None and (await self.daemon.ask("/readyz"))[0] == 200
 
+    async def look(self) -> None:
+        """Take note where it says it is ready, and that it is doing what nobody can be ready in."""
+        code, said = (0, {}) if self.daemon is None else await self.daemon.ask("/readyz")
+        if code == 200 and said["state"] not in READY_STATES:
+            self.unfounded.add(f"daemon {self.name} said it was ready while {said['state']}")
+
     def complaints(self) -> list[str]:
-        """What nobody expected: an end of its own, and tracebacks in the log. Each is told once."""
-        found = []
+        """What nobody expected: an end of its own, tracebacks in the log, readiness. Each is told once."""
+        found = [*self.unfounded]
+        self.unfounded.clear()
         if self.daemon is not None and self.daemon.ended:
             found.append(f"daemon {self.name} ended by itself: {self.daemon.log()[-1500:]}")
             self.daemon = None
@@ -85,6 +97,12 @@ class Crew:
     """All of them."""
 
     members: Sequence[Member]
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Ask them now and then, for as long as the block lasts, whether they are ready."""
+        async with beside(self._watch()):
+            yield
 
     def lost(self) -> bool:
         """Whether one has ended by itself."""
@@ -113,6 +131,11 @@ class Crew:
             return all(await asyncio.gather(*(member.ready() for member in self.members)))
 
         return await settled(ready, bool, seconds)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.gather(*(member.look() for member in self.members))
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def end(self) -> None:
         """End them all at once, whatever state they are in."""

@@ -179,6 +179,7 @@ async def opened(shape: Shape, seed: str, directory: Path) -> AsyncIterator[Worl
             await member.begin()
         await stack.enter_async_context(application.running())
         await stack.enter_async_context(world.tabs.reading())
+        await stack.enter_async_context(crew.watched())
         yield world
 
 
