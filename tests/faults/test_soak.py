@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.faults.soak.campaign import Campaign, Plan
+from tests.faults.soak.heard import Heard
 from tests.faults.soak.ledger import Entry, Ledger, read
 from tests.faults.soak.rule import Row, state
 from tests.faults.soak.schedule import KINDS, one_by_one, turns
@@ -90,6 +91,16 @@ def test_what_a_user_has_is_named_after_the_primary_row() -> None:
     assert state([pack, older, newer], 80.0) == (11, "active", "subscription", False, "sub_2", "Pro", 90.0)
     assert state([pack, older, newer], 90.0) == (5, "active", "one_time", True, None, "Pack", None)
     assert state([older, newer], 90.0) == (0, "expired", "none", True, None, None, None)
+
+
+def test_a_version_that_comes_again_is_noted() -> None:
+    heard = Heard("tabs")
+    total = {"user_id": "one", "version": 1, "credits": 5, "membershipStatus": "active", "planType": "one_time"}
+    total |= {"canBuy": True, "subscription_id": None, "membership": "Pack", "expires_at": None}
+    for version in (1, 2, 2, 1):
+        heard.hear(total | {"version": version})
+    assert heard.again == [("one", 2, 2), ("one", 2, 1)]
+    assert heard.late == []
 
 
 def test_there_are_thirty_kinds_of_fault_in_every_world() -> None:

@@ -194,7 +194,7 @@ class Campaign:
         recovery = time.monotonic() - ended
         late = checker.lateness() if not wrong else []
         anomalies = [f"never told the truth: {text}" for text in wrong[:10]]
-        anomalies += (await checker.anomalies(held_up=held_up)) if not wrong else _all_failures(world)
+        anomalies += (await checker.anomalies(name, held_up=held_up)) if not wrong else _all_failures(world)
         anomalies += (await portrait(world)) if wrong else []
         if not wrong and not await world.crew.until_ready(READY_SECONDS):
             anomalies.append(f"not ready though everyone is told the truth: {await _unready(world)}")

@@ -20,6 +20,8 @@ LONGEST_RECOVERY_SECONDS = 120.0
 ON_ITS_WAY_SECONDS = 15.0
 LONGEST_WRONG_AND_READY_SECONDS = 60.0
 EVERY = ("events", "steps")
+FORGETFUL = ("Redis flushed", "Redis killed", "Redis without memory", "Redis read-only")
+"""Where a key may not hold what its channel has said."""
 CLOCK_SECONDS = 0.1
 LASTING_SECONDS = 2.0
 """How long a total that time has made must stand to be looked for: one that a write replaces at once is told or not."""
@@ -58,14 +60,16 @@ class Checker:
         wrong = await settled(look, lambda found: not found or self.world.crew.lost(), LONGEST_RECOVERY_SECONDS)
         return time.monotonic() - begun, wrong
 
-    async def anomalies(self, *, held_up: bool) -> list[str]:
+    async def anomalies(self, after: str, *, held_up: bool) -> list[str]:
         """Judge all that was told since the last time, and begin anew from here.
 
-        `held_up`: requests of webhooks may have been on their way for so long that they were overtaken.
+        `after` names what has happened. `held_up`: requests of webhooks may have been on their way for so long that
+        they were overtaken.
         """
         now = max((entry.at for entry in self._reading.values()), default=time.time()) + SLACK_SECONDS
         ledger = self.world.ledger
-        found = []
+        crashed = await self._crashed()
+        found = self._told_again(crashed=crashed, forgetful=any(kind in after for kind in FORGETFUL))
         for consumer in (*self.world.consumers, self.world.cache.heard):
             never = consumer.never_true(lambda user: ledger.states(user, now))
             found += [f"{consumer.name}: {text}" for text in never]
@@ -75,7 +79,7 @@ class Checker:
                     for user, higher, version in consumer.late
                 ]
         found += await self._steps_missed()
-        found += await self._alerts_wrong()
+        found += await self._alerts_wrong(crashed=crashed)
         found += self.world.application.tally.failures
         self.world.application.tally.failures.clear()
         for member in self.world.crew.members:
@@ -123,10 +127,28 @@ class Checker:
 
         return await settled(missed, lambda found: not found, ON_ITS_WAY_SECONDS)
 
-    async def _alerts_wrong(self) -> list[str]:
-        """Name each event that a webhook was not told in time, or that was not one."""
+    async def _crashed(self) -> bool:
+        """Whether the server may have taken back commits since this was last asked."""
         ((started,),) = await self.world.run(STARTED)
-        crashed, self._started = started != self._started, started
+        before, self._started = self._started, str(started)
+        return before != self._started
+
+    def _told_again(self, *, crashed: bool, forgetful: bool) -> list[str]:
+        """Name what was told once more and may not be.
+
+        Redis's channel says what the key did not hold, each once unless Redis was `forgetful`. Whoever comes back to a
+        live stream is shown the newest total, unless the database has `crashed` and taken that back.
+        """
+        channel, tabs = self.world.cache.heard, self.world.tabs.heard
+        found = [] if forgetful else [(channel, *each) for each in channel.again]
+        found += [] if crashed else [(tabs, *each) for each in tabs.again if each[2] < each[1]]
+        return [
+            f"{who.name}: {user} was told version {version} again after {higher}"
+            for who, user, higher, version in found
+        ]
+
+    async def _alerts_wrong(self, *, crashed: bool) -> list[str]:
+        """Name each event that a webhook was not told in time, or that was not one."""
 
         async def missing() -> list[str]:
             return [

@@ -23,7 +23,7 @@ class Heard:
     """A consumer as docs/sinks.md asks for one: it keeps the higher version, and here notes whatever else comes.
 
     `only`: the users it follows, where they are not all. `late` are first arrivals of a version below one that came
-    before: (user, the higher one, this one).
+    before: (user, the higher one, this one). `again` are those that came once more: (user, the newest one, this one).
     """
 
     name: str
@@ -32,6 +32,7 @@ class Heard:
     messages: int = 0
     versions: dict[str, set[int]] = field(default_factory=dict)
     late: list[tuple[str, int, int]] = field(default_factory=list)
+    again: list[tuple[str, int, int]] = field(default_factory=list)
     _since: dict[str, list[Arrival]] = field(default_factory=dict)
     _judged: dict[str, int] = field(default_factory=dict)
 
@@ -41,6 +42,7 @@ class Heard:
         self.messages += 1
         known = self.versions.setdefault(user, set())
         if version in known:
+            self.again.append((user, self.newest[user]["version"], version))
             return
         known.add(version)
         before = self.newest.get(user)
@@ -65,6 +67,7 @@ class Heard:
         self._judged.update(judged)
         self._since.clear()
         self.late.clear()
+        self.again.clear()
 
     def at(self) -> Mapping[str, int]:
         """Which version of each user it has come to."""
