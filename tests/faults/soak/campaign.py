@@ -21,6 +21,9 @@ from tests.faults.soak.world import Shape, World
 LONG_SECONDS = 5.0
 READY_SECONDS = 60.0
 LONGEST_FAULT_SECONDS = 180.0
+LONGEST_QUIET_SECONDS = 3.0
+"""So long it may take where nothing is out of order, on a machine that does much else: the fallbacks of a bell that is
+not heard, or of a timer, take longer."""
 # A request that is held on its way may be overtaken by the one that repeats it, and by newer ones.
 HOLDS_REQUESTS = ("way to webhooks frozen", "way to webhooks slow", "stopped", "hang")
 
@@ -195,6 +198,7 @@ class Campaign:
         late = checker.lateness() if not wrong else []
         anomalies = [f"never told the truth: {text}" for text in wrong[:10]]
         anomalies += (await checker.anomalies(name, held_up=held_up)) if not wrong else _all_failures(world)
+        anomalies += _slow(recovery, late) if name == NOTHING and not wrong else []
         anomalies += (await portrait(world)) if wrong else []
         if not wrong and not await world.crew.until_ready(READY_SECONDS):
             anomalies.append(f"not ready though everyone is told the truth: {await _unready(world)}")
@@ -210,6 +214,12 @@ class Campaign:
         for text in anomalies[:60]:
             self.said(f"              ! {text}")
         return bool(wrong)
+
+
+def _slow(recovery: float, late: Sequence[float]) -> list[str]:
+    """Name what took long though nothing was out of order."""
+    found = [f"took {recovery:.1f} s with nothing out of order"] if recovery > LONGEST_QUIET_SECONDS else []
+    return found + [f"told of an end {each:.1f} s after it" for each in late if each > LONGEST_QUIET_SECONDS]
 
 
 def _all_failures(world: World) -> list[str]:
