@@ -79,7 +79,11 @@ class Prepared:
 
 
 async def _results(server: PGconn) -> list[PGresult]:
-    """Wait until the server has said all there is to a statement. Raises psycopg.OperationalError."""
+    """Wait until the server has said all there is to a statement. Raises psycopg.OperationalError.
+
+    The library closes the socket of a connection that is lost while it reads, and whoever opens the next one, before we
+    go on, gets its number. So it is watched no longer than until the last read.
+    """
     if server.flush():
         raise psycopg.OperationalError("the connection takes nothing more")
     loop = asyncio.get_running_loop()
@@ -90,15 +94,12 @@ async def _results(server: PGconn) -> list[PGresult]:
         if answered.done():
             return
         try:
-            server.consume_input()
-            while not server.is_busy():
-                result = server.get_result()
-                if result is None:
-                    answered.set_result(found)
-                    return
-                found.append(result)
+            if not _read(server, found):
+                return
+            answered.set_result(found)
         except psycopg.Error as error:
             answered.set_exception(error)
+        loop.remove_reader(descriptor)
 
     def look() -> None:
         if not answered.done():
@@ -112,4 +113,16 @@ async def _results(server: PGconn) -> list[PGresult]:
         return await answered
     finally:
         looking.cancel()
-        loop.remove_reader(descriptor)
+        if answered.cancelled():
+            loop.remove_reader(descriptor)
+
+
+def _read(server: PGconn, found: list[PGresult]) -> bool:
+    """Take what has arrived; return whether that is all there is to come. Raises psycopg.OperationalError."""
+    server.consume_input()
+    while not server.is_busy():
+        result = server.get_result()
+        if result is None:
+            return True
+        found.append(result)
+    return False

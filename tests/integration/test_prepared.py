@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -14,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
 from creditsd.postgres.connections import connected, rows
 from creditsd.postgres.prepared import Prepared
-from tests.conftest import Database, eventually
+from tests.conftest import PATIENCE_SECONDS, Database, eventually
 
 VALUES = """
 SELECT
@@ -93,6 +97,56 @@ def test_a_session_that_is_ended_at_any_moment_is_noticed_on_the_daemons_event_l
             await ended(number * 0.001)
 
     uvloop.run(all_of_them())
+
+
+def take_once_closed(number: int, near: socket.socket, heard: Callable[[], None]) -> None:
+    """Look at each turn of the loop whether a descriptor is closed, and then give its number to a socket, and read."""
+    loop = asyncio.get_running_loop()
+    if Path(f"/proc/self/fd/{number}").exists():
+        loop.call_soon(take_once_closed, number, near, heard)
+    else:
+        os.dup2(near.fileno(), number)
+        loop.add_reader(number, heard)
+
+
+async def ended_while_it_runs(database: Database, near: socket.socket, heard: Callable[[], None]) -> int:
+    """Run a statement whose session is ended, and have a socket take its number at once; return that."""
+    async with connected(database.dsn, purpose="test") as connection:
+        statement = Prepared(connection, "values", "SELECT pg_sleep(%(seconds)s::integer)")
+        await statement.rows({"seconds": 0})
+        running = asyncio.ensure_future(statement.rows({"seconds": 60}))
+
+        async def runs() -> bool:
+            return connection.info.transaction_status == TransactionStatus.ACTIVE
+
+        await eventually(runs)
+        number = connection.fileno()
+        take_once_closed(number, near, heard)
+        database.run("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+        with pytest.raises(DatabaseUnavailable):
+            await running
+    return number
+
+
+@pytest.mark.parametrize("loops", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_whoever_opens_a_socket_once_the_library_has_closed_ours_is_heard(
+    database: Database, loops: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    # It has the same number, and its reader was taken away: whatever was to arrive there, nobody heard of it.
+    async def told(near: socket.socket, far: socket.socket) -> None:
+        heard = asyncio.Event()
+        number = await ended_while_it_runs(database, near, heard.set)
+        far.send(b"news")
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await heard.wait()
+        finally:
+            asyncio.get_running_loop().remove_reader(number)
+            os.close(number)
+
+    near, far = socket.socketpair()
+    with near, far, asyncio.Runner(loop_factory=loops) as runner:
+        runner.run(told(near, far))
 
 
 async def test_who_is_cancelled_leaves_no_session_of_which_nobody_knows_what_it_does(database: Database) -> None:
