@@ -17,7 +17,7 @@ from creditsd.domain.errors import RowsError, SchemaError
 from creditsd.domain.total import Total
 from creditsd.postgres import sql_files
 from creditsd.postgres.connection_failure import first_line
-from creditsd.postgres.connections import INSTALL, PROGRAM_LIMITS, Connection, rows
+from creditsd.postgres.connections import INSTALL, PROGRAM_LIMITS, Connection, rows, translated
 from creditsd.postgres.prepared import Prepared
 from creditsd.postgres.session import schema_of
 from creditsd.postgres.sql_files import Query
@@ -59,9 +59,10 @@ async def recomputed(connection: Connection, query: Query, parameters: Any) -> B
     except _OF_THE_ROWS as error:
         log.warning("balances.tried_apart", reason=first_line(error))
     try:
-        async with connection.transaction():
-            await connection.execute(sql_files.sql("careful"))
-            return await batch(connection, query, parameters)
+        with translated(connection):
+            async with connection.transaction():
+                await connection.execute(sql_files.sql("careful"))
+                return await batch(connection, query, parameters)
     except _OF_THE_ROWS as error:  # of no single user's: the ids themselves are not of the type they were
         raise SchemaError(f"{first_line(error)}: {of_installation(INSTALL, schema_of(connection))}") from error
 

@@ -9,8 +9,10 @@ import pytest
 
 from creditsd.admin.inspect import Inspector
 from creditsd.admin.verify import Verifier
-from creditsd.domain.errors import RowsError
+from creditsd.domain.errors import DatabaseUnavailable, RowsError
 from creditsd.domain.user_id import LONGEST_BYTES
+from creditsd.postgres.batches import recomputed
+from creditsd.postgres.connections import connected
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, Line, as_role, installed, user
 from tests.servers import REFERENCE_TABLE
@@ -231,3 +233,15 @@ async def test_an_id_too_long_for_an_index_fails_no_write_and_is_named(
         assert {total.user_id: int(total.credits) for total in await line.settle()} == {"moved": 6, "usual": 0}
         database.run("DELETE FROM user_credits")
         await line.settle()
+
+
+ENDED_BY_AN_ERROR = """
+SELECT NULL::jsonb, 1 / (CASE WHEN pg_terminate_backend(pg_backend_pid()) THEN 0 * random() END)::integer
+"""
+
+
+async def test_a_session_that_is_ended_before_each_is_tried_apart_is_the_databases_failure(database: Database) -> None:
+    # It ended the daemon, as a bug would.
+    async with connected(database.dsn, purpose="test") as connection:
+        with pytest.raises(DatabaseUnavailable, match="connection"):
+            await recomputed(connection, ENDED_BY_AN_ERROR, None)
