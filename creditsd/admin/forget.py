@@ -17,7 +17,7 @@ from creditsd.config.settings import Settings, SinkSettings
 from creditsd.domain.errors import DatabaseUnavailable, LockNotFree, SinkUnavailable
 from creditsd.domain.owner import Owner
 from creditsd.postgres import sql_files
-from creditsd.postgres.connections import Connection, check_own, connected, read_as, row
+from creditsd.postgres.connections import Connection, check_own, connected, read_as, row, translated
 from creditsd.postgres.session import limit_lock_waits
 from creditsd.schema import install as schema
 from creditsd.schema.owner import owner_of
@@ -111,7 +111,7 @@ class Eraser:
     async def _erased(self, user_id: str) -> _Erased:
         query = sql_files.sql("queries/forgotten")
         try:
-            with read_as(self._user_id_type, user_id):
+            with read_as(self._user_id_type, user_id), translated(self._connection):
                 async with self._connection.transaction():
                     await check_own(self._connection)
                     # What is erased must not come back with a crash, unlike what can be computed again.

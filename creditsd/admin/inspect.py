@@ -25,7 +25,7 @@ from creditsd.domain.errors import DatabaseUnavailable, LockNotFree, RowsError
 from creditsd.domain.total import NEWEST_VERSION, Total, digits
 from creditsd.postgres import sql_files
 from creditsd.postgres.batches import batch, summed
-from creditsd.postgres.connections import Connection, connected, read_as, row, rows
+from creditsd.postgres.connections import Connection, connected, read_as, row, rows, translated
 from creditsd.postgres.session import limit_lock_waits
 from creditsd.schema.installation import Divergence, Installation, Stops, compare
 from creditsd.totals.recompute import Recomputer
@@ -246,9 +246,10 @@ class Inspector:
         a table of ours.
         """
         try:
-            async with self._connection.transaction():
-                await limit_lock_waits(self._connection, LOCK_SECONDS)
-                return await self._status(live, counted)
+            with translated(self._connection):
+                async with self._connection.transaction():
+                    await limit_lock_waits(self._connection, LOCK_SECONDS)
+                    return await self._status(live, counted)
         except LockNotFree as error:
             held = "; ".join(await self.strangers()) or "somebody has locked a table of creditsd's"
             raise DatabaseUnavailable(f"{held}: end it") from error

@@ -8,6 +8,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from structlog.testing import capture_logs
 
+from creditsd.admin.forget import Eraser
+from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres.connections import borrowed, connected, pool
@@ -120,3 +122,20 @@ async def test_a_pool_gives_up_on_a_server_that_is_away_and_tries_at_once_when_i
             pooled.timeout = PATIENCE_SECONDS
             async with borrowed(pooled) as connection:
                 await connection.execute("SELECT")
+
+
+END = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
+
+
+async def test_what_a_person_asks_of_a_session_that_was_ended_meanwhile_is_told_in_one_line(
+    reference_table: Database,
+) -> None:
+    # It was called a bug, of a `creditsd forget` that had waited for a sink.
+    settings = await installed(reference_table)
+    async with Eraser.opened(settings) as eraser, Inspector.opened(settings, purpose="test") as inspector:
+        for purpose in ("forget", "test"):
+            assert reference_table.run(END, [reference_table.name, f"creditsd {purpose}"]) == [(True,)]
+        with pytest.raises(DatabaseUnavailable):
+            await eraser.forget(USER)
+        with pytest.raises(DatabaseUnavailable):
+            await inspector.status()
