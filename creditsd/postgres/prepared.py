@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import TupleRow
 
@@ -52,7 +52,12 @@ class Prepared:
             named = map(parameters.__getitem__, self._parameters or ())
             values = [None if each is None else str(each).encode() for each in named]
             async with connection.lock:
-                result = await self._answered(values)
+                try:
+                    result = await self._answered(values)
+                except errors.InternalError_:  # as in `rows`
+                    if connection.info.transaction_status != TransactionStatus.IDLE:
+                        raise
+                    result = await self._answered(values)
             self._reader.set_pgresult(result)
             return self._reader.load_rows(0, result.ntuples, tuple)
 
