@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
@@ -113,10 +114,18 @@ class GuardedSink:
         except SinkUnavailable:
             self._cut_off = False
             raise
-        except Exception as error:  # what one client library raises unexpectedly must not stop the other sinks
-            said = f"{type(error).__name__}: {error}"
+        except (Exception, asyncio.CancelledError) as error:  # what one library raises must not stop the other sinks
+            if _ends_us(error):
+                raise
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
             if said != self._logged:
                 self._logged = said
                 log.exception("publisher.broken", sink=self._name)
             raise SinkUnavailable(f"sink {self._name}: failed unexpectedly: {said}") from error
         self._cut_off = False
+
+
+def _ends_us(error: BaseException) -> bool:
+    """Whether somebody cancels the task, and not a library what it waits for itself, of which nobody would hear."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)

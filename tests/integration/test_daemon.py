@@ -89,6 +89,27 @@ async def test_a_sink_whose_client_raises_what_nobody_expected_stands_still_alon
         assert (once["sink"], once["log_level"], once["exc_info"]) == ("memory-2", "error", True)
 
 
+async def test_a_sink_whose_client_cancels_what_it_was_to_answer_is_tried_again(
+    installation: Database, settings: Settings
+) -> None:
+    # The task that publishes ended, of which nobody heard: nothing was told any more, and all was said to be well.
+    class Cancelling(MemorySink):
+        async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
+            if self.tries == 0:
+                self.tries += 1
+                answer: asyncio.Future[Sequence[Rejection]] = asyncio.get_running_loop().create_future()
+                answer.cancel()
+                return await answer
+            return await super().deliver(totals)
+
+    sink = Cancelling()
+    with capture_logs() as logs:
+        async with running(settings, sink):
+            installation.run(ADD, [USER, 1])
+            await sink.until_credits(USER, 1)
+    assert [each["sink"] for each in logs if each["event"] == "publisher.broken"] == ["memory"]
+
+
 async def test_a_change_arrives_in_valkey_as_get_tells_it(installation: Database, valkey: Valkey) -> None:
     settings = configured(installation, sinks=[{"name": "cache", "url": valkey.url}])
     async with redis.Redis.from_url(valkey.url) as client, client.pubsub() as subscriber:
