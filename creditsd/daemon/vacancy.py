@@ -22,6 +22,7 @@ class Vacancy:
     async def listen(self) -> bool:
         """Begin to listen; True where that is new, and it may have been announced just before: ask once more."""
         if self._listens:
+            self._channel.forget()  # it has woken us, whatever it was
             return False
         async with kept(self._session):
             await self._channel.listen()

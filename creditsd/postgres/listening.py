@@ -38,6 +38,10 @@ class Channel:
         await self._say("UNLISTEN {}", self._name)
         await self._say("SET client_encoding TO {}", "UTF8")
 
+    def forget(self) -> None:
+        """Forget what has rung and was not asked for by `rings`."""
+        self._heard.clear()
+
     async def rings(self) -> AsyncIterator[bytes]:
         """Yield the payload of each ring until the connection ends. Raises DatabaseUnavailable."""
         arrived, pgconn = asyncio.Event(), self._connection.pgconn
