@@ -29,7 +29,6 @@ from creditsd.capture.change_rate import ChangeRate
 from creditsd.capture.listener import Listener
 from creditsd.capture.sleep_lock import SleepLock
 from creditsd.config.settings import Settings
-from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres import sql_files
 from creditsd.postgres.connections import Connection, connected, row
 
@@ -175,9 +174,7 @@ class Doorbell:
         proof = self._listener.begin_proof(now + timings.proof_seconds) if self._listener is not None else None
         try:
             beat = await _beat(connection, proof)
-        except DatabaseUnavailable as error:
-            if not isinstance(error.__cause__, errors.ProgramLimitExceeded):
-                raise
+        except errors.ProgramLimitExceeded:  # it has filled up since it was asked
             beat = await _beat(connection, None) | {"queue_usage": 1.0}
         usage = float(beat["queue_usage"])
         if self._listener is not None and usage > timings.full_queue:

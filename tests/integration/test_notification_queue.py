@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from creditsd.capture import doorbell
 from creditsd.config.settings import Settings
 from creditsd.daemon.timings import Timings
+from creditsd.postgres.connections import connected
 from tests.acceptance.command import creditsd, environment
 from tests.conftest import Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
@@ -145,3 +146,28 @@ async def test_what_we_ring_for_beside_the_bell_fails_nothing_either(crowded: tu
             assert done.code == 0, (command, done)
         done = await creditsd("doctor", env=env)
         assert (done.code, "queue of notifications" in done.out) == (1, True)
+
+
+FULL = """
+CREATE OR REPLACE FUNCTION creditsd.heartbeat(proof text) RETURNS jsonb LANGUAGE plpgsql AS $function$
+BEGIN
+    IF proof IS NOT NULL THEN
+        RAISE program_limit_exceeded USING MESSAGE = 'too many notifications in the NOTIFY queue';
+    END IF;
+    RETURN '{"queue_usage": 0.5}';
+END
+$function$
+"""
+
+
+async def test_a_queue_that_fills_up_while_we_ring_is_a_bell_that_is_lost(reference_table: Database) -> None:
+    # It ended the daemon, as a bug would.
+    settings = await installed(reference_table)
+    reference_table.run(FULL)
+    with capture_logs() as logs:
+        async with (
+            connected(settings.dsn, purpose="test") as connection,
+            doorbell.Doorbell.opened(settings, told=lambda _: None) as bell,
+        ):
+            assert await bell.heartbeat(connection) == {"queue_usage": 1.0}
+    assert [each["hint"] for each in logs if each["event"] == "doorbell.lost"] == [doorbell.QUEUE_FULL]
