@@ -27,7 +27,7 @@ from creditsd.daemon.publishers import Publishers, Publishing
 from creditsd.daemon.stall_watch import StallWatch
 from creditsd.daemon.state import DaemonState, StateName
 from creditsd.daemon.surface import Surface
-from creditsd.daemon.tasks import ended
+from creditsd.daemon.tasks import begun, ended
 from creditsd.daemon.timings import Timings
 from creditsd.daemon.tracing import tracing
 from creditsd.delivery.attempt_log import AttemptLog
@@ -120,14 +120,14 @@ class Daemon:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, self.stop)
                 self._publishers.start(tasks)
-                line = tasks.create_task(self._election.run(), name="line")
+                line = begun(tasks, self._election.run(), name="line")
                 beside = [
-                    tasks.create_task(systemd.keep_alive(lambda: self._state.alive)),
-                    *(tasks.create_task(each) for each in self._surface.work()),
+                    begun(tasks, systemd.keep_alive(lambda: self._state.alive)),
+                    *(begun(tasks, each) for each in self._surface.work()),
                 ]
                 reloading = []
                 if self._reload is not None:
-                    reloading = [tasks.create_task(self._reload.run(), name="reload")]
+                    reloading = [begun(tasks, self._reload.run(), name="reload")]
                     reload.listen(self.reload, self.stop)
                 try:
                     await self._stopping.wait()

@@ -17,7 +17,7 @@ from creditsd.daemon import lock_watch
 from creditsd.daemon.lock_watch import LockWatch
 from creditsd.daemon.polls import Polls
 from creditsd.daemon.state import DaemonState
-from creditsd.daemon.tasks import ended
+from creditsd.daemon.tasks import begun, ended
 from creditsd.delivery.attempt_log import AttemptLog
 from creditsd.delivery.attempt_purger import AttemptPurger
 from creditsd.postgres.connections import Connection, Pool, translated
@@ -101,7 +101,7 @@ class Opener:
             running = [*bell.beside(), *(job.run(self.pool) for job in jobs)]
             if self.sweep is not None:
                 running.append(self.sweep.run(self.pool, at_rest=self._at_rest, pause=self.polls.pause))
-            beside = [tasks.create_task(each) for each in running]
+            beside = [begun(tasks, each) for each in running]
             try:
                 yield Leadership(session, reader, recomputer, bell)
             finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from creditsd.config.settings import SinkSettings
-from creditsd.daemon.tasks import ended
+from creditsd.daemon.tasks import begun, ended
 from creditsd.delivery.publisher import Publisher
 from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.sinks import Sink, made_of, make
@@ -183,4 +183,4 @@ class Publishers:
     def _run(self, place: _Place) -> None:
         if self._tasks is not None:
             name = f"publisher {place.name}"
-            place.task = self._tasks.create_task(place.publisher.run(), name=name)
+            place.task = begun(self._tasks, place.publisher.run(), name=name)

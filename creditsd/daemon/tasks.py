@@ -1,12 +1,21 @@
-"""Ending tasks in a bounded time."""
+"""Tasks that end in a bounded time, and none in silence."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 CANCEL_SECONDS = 0.2
+
+
+def begun(group: asyncio.TaskGroup, work: Coroutine[Any, Any, object], name: str | None = None) -> asyncio.Task[None]:
+    """Do work as one of a group, which fails where the work is cancelled and nobody has cancelled the task.
+
+    The group itself would take that for an end in order, and go on without.
+    """
+    return group.create_task(_noticed(work), name=name)
 
 
 async def ended(tasks: Sequence[asyncio.Task[None]], deadline: float = 0.0) -> None:
@@ -28,3 +37,13 @@ async def ended(tasks: Sequence[asyncio.Task[None]], deadline: float = 0.0) -> N
             cancelled = error
     if cancelled is not None:
         raise cancelled
+
+
+async def _noticed(work: Coroutine[Any, Any, object]) -> None:
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError(f"{task.get_name()} was cancelled by what it waited for") from error

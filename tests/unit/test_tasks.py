@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from creditsd.daemon.tasks import ended
+from creditsd.daemon.tasks import begun, ended
 from creditsd.domain.errors import DatabaseUnavailable
 
 
@@ -58,3 +58,28 @@ async def test_whoever_ends_them_is_cancelled_once_they_have_ended() -> None:
     with pytest.raises(asyncio.CancelledError):
         await ending
     assert slow.done()
+
+
+async def test_work_that_is_cancelled_by_what_it_waits_for_does_not_end_in_silence() -> None:
+    async def waits() -> None:
+        answer = asyncio.get_running_loop().create_future()
+        answer.cancel()
+        await answer
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            begun(group, waits(), name="publisher of the cache")
+            begun(group, asyncio.Event().wait())
+
+    with pytest.raises(ExceptionGroup) as failed:
+        await together()
+    (failure,) = failed.value.exceptions
+    assert str(failure) == "publisher of the cache was cancelled by what it waited for"
+
+
+async def test_work_that_is_cancelled_in_order_ends_so() -> None:
+    async with asyncio.TaskGroup() as group:
+        task = begun(group, asyncio.Event().wait())
+        await asyncio.sleep(0)
+        await ended([task])
+    assert task.cancelled()
