@@ -28,7 +28,8 @@ def main() -> None:
         return
     directory = BUILD / time.strftime("%Y%m%d-%H%M%S")
     campaign = Campaign(_plan(options), directory, _said)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with what was started
+    # Ends like Ctrl-C, with what was started; by a signal, since it is the loop that hears of those.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         uvloop.run(campaign.run())
     except KeyboardInterrupt:
