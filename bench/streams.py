@@ -190,6 +190,7 @@ def gateway(valkey: Valkey) -> Iterator[Process]:
         "CREDITSD_HTTP__API_KEYS": KEY,
         "CREDITSD_HTTP__REQUESTS_PER_SECOND_PER_ADDRESS": "0",
         "CREDITSD_HTTP__REQUESTS_PER_SECOND_PER_CALLER": "0",
+        "CREDITSD_HTTP__REQUESTS_PER_SECOND_PER_SERVER": "0",
         "CREDITSD_LOG__LEVEL": "warning",
     }
     with subprocess.Popen([COMMAND, "serve"], stdin=subprocess.DEVNULL, env=env) as process:
