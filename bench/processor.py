@@ -8,10 +8,11 @@ from pathlib import Path
 
 def server_seconds(pid: int) -> float:
     """Return the processor seconds of a server and its processes so far, those that have ended included."""
-    return sum(_seconds(each) for each in (pid, *_children(pid)))
+    return sum(_seconds(each) for each in (pid, *children(pid)))
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the processes that the main thread of a process has started, and that live."""
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
