@@ -49,7 +49,10 @@ UNIQUE = "ALTER TABLE public.user_credits ADD CONSTRAINT one_id UNIQUE (id, user
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a world is like."""
+    """What a world is like.
+
+    Without `history`, which is the default, few changes go the short way, and nobody is told every step.
+    """
 
     version: int
     partitioned: bool
@@ -57,6 +60,7 @@ class Shape:
     polling: bool
     daemons: int
     warm: bool = False
+    history: bool = True
 
     def __str__(self) -> str:
         words = [
@@ -65,6 +69,7 @@ class Shape:
             "behind PgBouncer" if self.pooled else "",
             "polling" if self.polling else "",
             "kept warm" if self.warm else "",
+            "" if self.history else "without history",
             f"{self.daemons} daemon{'s' if self.daemons > 1 else ''}",
         ]
         return ", ".join(filter(None, words))
@@ -75,11 +80,12 @@ def draw(seed: int) -> list[Shape]:
     newest, *_, oldest = [*versions(), *versions()]
     dice = random.Random(f"{seed}:worlds")
     shapes = [
-        Shape(newest, False, False, False, 2),
+        Shape(newest, False, False, False, 2, history=False),
         Shape(newest, True, False, False, 1),
         Shape(newest, False, True, False, 2),
         Shape(newest, False, False, True, 3),
         Shape(oldest, False, False, False, 2, warm=True),
+        Shape(oldest, True, False, False, 1, history=False),
         Shape(oldest, True, False, True, 1),
         Shape(oldest, True, True, False, 2),
     ]
@@ -213,20 +219,22 @@ def _pooler(dsn: str) -> PgBouncer:
 
 def _environment(shape: Shape, gates: dict[str, Proxy], receivers: Sequence[Receiver]) -> dict[str, str]:
     hook, steps = receivers
+    every: dict[str, str] = {"mode": "every"} if shape.history else {}
+    asked = {} if shape.history else {"events": ["credits.updated"]}
     sinks = [
         {"name": "cache", "url": f"redis://127.0.0.1:{gates['cache'].port}/0"},
         {
             "name": "events",
             "url": f"nats://127.0.0.1:{gates['events'].port}",
-            "mode": "every",
             "max_msgs_per_subject": 100_000,
-        },
-        hook.sink(gates["hook"].port),
-        steps.sink(gates["steps"].port, mode="every"),
+        }
+        | every,
+        hook.sink(gates["hook"].port, **asked),
+        steps.sink(gates["steps"].port, **asked, **every),
     ]
     return environment(
         CREDITSD_SINKS=json.dumps(sinks),
-        CREDITSD_HISTORY__DAYS="1",
+        CREDITSD_HISTORY__DAYS=str(int(shape.history)),
         CREDITSD_HTTP__API_KEYS=json.dumps([tabs.KEY]),
         CREDITSD_WAKEUP="poll" if shape.polling else "doorbell",
         CREDITSD_KEEP_WARM_SECONDS="0.06" if shape.warm else "0",
