@@ -7,6 +7,8 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from creditsd.domain import cancellation
+
 CANCEL_SECONDS = 0.2
 
 
@@ -15,7 +17,7 @@ def begun(group: asyncio.TaskGroup, work: Coroutine[Any, Any, object], name: str
 
     The group itself would take that for an end in order, and go on without.
     """
-    return group.create_task(_noticed(work), name=name)
+    return group.create_task(_noticed(work, name or str(getattr(work, "__qualname__", "work"))), name=name)
 
 
 async def ended(tasks: Sequence[asyncio.Task[None]], deadline: float = 0.0) -> None:
@@ -39,11 +41,10 @@ async def ended(tasks: Sequence[asyncio.Task[None]], deadline: float = 0.0) -> N
         raise cancelled
 
 
-async def _noticed(work: Coroutine[Any, Any, object]) -> None:
+async def _noticed(work: Coroutine[Any, Any, object], name: str) -> None:
     try:
         await work
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if cancellation.by_somebody():
             raise
-        raise RuntimeError(f"{task.get_name()} was cancelled by what it waited for") from error
+        raise RuntimeError(f"{name} was cancelled by what it waited for") from error

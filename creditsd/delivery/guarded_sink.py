@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from creditsd.delivery.tracer import Tracer
+from creditsd.domain import cancellation
 from creditsd.domain.delivery_attempt import DeliveryAttempt
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.owner import Owner
@@ -115,7 +116,7 @@ class GuardedSink:
             self._cut_off = False
             raise
         except (Exception, asyncio.CancelledError) as error:  # what one library raises must not stop the other sinks
-            if _ends_us(error):
+            if isinstance(error, asyncio.CancelledError) and cancellation.by_somebody():
                 raise
             said = f"{type(error).__name__}: {error}".removesuffix(": ")
             if said != self._logged:
@@ -123,9 +124,3 @@ class GuardedSink:
                 log.exception("publisher.broken", sink=self._name)
             raise SinkUnavailable(f"sink {self._name}: failed unexpectedly: {said}") from error
         self._cut_off = False
-
-
-def _ends_us(error: BaseException) -> bool:
-    """Whether somebody cancels the task, and not a library what it waits for itself, of which nobody would hear."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
