@@ -18,6 +18,8 @@ DECLARE
 BEGIN
     -- The table's deferred triggers, too, fire in here: at the end of the transaction, before 18, they would run as the daemon.
     SET CONSTRAINTS ALL IMMEDIATE;
+    -- Before any row is held: whoever has locked the table and goes on to write its rows would wait for us, and we for them.
+    LOCK TABLE {table} IN ROW EXCLUSIVE MODE;
     SELECT array_agg(empty.relation), array_agg(empty.place), array_agg(empty.user_id)
     INTO relations, places, of_users
     FROM (
@@ -36,6 +38,8 @@ BEGIN
     BEGIN
         PERFORM creditsd.set_expired(relations, places);
     EXCEPTION
+        WHEN lock_not_available THEN
+            RAISE; -- what the table's own triggers want is held: one by one would hold the rows as many times as long
         WHEN OTHERS THEN
             -- One by one, so that the row that is refused stands alone.
             FOR i IN 1 .. cardinality(places) LOOP

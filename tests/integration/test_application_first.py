@@ -14,7 +14,7 @@ from creditsd.config.settings import Settings
 from creditsd.domain.errors import DatabaseUnavailable
 from creditsd.postgres.connections import connected
 from tests.conftest import Database, eventually
-from tests.integration.line import OTHER, USER, MemorySink, installed, user
+from tests.integration.line import OTHER, USER, Line, MemorySink, installed, user
 from tests.integration.marks import waiting
 from tests.integration.play import ADD
 from tests.integration.running import running, until
@@ -254,3 +254,38 @@ async def blocks(database: Database, write: str) -> int:
                 ((found,),) = await (await writer.execute(touched)).fetchall()
             least.append(int(found))
     return min(least)
+
+
+PACK = "INSERT INTO user_credits (user_id, credits, status, plan_type) VALUES (%s, 0, 'active', 'one_time')"
+AUDITED = """
+CREATE TABLE audit (credits integer);
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO public.audit VALUES (NEW.credits); RETURN NULL; END $$;
+CREATE TRIGGER audit AFTER UPDATE ON user_credits FOR EACH ROW EXECUTE FUNCTION audit()
+"""
+
+
+@pytest.mark.parametrize("lock", ["ALTER TABLE user_credits DISABLE TRIGGER audit", "LOCK TABLE audit"])
+async def test_who_locks_the_table_or_another_and_writes_its_rows_is_not_ended_for_packs_that_expire(
+    reference_table: Database, lock: str
+) -> None:
+    # Rows were held before the locks that the write to them takes, and each was tried by itself then: PostgreSQL ended
+    # the application's transaction, whose write waited for the rows.
+    reference_table.run(AUDITED)
+    settings = await installed(reference_table)
+    async with Line.settled(settings) as line, reference_table.connect() as migration:
+        for number in range(30):
+            reference_table.run(PACK, [user(number)])
+        await migration.execute("BEGIN")
+        await migration.execute(lock.encode())
+        settling = asyncio.create_task(line.settle())
+
+        async def expiring() -> bool:
+            waits = "SELECT FROM pg_locks WHERE pid = %s AND NOT granted"
+            return settling.done() or bool(reference_table.run(waits, [line.connection.info.backend_pid]))
+
+        await eventually(expiring)
+        await migration.execute("UPDATE user_credits SET credits = credits + 1")
+        await migration.execute("COMMIT")
+        await settling
+    assert reference_table.run("SELECT DISTINCT credits FROM user_credits") == [(1,)]
