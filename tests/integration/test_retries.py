@@ -139,6 +139,7 @@ async def test_a_refusal_that_cannot_be_stored_is_not_passed_by(
     class Beside(MemorySink):
         async def deliver(self, totals: Sequence[Total]) -> Sequence[Rejection]:
             if not self.tries:
+                logs.clear()  # under load, a connection may not have come in time before
                 ends.enter_context(away(installation))
             return await super().deliver(totals)
 
@@ -151,7 +152,7 @@ async def test_a_refusal_that_cannot_be_stored_is_not_passed_by(
         ):
 
             async def interrupted() -> bool:
-                return any(each["event"] == "publisher.interrupted" for each in logs)
+                return bool(sink.tries) and any(each["event"] == "publisher.interrupted" for each in logs)
 
             await eventually(interrupted)
             assert publisher.cursor == 0
