@@ -281,11 +281,16 @@ async def rows(connection: Connection, query: Query, parameters: Any = None) -> 
         try:
             cursor = await connection.execute(query, parameters, binary=True)
         except errors.InternalError_:  # "cache lookup failed for type …", "could not open relation with OID …"
-            if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            if not stands_alone(connection):
                 raise
             cursor = await connection.execute(query, parameters, binary=True)
         # Not `description`, which makes an object a column: the dearest part of a short statement on our side.
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
+
+
+def stands_alone(connection: Connection) -> bool:
+    """Whether a statement that has just failed was no part of a transaction, and may run once more."""
+    return connection.info.transaction_status == TransactionStatus.IDLE
 
 
 async def row(connection: Connection, query: Query, parameters: Any = None) -> TupleRow | None:

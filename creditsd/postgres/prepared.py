@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import TupleRow
 
-from creditsd.postgres.connections import Connection, rows, translated
+from creditsd.postgres.connections import Connection, rows, stands_alone, translated
 from creditsd.postgres.sql_files import Query
 
 # Of a connection that was reset, an event loop may never say that it can be read; the driver looks by itself, too.
@@ -55,7 +55,7 @@ class Prepared:
                 try:
                     result = await self._answered(values)
                 except errors.InternalError_:  # as in `rows`
-                    if connection.info.transaction_status != TransactionStatus.IDLE:
+                    if not stands_alone(connection):
                         raise
                     result = await self._answered(values)
             self._reader.set_pgresult(result)
