@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from creditsd.capture.doorbell import Doorbell, Timings
 from creditsd.config.settings import Settings
 from creditsd.postgres.connections import connected
+from tests.beside import beside
 from tests.conftest import Database
 from tests.integration.line import K_HELD, USER, MemorySink
 from tests.integration.play import ADD
@@ -24,17 +25,14 @@ async def asleep(settings: Settings) -> AsyncIterator[Doorbell]:
     async with (
         connected(settings.dsn, purpose="leader") as leader,
         Doorbell.opened(settings, told=lambda _: None, timings=UNDISTURBED) as bell,
+        AsyncExitStack() as ends,
     ):
-        beside = [asyncio.create_task(each) for each in bell.beside()]
-        try:
-            await bell.heartbeat(leader)
-            while bell.state != "asleep":
-                await bell.rest(read=0, worked_seconds=0, due_seconds=None)
-            yield bell
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+        for each in bell.beside():
+            await ends.enter_async_context(beside(each))
+        await bell.heartbeat(leader)
+        while bell.state != "asleep":
+            await bell.rest(read=0, worked_seconds=0, due_seconds=None)
+        yield bell
 
 
 async def rested(bell: Doorbell, *, read: int = 0) -> asyncio.Task[None] | None:

@@ -14,9 +14,10 @@ import pytest
 import uvloop
 from psycopg import errors
 from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
 
 from creditsd.domain.errors import DatabaseUnavailable, SchemaError
-from creditsd.postgres.connections import connected, rows
+from creditsd.postgres.connections import Connection, connected, rows
 from creditsd.postgres.prepared import Prepared
 from tests.conftest import PATIENCE_SECONDS, Database, eventually
 
@@ -60,16 +61,22 @@ async def test_an_error_is_the_servers_and_leaves_the_session_as_it_was(database
         assert connection.info.transaction_status == TransactionStatus.IDLE
 
 
+async def sleeping(connection: Connection) -> tuple[Prepared, asyncio.Future[list[TupleRow]]]:
+    """Prepare a statement, and return it together with a run of it that the server is at."""
+    statement = Prepared(connection, "values", "SELECT pg_sleep(%(seconds)s::integer)")
+    await statement.rows({"seconds": 0})
+    running = asyncio.ensure_future(statement.rows({"seconds": 60}))
+
+    async def runs() -> bool:
+        return connection.info.transaction_status == TransactionStatus.ACTIVE
+
+    await eventually(runs)
+    return statement, running
+
+
 async def test_a_session_that_is_ended_is_the_databases_failure(database: Database) -> None:
     async with connected(database.dsn, purpose="test") as connection:
-        statement = Prepared(connection, "values", "SELECT pg_sleep(%(seconds)s::integer)")
-        await statement.rows({"seconds": 0})
-        running = asyncio.ensure_future(statement.rows({"seconds": 60}))
-
-        async def runs() -> bool:
-            return connection.info.transaction_status == TransactionStatus.ACTIVE
-
-        await eventually(runs)
+        statement, running = await sleeping(connection)
         database.run("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
         with pytest.raises(DatabaseUnavailable):
             await running
@@ -112,14 +119,7 @@ def take_once_closed(number: int, near: socket.socket, heard: Callable[[], None]
 async def ended_while_it_runs(database: Database, near: socket.socket, heard: Callable[[], None]) -> int:
     """Run a statement whose session is ended, and have a socket take its number at once; return that."""
     async with connected(database.dsn, purpose="test") as connection:
-        statement = Prepared(connection, "values", "SELECT pg_sleep(%(seconds)s::integer)")
-        await statement.rows({"seconds": 0})
-        running = asyncio.ensure_future(statement.rows({"seconds": 60}))
-
-        async def runs() -> bool:
-            return connection.info.transaction_status == TransactionStatus.ACTIVE
-
-        await eventually(runs)
+        _, running = await sleeping(connection)
         number = connection.fileno()
         take_once_closed(number, near, heard)
         database.run("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
