@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 
 def named(error: BaseException) -> BaseException:
@@ -16,10 +16,23 @@ def named(error: BaseException) -> BaseException:
     return error
 
 
-@contextlib.contextmanager
-def loss_named() -> Iterator[None]:
+def loss_named() -> AbstractContextManager[None]:
     """Raise what `named` makes of an error."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise named(error) from error.__cause__
+    return _LOSS_NAMED
+
+
+class _LossNamed(AbstractContextManager[None]):
+    """Keeps nothing, so that there is one for all: each request of a webhook enters it."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise a lost connection by its name."""
+        if isinstance(error, RuntimeError) and (lost := named(error)) is not error:
+            raise lost from error.__cause__
+
+
+_LOSS_NAMED = _LossNamed()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import aiohttp
 
@@ -20,8 +19,7 @@ TRY_LATER = frozenset({429, 502, 503, 504})
 Kind = Literal["arrived", "refused", "unavailable", "troubled", "gone", "unsent"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one attempt ended.
 
     `arrived`, `refused` (its fault), `unavailable` (the receiver's), `troubled` (either's: the receiver broke over

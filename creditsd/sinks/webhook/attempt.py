@@ -113,7 +113,8 @@ class Attempt:
                 self._heard(accepted=True)
 
     def _record(self, parcel: Parcel, outcome: Outcome) -> None:
-        self.outcomes.update((each.user_id, outcome) for each in parcel.totals)
+        for each in parcel.totals:
+            self.outcomes[each.user_id] = outcome
 
     def _heard(self, *, accepted: bool) -> None:
         """Note that the receiver works: it took something, or said that it will not."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from creditsd.config.printable import one_line
 from creditsd.config.redact import REDACTED
@@ -19,39 +21,52 @@ ANSWER_BYTES = 200
 _FEWEST_SECRET = 4  # characters of a secret; fewer tell nothing
 
 
+class _Noted(NamedTuple):
+    """One request, as it was when it had ended."""
+
+    at: float
+    users: Sequence[str]
+    webhook_id: str
+    outcome: Outcome
+    seconds: float
+
+
 class Journal:
     """Bounded in requests, and in what is kept of each: nothing of what was sent, and of the answer what is stored."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = secrets
-        self._arrived: deque[DeliveryAttempt] = deque(maxlen=MOST_EACH)
-        self._others: deque[DeliveryAttempt] = deque(maxlen=MOST_EACH)
+        self._arrived: deque[_Noted] = deque(maxlen=MOST_EACH)
+        self._others: deque[_Noted] = deque(maxlen=MOST_EACH)
 
     def note(self, parcel: Parcel, message: Message, outcome: Outcome, seconds: float) -> None:
-        """Remember a request that took so long."""
+        """Remember a request that took so long and has just ended."""
         kept = self._arrived if outcome.kind == "arrived" else self._others
         users = [each.user_id for each in parcel.totals]
-        answer = outcome.reason if outcome.status is None else self._answer(outcome.body)
-        kept.append(
-            DeliveryAttempt(
-                datetime.now(UTC),
-                users[0] if len(users) == 1 else None,
-                len(users),
-                message.webhook_id,
-                outcome.status,
-                round(seconds * 1000),
-                outcome.kind,
-                answer,
-                () if len(users) == 1 else _named(users, answer),
-            )
-        )
+        kept.append(_Noted(time.time(), users, message.webhook_id, outcome, seconds))
 
     def take(self) -> Sequence[DeliveryAttempt]:
         """Return what was noted since the last time, in order."""
         noted = sorted((*self._arrived, *self._others), key=lambda each: each.at)
         self._arrived.clear()
         self._others.clear()
-        return noted
+        return [self._attempt(each) for each in noted]
+
+    def _attempt(self, noted: _Noted) -> DeliveryAttempt:
+        """Write down what was noted; most requests are passed over before that."""
+        outcome, users = noted.outcome, noted.users
+        answer = outcome.reason if outcome.status is None else self._answer(outcome.body)
+        return DeliveryAttempt(
+            datetime.fromtimestamp(noted.at, UTC),
+            users[0] if len(users) == 1 else None,
+            len(users),
+            noted.webhook_id,
+            outcome.status,
+            round(noted.seconds * 1000),
+            outcome.kind,
+            answer,
+            () if len(users) == 1 else _named(users, answer),
+        )
 
     def _answer(self, body: bytes) -> str:
         """Make the first bytes of an answer printable, without our secrets: not one that was read half, either."""

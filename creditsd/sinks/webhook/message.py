@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from multidict import istr
 
@@ -26,8 +26,7 @@ _ID, _TIMESTAMP, _SIGNATURE = istr("webhook-id"), istr("webhook-timestamp"), ist
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One signed request, body and headers; it tells of one event of one user, or with None of many users."""
 
     webhook_id: str
@@ -37,8 +36,7 @@ class Message:
     signed_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """What goes out for these totals: one user's messages, one after the other, or one message of many users."""
 
     totals: Sequence[Total]
@@ -101,11 +99,11 @@ def total_of(total: Total) -> bytes:
     return b'%b,"previous":%b,"cause":"%b"' % (total.json()[:-1], encode(total.previous), total.cause.encode())
 
 
-def _named(sink: str, user_id: str, event: Event) -> Iterable[str]:
+def _named(sink: str, user_id: str, event: Event) -> Sequence[str]:
     """Name one event of one user: another event has another id."""
-    yield from (sink, user_id, str(event.version))
-    if event.type != "credits.updated":  # its name is as old as the first webhooks
-        yield event.type
+    name = (sink, user_id, str(event.version))
+    # The name of credits.updated is as old as the first webhooks.
+    return name if event.type == "credits.updated" else (*name, event.type)
 
 
 def _body(total: Total, event: Event) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import structlog
 
@@ -159,11 +158,11 @@ class WebhookSink:
         accepted: list[Event] = []
         for each in parcel.messages:
             if accepted and attempt.failed is not None and attempt.over:
-                outcome = replace(attempt.failed, kind="unavailable")
+                outcome = attempt.failed._replace(kind="unavailable")
             else:
                 outcome = await self._post(each, parcel)
             if outcome.kind != "arrived":
-                return replace(outcome, accepted=tuple(accepted)) if accepted else outcome
+                return outcome._replace(accepted=tuple(accepted)) if accepted else outcome
             if each.event is not None:
                 accepted.append(each.event)
         return ARRIVED
