@@ -56,8 +56,9 @@ class Timings:
     Where the queue of notifications is more than `crowded_queue` full, whoever keeps it from being freed, we look at it
     every `crowded_heartbeat_seconds`; above `full_queue` writers keep silent: a full one would fail their commits.
 
-    Awake, it rests `rest_per_work` seconds for each second of work, since it shares the machine with the writers it
-    must not slow: what waits meanwhile makes the next batch larger, and a larger one costs less a change.
+    Awake, it rests as long as it worked, since it shares the machine with the writers it must not slow: what waits
+    meanwhile makes the next batch larger, and a larger one costs less a change. Above `busy_per_second`, where the
+    writers fill the machine and a batch is large in any case, it rests longer in proportion.
 
     Kept warm, it looks every `warm_look_seconds` also while it sleeps: processes and caches that have just been used
     answer sooner. The lock and the bell are as ever, so nothing depends on it.
@@ -79,13 +80,14 @@ class Timings:
     awake_seconds: float = 1.0
     crowded_queue: float = 0.1
     full_queue: float = 0.5  # as creditsd.heartbeat has it
-    rest_per_work: float = 1.0
+    busy_per_second: float = 2_500
     longest_rest_seconds: float = 0.025
     warm_look_seconds: float = 0.003
 
-    def rest_seconds(self, worked_seconds: float) -> float:
-        """Say how long to rest, awake, after so much work."""
-        return min(worked_seconds * self.rest_per_work, self.longest_rest_seconds)
+    def rest_seconds(self, worked_seconds: float, changes_per_second: float) -> float:
+        """Say how long to rest, awake, after so much work, while so many changes come."""
+        longer = max(1.0, changes_per_second / self.busy_per_second)
+        return min(worked_seconds * longer, self.longest_rest_seconds)
 
 
 class Doorbell:
@@ -228,7 +230,7 @@ class Doorbell:
                 log.debug("doorbell.asked", changes_per_second=rate)
                 return timings.asking_poll_seconds
             self._rung = False  # by writers that began before we woke
-            return max(self._busy_poll_seconds, timings.rest_seconds(worked_seconds))
+            return max(self._busy_poll_seconds, timings.rest_seconds(worked_seconds, rate))
         if rate > timings.wake_per_second:
             await self._wake()
             return 0.0
