@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -18,6 +19,7 @@ from playwright.async_api import Browser, async_playwright
 from tests.servers import free_port
 
 START_SECONDS = 30
+OPEN_SECONDS, TRIES = 60, 3
 
 
 class MissingError(Exception):
@@ -197,10 +199,11 @@ def mini_browser() -> Path | None:
 class WebKit:
     """WebKitGTK's own small browser, driven by its WebDriver, on a screen that nobody sees."""
 
-    def __init__(self, session: aiohttp.ClientSession, address: str, browser: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, driver: str, browser: Path, display: str) -> None:
         self._session = session
-        self._address = address
+        self._driver = driver
         self._browser = browser
+        self._display = display
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -220,59 +223,89 @@ class WebKit:
             os.close(write)
             with os.fdopen(read) as said:
                 number = (await asyncio.to_thread(said.readline)).strip()
-            port = free_port()
-            process = await asyncio.create_subprocess_exec(
-                *(driver, f"--port={port}"),
-                env=os.environ | {"DISPLAY": f":{number}", "GDK_BACKEND": "x11", "NO_AT_BRIDGE": "1"},
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-            await ends.enter_async_context(ended(process))
             session = await ends.enter_async_context(aiohttp.ClientSession())
-            address = f"http://127.0.0.1:{port}"
-            async with asyncio.timeout(START_SECONDS):
-                while True:
-                    with contextlib.suppress(aiohttp.ClientError):
-                        await (await session.get(f"{address}/status")).read()
-                        break
-                    await asyncio.sleep(0.05)
-            yield cls(session, address, str(browser))
+            yield cls(session, driver, browser, f":{number}")
 
-    async def call(self, method: str, path: str, **body: Any) -> Any:
-        async with self._session.request(
-            method, f"{self._address}/session{path}", json=body if method == "POST" else None
-        ) as answer:
+    @contextlib.asynccontextmanager
+    async def _driven(self) -> AsyncIterator[str]:
+        """Start a driver and yield where its sessions are, once it answers. Whatever it has started ends with it."""
+        port = free_port()
+        process = await asyncio.create_subprocess_exec(
+            *(self._driver, f"--port={port}"),
+            env=os.environ | {"DISPLAY": self._display, "GDK_BACKEND": "x11", "NO_AT_BRIDGE": "1"},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            async with ended(process):
+                address = f"http://127.0.0.1:{port}"
+                async with asyncio.timeout(START_SECONDS):
+                    while True:
+                        with contextlib.suppress(aiohttp.ClientError):
+                            await (await self._session.get(f"{address}/status")).read()
+                            break
+                        await asyncio.sleep(0.05)
+                yield f"{address}/session"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[str]:
+        """Open a browser; yields where it is asked.
+
+        On a busy machine the driver has been seen to wait for a browser that never came, for ever: then another one is
+        asked.
+        """
+        options = {"webkitgtk:browserOptions": {"binary": str(self._browser), "args": ["--automation"]}}
+        for tries_left in reversed(range(TRIES)):
+            async with self._driven() as sessions:
+                try:
+                    async with asyncio.timeout(OPEN_SECONDS):
+                        made = await self.call("POST", sessions, capabilities={"alwaysMatch": options})
+                except TimeoutError:
+                    if tries_left:
+                        continue
+                    raise
+                yield f"{sessions}/{made['sessionId']}"
+                return
+
+    async def call(self, method: str, url: str, /, **body: Any) -> Any:
+        async with self._session.request(method, url, json=body if method == "POST" else None) as answer:
             said = (await answer.json())["value"]
             assert answer.ok, said
             return said
 
     @contextlib.asynccontextmanager
     async def profile(self) -> AsyncIterator[Profile]:
-        options = {"webkitgtk:browserOptions": {"binary": self._browser, "args": ["--automation"]}}
-        path = f"/{(await self.call('POST', '', capabilities={'alwaysMatch': options}))['sessionId']}"
+        async with self._opened() as browser:
+            yield await self._profile(browser)
+            await self.call("DELETE", browser)
+
+    async def _profile(self, browser: str) -> Profile:
         call, turn = self.call, asyncio.Lock()
-        first = iter([await call("GET", f"{path}/window")])
+        first = iter([await call("GET", f"{browser}/window")])
 
         class Opened:
             async def open(self, url: str) -> Window:
                 async with turn:
-                    handle = next(first, None) or (await call("POST", f"{path}/window/new", type="window"))["handle"]
-                    await call("POST", f"{path}/window", handle=handle)
-                    await call("POST", f"{path}/url", url=url)
+                    handle = next(first, None) or (await call("POST", f"{browser}/window/new", type="window"))["handle"]
+                    await call("POST", f"{browser}/window", handle=handle)
+                    await call("POST", f"{browser}/url", url=url)
 
                 class Tab:
                     async def evaluate(self, expression: str) -> Any:
                         script = f"const done = arguments[0]; {wrapped(expression)}.then(done)"
                         async with turn:
-                            await call("POST", f"{path}/window", handle=handle)
-                            return json.loads(await call("POST", f"{path}/execute/async", script=script, args=[]))
+                            await call("POST", f"{browser}/window", handle=handle)
+                            return json.loads(await call("POST", f"{browser}/execute/async", script=script, args=[]))
 
                     async def close(self) -> None:
                         async with turn:
-                            await call("POST", f"{path}/window", handle=handle)
-                            await call("DELETE", f"{path}/window")
+                            await call("POST", f"{browser}/window", handle=handle)
+                            await call("DELETE", f"{browser}/window")
 
                 return Tab()
 
-        yield Opened()
-        await call("DELETE", path)
+        return Opened()
