@@ -32,7 +32,7 @@ class _Noted(NamedTuple):
 
 
 class Journal:
-    """Bounded in requests, and in what is kept of each: nothing of what was sent, and of the answer what is stored."""
+    """Bounded in requests, and in what is kept of each: nothing of what was sent, and of the answer what was read."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = secrets
