@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 import aiohttp
 from playwright.async_api import Browser, async_playwright
 
+from tests.conftest import eventually
 from tests.servers import free_port
 
 START_SECONDS = 30
@@ -237,15 +238,18 @@ class WebKit:
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+        address = f"http://127.0.0.1:{port}"
+
+        async def answers() -> bool:
+            with contextlib.suppress(aiohttp.ClientError):
+                await (await self._session.get(f"{address}/status")).read()
+                return True
+            return False
+
         try:
             async with ended(process):
-                address = f"http://127.0.0.1:{port}"
                 async with asyncio.timeout(START_SECONDS):
-                    while True:
-                        with contextlib.suppress(aiohttp.ClientError):
-                            await (await self._session.get(f"{address}/status")).read()
-                            break
-                        await asyncio.sleep(0.05)
+                    await eventually(answers)
                 yield f"{address}/session"
         finally:
             with contextlib.suppress(ProcessLookupError):
