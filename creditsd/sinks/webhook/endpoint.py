@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 
@@ -16,6 +15,7 @@ from creditsd.sinks.webhook.answers import NO_ANSWER, Outcome, judged
 from creditsd.sinks.webhook.message import Message
 from creditsd.sinks.webhook.options import Options
 from creditsd.sinks.webhook.ssrf_guard import SsrfGuard
+from creditsd.sinks.webhook.time_limit import TimeLimit
 
 
 class Endpoint:
@@ -52,8 +52,9 @@ class Endpoint:
             socket_factory=None if self._proxy else SsrfGuard(options.allow_cidrs).socket,
             ssl=self._trust or True,
         )
-        # The time-out of the whole is our own, in post: the client's costs a sixth of all a request costs.
+        # The time-out of the whole is our own: the client's costs a sixth of all a request costs.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout_seconds)
+        self._time_limit = TimeLimit(options.timeout_seconds)
         self._session = http.session(connector, timeout)
 
     async def close(self) -> None:
@@ -68,13 +69,10 @@ class Endpoint:
         more = self._options.headers or self._traced_by
         sent = {**message.headers, **self._traced_by, **self._options.headers} if more else message.headers
         try:
-            with loss_named():
-                async with (
-                    asyncio.timeout(self._options.timeout_seconds),
-                    self._session.post(
-                        self._url, data=message.body, headers=sent, allow_redirects=False, proxy=self._proxy
-                    ) as response,
-                ):
+            with loss_named(), self._time_limit:
+                async with self._session.post(
+                    self._url, data=message.body, headers=sent, allow_redirects=False, proxy=self._proxy
+                ) as response:
                     return await judged(response, self.secrets)
         except TimeoutError:
             return NO_ANSWER
