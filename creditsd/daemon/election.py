@@ -173,7 +173,7 @@ class Election:
             if self._state.now != "standby":
                 log.info("daemon.stood_by", reason="another daemon leads")
                 self._state.enter("standby")
-                recent.stand_by()
+                self._pipeline.stand_by()
             await check_own(session)
             if await vacancy.listen():
                 continue

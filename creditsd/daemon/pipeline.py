@@ -114,6 +114,15 @@ class Pipeline:
         if self.leadership is not None:
             self.leadership.doorbell.end_rest()
 
+    def stand_by(self) -> None:
+        """Hear that another daemon leads: it says what must be mended of the table, and we no more.
+
+        Between two leaderships of our own we say it still, for it may be why the first one was lost.
+        """
+        self.recent.stand_by()
+        self.watch.end()
+        self._note_divergences()
+
     async def lead(self, leadership: Leadership, resumption: Resumption) -> None:
         """Drain, and rest, until the end or until a connection is lost; save the cursor at the end."""
         log.info("daemon.led", resyncing=resumption.resyncing, restarted=resumption.restarted)
@@ -137,8 +146,6 @@ class Pipeline:
         finally:
             self.leadership = None
             self._metrics.queue_usage.set(0)
-            self.watch.end()
-            self._note_divergences()
             self._state.rest()
 
     async def _work(self, leadership: Leadership) -> None:

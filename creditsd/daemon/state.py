@@ -49,7 +49,8 @@ class DaemonState:
     @property
     def problem(self) -> str | None:
         """What a person must mend, or None."""
-        apart = [self.why] if self.now == "disconnected" and self.why else []
+        known = any(self.why in each for each in self._problems.values())  # which may be why it does not lead
+        apart = [self.why] if self.now == "disconnected" and self.why and not known else []
         late = [f"it has been at one step for {self._overdue_seconds:.0f} s"] if self._is_late else []
         return "; ".join([*apart, *late, *self._problems.values()]) or None
 

@@ -15,12 +15,14 @@ from structlog.testing import capture_logs
 from creditsd.admin.inspect import Inspector
 from creditsd.config.settings import Settings
 from creditsd.daemon import election
+from creditsd.daemon.app import Daemon
 from creditsd.domain.total import Total
 from creditsd.http.operator.recent_totals import RecentTotals
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
 from tests.integration.leading import restricted
 from tests.integration.line import LEADING, OTHER, TERMINATE_LEADER, USER, MemorySink, installed, tried
+from tests.integration.mending import until_unready
 from tests.integration.play import ADD
 from tests.integration.running import QUICK, running, until
 
@@ -137,6 +139,34 @@ async def test_whoever_loses_its_leaders_session_says_so_to_all_receivers_and_st
             await until(successor, "state", "leading")
             assert sorted(heard) == ["lead", "lead", "step_down"]
     assert heard.count("step_down") == heard.count("lead")  # the former may have led once more
+
+
+async def test_what_must_be_mended_of_the_table_is_said_by_the_daemon_that_leads(
+    reference_table: Database,
+) -> None:
+    settings = await installed(reference_table)
+    says = r"triggers are disabled on public\.user_credits"
+    async with running(settings) as former, running(settings) as successor:
+        daemons = {former, successor}
+
+        async def leaders() -> set[Daemon]:
+            return {each for each in daemons if each.health()["state"] == "leading"}
+
+        async def changed() -> bool:
+            if await leaders() == first:
+                reference_table.run(TERMINATE_LEADER)
+            return await leaders() == daemons - first
+
+        first = await eventually(leaders, lambda found: len(found) == 1)
+        (leader,), (standby,) = first, daemons - first
+        await until(standby, "state", "standby")
+        reference_table.run("ALTER TABLE user_credits DISABLE TRIGGER USER")
+        await until_unready(leader, says)
+        assert standby.health()["ready"]
+        await eventually(changed)
+        await until_unready(standby, says)
+        await until(leader, "state", "standby")
+        await until(leader, "problem", None)
 
 
 NEVER_ASKS = replace(QUICK, election=election.Timings(standby_seconds=3600.0))

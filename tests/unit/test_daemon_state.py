@@ -23,3 +23,12 @@ def test_who_rests_on_purpose_is_ready() -> None:
     state.enter("leading")
     state.rest(900.0)
     assert (state.ready, state.problem) == (True, None)
+
+
+def test_what_is_amiss_is_said_once_though_it_is_why_it_does_not_lead() -> None:
+    state = DaemonState(600.0)
+    state.note("table", "a trigger is missing; a column is gone", logged=True)
+    state.enter("disconnected", "a column is gone")
+    assert state.problem == "a trigger is missing; a column is gone"
+    state.enter("disconnected", "no connection")
+    assert state.problem == "no connection; a trigger is missing; a column is gone"
