@@ -48,9 +48,12 @@ async def test_it_ends_while_it_stands_by(line: Line) -> None:
 
 
 async def test_it_ends_while_it_backfills(line: Line) -> None:
+    many = "SELECT gen_random_uuid(), 1, 'active' FROM generate_series(1, 20000)"  # so that it does not end meanwhile
+    await line.run(f"INSERT INTO public.user_credits (user_id, credits, status) {many}")
     async with line.with_env(CREDITSD_MAX_BATCH_USERS="1").daemon() as daemon:
-        await daemon.until_state("backfilling")
+        await daemon.until_logged("balances.resync_begun")
         await ends(daemon)
+        assert not daemon.logged("balances.resync_done")
 
 
 async def test_it_ends_while_a_sink_is_down_and_says_what_is_left(
