@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.operator import Timings
 from creditsd.schema import install as schema
-from tests.conftest import Database
+from tests.conftest import PATIENCE_SECONDS, Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
 from tests.integration.running import QUICK, running, until
 from tests.servers import free_port
@@ -47,7 +48,7 @@ async def looking(browser: Browser, address: str, fragment: str = "") -> AsyncIt
     """Open a page; it must neither fail, nor be kept from something by its policy, nor ask anybody else."""
     wrong: list[str] = []
     page = await browser.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE_SECONDS * 1000)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None)
     page.on("request", lambda asked: None if asked.url.startswith(address) else wrong.append(asked.url))
@@ -91,7 +92,7 @@ async def test_what_happens_is_shown_and_explained_and_refused_deliveries_are_tr
         reference_table18.run("UPDATE user_credits SET credits = 1234")
         await recent.get_by_text("1,234").wait_for()
         await recent.get_by_text("+1,229").wait_for()
-        await page.wait_for_function("document.querySelector('#rate svg').ariaLabel.match(/[1-9][0-9]* at most/)")
+        await page.locator("#rate").get_by_label(re.compile(r"[1-9]\d* at most")).wait_for()
 
         await recent.get_by_role("button").click()
         explained = page.locator("#explained")
