@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import itertools
 import os
+import random
 import signal
 import socket
 import time
@@ -50,8 +51,15 @@ CONTAINER_VERSIONS = (17, 16, 14)
 _numbers = itertools.count(1)
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take what shows how good the tests are."""
+    finds = "look late and seldom, which fails where a test catches a state that lasts only a moment"
+    parser.addoption("--late-looks", action="store_true", help=finds)
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Keep what the servers store in memory, where there is room: no test needs a disk. Log tracebacks plainly."""
+    Looks.late = config.getoption("late_looks")
     Workshop.within = in_memory()
     *processors, _ = structlog.get_config()["processors"]
     # Where nothing is configured, structlog has rich draw each traceback with all its variables, which takes a second.
@@ -61,6 +69,13 @@ def pytest_configure() -> None:
 
 PATIENCE_SECONDS = 60.0
 """How long a test waits for what must come, on a machine that does much else; it bounds nothing that is promised."""
+
+
+class Looks:
+    """When `settled` looks."""
+
+    late = False
+    """Late and seldom, as on a machine that is slow to let it look."""
 
 
 async def settled(
@@ -73,12 +88,15 @@ async def settled(
     key in Valkey; what announces itself (an event, a message, a line of output) is awaited instead.
     """
     began = time.monotonic()
+    if Looks.late:
+        await asyncio.sleep(random.uniform(0.0, 1.0))
     while True:
         datum = await read()
         waited = time.monotonic() - began
         if holds(datum) or waited > seconds:
             return datum
-        await asyncio.sleep(min(max(0.005, waited / 10), 0.05))
+        soon_seconds = min(max(0.005, waited / 10), 0.05)
+        await asyncio.sleep(random.uniform(0.3, 1.2) if Looks.late else soon_seconds)
 
 
 async def eventually(
