@@ -89,7 +89,7 @@ async def settled(
     """
     began = time.monotonic()
     if Looks.late:
-        await asyncio.sleep(random.uniform(0.0, 1.0))
+        await asyncio.sleep(random.uniform(0.0, 1.0))  # what lasts only a moment is over by then
     while True:
         datum = await read()
         waited = time.monotonic() - began

@@ -149,13 +149,13 @@ class Running:
         """Wait until it says so of itself."""
         await self.until("/livez", lambda answer: answer[1].get("state") == state, seconds)
 
-    async def until_logged(self, event: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-        """Wait until an event stands in its log, and return the last record of it."""
+    async def until_logged(self, event: str, seconds: float = PATIENCE_SECONDS, *, times: int = 1) -> dict[str, Any]:
+        """Wait until an event stands in its log so often, and return the last record of it."""
 
         async def records() -> list[dict[str, Any]]:
             return self.logged(event)
 
-        return (await eventually(records, bool, seconds))[-1]
+        return (await eventually(records, lambda found: len(found) >= times, seconds))[-1]
 
     async def until_logged_with(self, event: str, reason: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until an event stands in its log whose reason contains certain words."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from operator import lt
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -54,15 +52,11 @@ async def test_when_packets_are_held_back_and_then_let_through_nothing_is_missed
 
 async def test_connections_that_are_reset_again_and_again_are_made_anew(line: Line) -> None:
     async with proxied(line) as (proxy, daemon):
-
-        async def leaderships() -> int:
-            return len(daemon.logged("daemon.led"))
-
         async with line.load():
             for _ in range(3):
-                before = await leaderships()
+                led = len(daemon.logged("daemon.led"))
                 await proxy.drop()
-                await eventually(leaderships, partial(lt, before))  # it is away for a few milliseconds
+                await daemon.until_logged("daemon.led", times=led + 1)  # it is away for a few milliseconds
                 await daemon.until_state("leading")
         await line.until_true()
 

@@ -59,11 +59,7 @@ async def test_a_standby_takes_over_from_a_leader_whose_session_is_ended(
         await until(one, "state", "leading")
         async with running(settings, sinks[1]) as other:
             await until(other, "state", "standby")
-            installation.run(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'creditsd leader' AND pid IN "
-                f"(SELECT pid {LEADING})"
-            )
+            installation.run(TERMINATE_LEADER)
             installation.run(ADD, [USER, 1])
 
             async def newest() -> list[Any]:

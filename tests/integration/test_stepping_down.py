@@ -11,14 +11,9 @@ from creditsd.domain.errors import SinkUnavailable
 from creditsd.domain.total import Total
 from creditsd.sinks import Rejection
 from tests.conftest import Database, eventually
-from tests.integration.line import LEADING, OTHER, USER, Line, MemorySink, user
+from tests.integration.line import OTHER, TERMINATE_LEADER, USER, Line, MemorySink, user
 from tests.integration.publishing import ADD, Publishing, Reachable, current, cursor, newest, waiting
 from tests.integration.running import running, until
-
-TERMINATE_LEADER = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-    f"WHERE application_name = 'creditsd leader' AND pid IN (SELECT pid {LEADING})"
-)
 
 
 class CutOff(MemorySink):
