@@ -263,14 +263,14 @@ def fresh_database(server: Reachable, template: str = "template1") -> Iterator[D
     name = f"test_{os.getpid()}_{next(_numbers)}"
     try:
         yield Database(server, name, server.create_database(name, template))
-        _fail_if_connected(server, name)
+        fail_if_connected(server, name)
     finally:
         server.drop_database(name)
 
 
-def _fail_if_connected(server: Reachable, name: str) -> None:
-    """A backend ends a moment after its client closed, so it may take up to two seconds."""
-    deadline = time.monotonic() + 2
+def fail_if_connected(server: Reachable, name: str) -> None:
+    """Fail where somebody stays connected: a backend ends a moment after its client closed."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while left := server.connections(name):
         if time.monotonic() > deadline:
             pytest.fail("connections left open: " + "; ".join(left))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from creditsd.config.settings import Settings
-from tests.conftest import SERVERS, Database, Servers, fresh_database
+from tests.conftest import SERVERS, Database, Servers, fail_if_connected, fresh_database
 from tests.integration.line import Line, configured, installed
 from tests.integration.play import Session
 from tests.integration.publishing import Publishing, publishers
@@ -60,11 +59,7 @@ def installation(installed_database: Database) -> Iterator[Database]:
         "ALTER SEQUENCE user_credits_id_seq RESTART"
     )
     yield installed_database
-    deadline = time.monotonic() + 2
-    while left := installed_database.server.connections(installed_database.name):
-        if time.monotonic() > deadline:
-            pytest.fail("connections left open: " + "; ".join(left))
-        time.sleep(0.01)
+    fail_if_connected(installed_database.server, installed_database.name)
 
 
 @pytest.fixture(scope="session")
