@@ -30,9 +30,11 @@ from creditsd_client import (
 from tests.acceptance.command import environment, running
 from tests.acceptance.conftest import ONE, TWO, Operator
 from tests.brokers import broker, publish
-from tests.conftest import PATIENCE_SECONDS, eventually
+from tests.conftest import eventually
 from tests.http.asking import KEY, SECRET, token
 from tests.servers import free_port
+
+PATIENCE_SECONDS = 30
 
 
 def with_keys(env: dict[str, str], **settings: str) -> dict[str, str]:

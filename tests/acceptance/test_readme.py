@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from creditsd import sinks
 from creditsd.config import settings as settings_module
-from tests.conftest import PATIENCE_SECONDS, Database
+from tests.conftest import Database
 from tests.servers import Valkey, free_port, versions
 from tests.workshop import redis_program
 
@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PATIENCE_SECONDS = 30
 
 # What the README names, and what stands in for it here.
 DSN, REDIS, ENDPOINT = "postgresql://localhost/app", "redis://localhost:6379/0", "https://example.com/hooks/credits"
@@ -100,7 +101,7 @@ def until(command: str, wanted: re.Pattern[str], directory: Path, environment: d
         if wanted.search(done.stdout):
             return done.stdout
         assert time.monotonic() < deadline, f"{command}: {done.stdout}{done.stderr}"
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two tries of what a reader would try again
 
 
 def test_the_first_example_is_true(

@@ -12,11 +12,11 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.browser.place import Person, Place, Seat
-from tests.conftest import PATIENCE_SECONDS, eventually
+from tests.conftest import eventually
 from tests.workshop import package_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+expect.set_options(timeout=20_000)
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "react"

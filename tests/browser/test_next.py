@@ -16,11 +16,10 @@ from tests.browser import next_app
 from tests.browser.next_app import CLIENT, EXAMPLE, built, html, npm, served, unpacked
 from tests.browser.place import API_KEY, Place
 from tests.browser.test_example import picture
-from tests.conftest import PATIENCE_SECONDS
 from tests.http.asking import token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+expect.set_options(timeout=20_000)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

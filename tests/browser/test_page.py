@@ -16,7 +16,7 @@ from creditsd.daemon.app import Daemon
 from creditsd.domain.errors import SinkUnavailable
 from creditsd.http.operator import Timings
 from creditsd.schema import install as schema
-from tests.conftest import PATIENCE_SECONDS, Database
+from tests.conftest import Database
 from tests.integration.line import OTHER, USER, MemorySink, installed
 from tests.integration.running import QUICK, running, until
 from tests.servers import free_port
@@ -48,7 +48,7 @@ async def looking(browser: Browser, address: str, fragment: str = "") -> AsyncIt
     """Open a page; it must neither fail, nor be kept from something by its policy, nor ask anybody else."""
     wrong: list[str] = []
     page = await browser.new_page()
-    page.set_default_timeout(PATIENCE_SECONDS * 1000)
+    page.set_default_timeout(15_000)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None)
     page.on("request", lambda asked: None if asked.url.startswith(address) else wrong.append(asked.url))

@@ -15,11 +15,11 @@ import orjson
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.conftest import PATIENCE_SECONDS, SERVERS, Database, Servers, eventually, fresh_database
+from tests.conftest import SERVERS, Database, Servers, eventually, fresh_database
 from tests.servers import free_port, versions
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+expect.set_options(timeout=20_000)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"<!-- run: (\w+) -->\n```\w+\n(.*?)```", PAGE, re.DOTALL))

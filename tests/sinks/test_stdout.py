@@ -89,7 +89,7 @@ def test_a_reader_that_stopped_does_not_hold_the_process_at_its_end(
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     try:
-        assert process.wait(timeout=90) == 0  # and nobody has read yet
+        assert process.wait(timeout=patience_seconds + 20) == 0  # and nobody has read yet
         out, err = process.communicate()
         assert err.decode().split() == [says]
         assert out.startswith(total("u0").json())
