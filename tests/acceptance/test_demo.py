@@ -89,10 +89,11 @@ def read_until(process: subprocess.Popen[str], wanted: re.Pattern[str]) -> re.Ma
 
 
 def read_until_all_sorts(process: subprocess.Popen[str]) -> None:
-    """Read until there was a total of every cause, one that rose and one that fell: the demo writes by chance."""
-    causes, signs = {"change", "expiry", "auto-expire"}, {-1, 1}
-    while causes or signs:
+    """Read until a total of every cause, one that rose and one that fell have come, and more: it writes by chance."""
+    causes, signs, seen = {"change", "expiry", "auto-expire"}, {-1, 1}, 0
+    while causes or signs or seen <= 10:
         total = read_until(process, LINE)
+        seen += 1
         step = int(total["step"])
         causes.discard(total["cause"])
         signs.discard((step > 0) - (step < 0))
@@ -107,7 +108,7 @@ def gone(place: Path) -> bool:
     """Whether the directory is empty again; a demo that was killed has a moment for it."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(place.glob("creditsd-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks: whoever tidies up after a killed one tells nobody
     return not any(place.glob("creditsd-*"))
 
 
@@ -220,7 +221,7 @@ def test_interrupted_while_it_starts_it_leaves_nothing(place: Path) -> None:
     with started(place) as process:
         while not any(place.glob("creditsd-*")):
             assert process.poll() is None
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks: it says nothing yet
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, errors) == (0, "")

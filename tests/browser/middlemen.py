@@ -51,7 +51,7 @@ async def delayed(source: asyncio.StreamReader, sink: asyncio.StreamWriter, seco
     async def write() -> None:
         while True:
             due, piece = await waiting.get()
-            await asyncio.sleep(due - loop.time())
+            await asyncio.sleep(due - loop.time())  # the delay itself
             if not piece:
                 return
             sink.write(piece)

@@ -167,7 +167,7 @@ class Absence:
                     receiver.status = HTTPStatus.INTERNAL_SERVER_ERROR
                     before, written = receiver.requests, load.written
                     await asyncio.sleep(seconds)
-                    await eventually(load.count, lambda count: count > written + users, seconds=60)
+                    await eventually(load.count, lambda count: count > written + users)
                     requests, meanwhile = receiver.requests - before, load.written - written
                     early = len(daemon.logged("publisher.recovered"))
                     receiver.status = HTTPStatus.NO_CONTENT
